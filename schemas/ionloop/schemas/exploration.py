@@ -1,0 +1,111 @@
+"""Exploration: molecular dynamics with the ensemble, reduced to deviations and candidates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ionloop.schemas.document import Document, Model
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.selection import TrustWindow
+from ionloop.schemas.table import Table
+from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temperature
+
+NonEmpty = Field(min_length=1)
+
+
+class Stage(Model):
+    """Conditions of one stage of the exploration.
+
+    Every temperature is combined with every pressure and with `n_structures` start structures;
+    the stage repeats until it converges or its `max_turns` are spent.
+    """
+
+    temperatures: Annotated[list[Temperature], NonEmpty] = Field(description="in K")
+    pressures: Annotated[list[Pressure], NonEmpty] = Field([1.0], description="in bar (NPT only)")
+    ensemble: Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"] = Field(
+        "nvt", description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
+    )
+    steps: PositiveInt = Field(description="MD steps of each trajectory")
+    timestep: Annotated[Femtoseconds, Field(gt=0)] = Field(2.0, description="time step in fs")
+    dump_every: PositiveInt = Field(10, description="steps between frames that are judged")
+    n_structures: PositiveInt = Field(1, description="start structures per condition")
+    start: Literal["perturbed", "continued"] = Field(
+        "perturbed",
+        description="start from perturbed start structures, or from the last turn's final frames",
+    )
+    supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (1, 1, 1), description="repetitions of the start structures along a, b and c"
+    )
+    skip: int = Field(0, ge=0, description="first MD steps set aside as not yet equilibrated")
+    max_turns: PositiveInt = Field(5, description="turns before the next stage begins anyway")
+    trust: TrustWindow | None = Field(None, description="window of this stage, if not the run's")
+    max_labels: PositiveInt | None = Field(None, description="labels per turn, if not the run's")
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if self.dump_every > self.steps:
+            raise ValueError(f"dump_every ({self.dump_every}) exceeds steps ({self.steps})")
+        if self.skip >= self.steps:
+            raise ValueError(f"skip ({self.skip}) leaves nothing of steps ({self.steps})")
+        return self
+
+    @property
+    def conditions(self) -> list[tuple[float, float]]:
+        """Temperature (K) and pressure (bar) of every condition."""
+        return [(t, p) for t in self.temperatures for p in self.pressures]
+
+
+class TrajectoryDoc(Model):
+    """One trajectory: what it was to do and how far it came."""
+
+    index: int = Field(description="number within the exploration")
+    temperature: Temperature
+    pressure: Pressure
+    seed: int
+    start_id: str = Field(description="id of the start frame")
+    steps_asked: int
+    steps_done: int
+    finished: bool
+    stop_reason: str = Field("", description="a sentence, if it stopped early")
+    seconds: Seconds = 0.0
+
+
+class DeviationSummary(Model):
+    """Quantiles of the maximum force deviation at one temperature."""
+
+    temperature: Temperature
+    n_frames: int
+    q10: Force
+    q50: Force
+    q90: Force
+
+
+class ExplorationDoc(Document):
+    """All deviations, and only the frames that may be picked.
+
+    `deviations` has one row per judged frame: trajectory, step, temperature (K), pressure (bar),
+    max_devi_f (eV/Å), max_devi_v (eV), min_distance_ratio, verdict, reason, frame (index into
+    the candidates, in the order of `candidates`; -1 where the frame did not travel).
+    """
+
+    stage: Stage
+    trust: TrustWindow
+    trajectories: list[TrajectoryDoc]
+    summary: list[DeviationSummary]
+    deviations: Table
+    candidates: list[Frames] = Field(description="frames that may be picked, by composition")
+    final_frames: list[Frames] = Field(description="last valid frame of every trajectory")
+    failures: list[str] = Field(default_factory=list, description="a sentence per lost batch")
+    core_seconds: Seconds = 0.0
+
+
+class ExplorationPart(Document):
+    """What one batch of trajectories sends back."""
+
+    trajectories: list[TrajectoryDoc]
+    deviations: Table
+    candidates: list[Frames]
+    final_frames: list[Frames]
+    core_seconds: Seconds = 0.0

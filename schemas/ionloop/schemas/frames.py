@@ -1,0 +1,211 @@
+"""Frames: configurations of one composition, labelled or not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ionloop.schemas.packed import Array, Packed, decode_array, encode_array
+
+GRID = 1e-6  # Å: the grid on which ids are computed and to which `snapped` rounds
+_ARRAYS = ("positions", "cells", "energies", "forces", "virials")
+
+
+@dataclass(frozen=True, eq=False)
+class Frames(Packed):
+    """Configurations of one composition, the one in-memory type for them.
+
+    Parameters
+    ----------
+    symbols
+        Chemical symbols, (n,).
+    positions
+        Cartesian positions in Å, (f, n, 3).
+    cells
+        Lattice vectors as rows in Å, (f, 3, 3).
+    energies
+        Total energies in eV, (f,), when labelled.
+    forces
+        Forces in eV/Å, (f, n, 3), when labelled.
+    virials
+        Virials in eV, (f, 3, 3): minus stress times volume, when the labeller gives stresses.
+    level
+        Hash of the level of theory of the labels.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree, or energies come without forces.
+    """
+
+    symbols: tuple[str, ...]
+    positions: Array
+    cells: Array
+    energies: Array | None = None
+    forces: Array | None = None
+    virials: Array | None = None
+    level: str | None = None
+
+    header_fields: ClassVar[tuple[str, ...]] = ("formula", "species", "n_frames")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        for name in _ARRAYS:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        f, n = len(self.positions), len(self.symbols)
+        shapes = {
+            "positions": (f, n, 3),
+            "cells": (f, 3, 3),
+            "energies": (f,),
+            "forces": (f, n, 3),
+            "virials": (f, 3, 3),
+        }
+        for name, expected in shapes.items():
+            array = getattr(self, name)
+            if array is not None and array.shape != expected:
+                raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+        if (self.energies is None) != (self.forces is None):
+            raise ValueError("a label has both energies and forces")
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> Frames:
+        """Select frames by an integer, a slice, a list of integers or a boolean mask."""
+        where = np.atleast_1d(np.arange(len(self))[index])
+        chosen = {
+            name: array[where] for name in _ARRAYS if (array := getattr(self, name)) is not None
+        }
+        return replace(self, **chosen)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare everything exactly."""
+        return isinstance(other, Frames) and (
+            (self.symbols, self.level) == (other.symbols, other.level)
+            and all(_same(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # equality is by value and the arrays are large
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self)
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms per frame."""
+        return len(self.symbols)
+
+    @property
+    def species(self) -> list[str]:
+        """Sorted chemical symbols, each once."""
+        return sorted(set(self.symbols))
+
+    @property
+    def formula(self) -> str:
+        """Composition of one frame in the order of appearance, such as ``Li20Ge2P4S24``."""
+        return "".join(f"{symbol}{count}" for symbol, count in Counter(self.symbols).items())
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether energies and forces are present."""
+        return self.energies is not None
+
+    @property
+    def volumes(self) -> Array:
+        """Cell volumes in Å³, (f,)."""
+        volumes: Array = np.abs(np.linalg.det(self.cells))
+        return volumes
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Content ids, one per frame: a hash of species, cell and positions on a 1e-6 Å grid.
+
+        The id names the configuration and does not depend on labels; `label_id` joins it with
+        the level of theory.
+        """
+        species = " ".join(self.symbols).encode()
+        geometry = np.concatenate([self.cells, self.positions], axis=1)
+        rounded = np.rint(geometry / GRID).astype("<i8")
+        return tuple(
+            hashlib.sha256(species + frame.tobytes()).hexdigest()[:24] for frame in rounded
+        )
+
+    def snapped(self) -> Frames:
+        """Return the frames on the grid of the ids, so that a text file keeps every id."""
+        decimals = round(-np.log10(GRID))
+        return replace(
+            self, positions=self.positions.round(decimals), cells=self.cells.round(decimals)
+        )
+
+    def unlabelled(self) -> Frames:
+        """Return the configurations alone."""
+        return Frames(self.symbols, self.positions, self.cells)
+
+    def pack(self) -> dict[str, Any]:
+        """Return symbols, level and arrays as JSON values."""
+        arrays = {
+            name: encode_array(array)
+            for name in _ARRAYS
+            if (array := getattr(self, name)) is not None
+        }
+        return {"symbols": " ".join(self.symbols), "level": self.level, "arrays": arrays}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Self:
+        """Build frames from what `pack` returned."""
+        arrays = {name: decode_array(array) for name, array in packed["arrays"].items()}
+        return cls(symbols=tuple(packed["symbols"].split()), level=packed["level"], **arrays)
+
+
+def label_id(frame_id: str, level: str) -> str:
+    """Return the id of a label: the frame it belongs to and the level of theory."""
+    return f"{frame_id}-{level}"
+
+
+def concatenate(parts: Iterable[Frames]) -> list[Frames]:
+    """Join frames of equal symbols (and level), in the order of appearance.
+
+    Raises
+    ------
+    ValueError
+        If of two parts of one composition only one holds energies.
+    """
+    groups: dict[tuple[tuple[str, ...], str | None], list[Frames]] = {}
+    for part in parts:
+        if len(part):
+            groups.setdefault((part.symbols, part.level), []).append(part)
+    return [_join(group) for group in groups.values()]
+
+
+def _join(group: Sequence[Frames]) -> Frames:
+    if len({part.is_labelled for part in group}) > 1:
+        raise ValueError("labelled and unlabelled frames cannot be joined")
+    joined: dict[str, Any] = {
+        name: _stack([getattr(part, name) for part in group]) for name in _ARRAYS
+    }
+    return replace(group[0], **joined)
+
+
+def _stack(arrays: Sequence[Array | None]) -> Array | None:
+    # One part without virials makes the whole go without: a missing virial is not a zero one.
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None
+
+
+def _same(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=True))

@@ -1,0 +1,112 @@
+"""Labels: energies, forces and virials bought from a level of theory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, computed_field
+
+from ionloop.schemas.document import Document, Model
+from ionloop.schemas.frames import Frames, label_id
+from ionloop.schemas.units import Energy, Seconds
+
+
+class LevelOfTheory(Model):
+    """Everything that decides a label's value; labels of two levels never mix."""
+
+    code: str = Field(description="program or model family, such as sevennet or vasp")
+    settings: dict[str, Any] = Field(description="functional, cut-off, model name, …")
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the sha256 of the canonical JSON."""
+        text = json.dumps([self.code, self.settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def words(self) -> str:
+        """The level in words, such as ``sevennet (model 7net-0)``."""
+        settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
+        return f"{self.code} ({settings})"
+
+
+class LabelStatus(StrEnum):
+    """Fate of a requested label."""
+
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class RejectReason(StrEnum):
+    """Why a label was rejected.
+
+    The first group is a verdict on a finished calculation and is final; the second says that
+    there was no result, and the frame is calculated again if it is requested again.
+    """
+
+    UNCONVERGED = "unconverged"
+    MISSHAPED = "misshaped"
+    NON_FINITE = "non-finite"
+    OUTLIER = "outlier"
+    OTHER_LEVEL = "other level"
+
+    LABELLER_FAILED = "labeller failed"
+    NO_RESULT = "no result"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether calculating again would give the same verdict."""
+        return self not in (RejectReason.LABELLER_FAILED, RejectReason.NO_RESULT)
+
+
+class LabelDoc(Document):
+    """One bought label. Written in one piece as soon as it is there, and never bought again."""
+
+    frame_id: str
+    level: str = Field(description="hash of the level of theory")
+    level_words: str = ""
+    status: LabelStatus
+    reason: RejectReason | None = None
+    detail: str = Field("", description="a sentence on the rejection")
+    energy: Energy | None = None
+    species: list[str]
+    n_atoms: int
+    seconds: Seconds = Field(0.0, description="wall time of the calculation")
+    cores: int = 1
+    frame: Frames = Field(description="the frame, with its label if accepted")
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def label_id(self) -> str:
+        """Key of the label: frame id and level."""
+        return label_id(self.frame_id, self.level)
+
+
+class Rejection(Model):
+    """A requested label that is not in the data set, and why."""
+
+    frame_id: str
+    reason: RejectReason
+    detail: str = ""
+
+
+class Labels(Document):
+    """What a labelling step gives: the labelled frames and the account of the rest."""
+
+    level: LevelOfTheory
+    n_requested: int
+    n_reused: int = Field(0, description="labels that were in the store already")
+    rejections: list[Rejection] = Field(default_factory=list)
+    seconds: Seconds = Field(0.0, description="wall time of the new calculations, summed")
+    core_seconds: Seconds = Field(0.0, description="wall time times cores, summed")
+    n_accepted: int = 0
+    frames: list[Frames] = Field(default_factory=list, description="accepted, one per composition")
+
+    @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Number of rejected labels by reason."""
+        return dict(Counter(rejection.reason.value for rejection in self.rejections))

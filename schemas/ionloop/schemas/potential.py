@@ -1,0 +1,105 @@
+"""Trained models and ensembles of them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from ionloop.schemas.document import Document, Model
+from ionloop.schemas.packed import Packed
+from ionloop.schemas.table import Table
+from ionloop.schemas.units import Seconds
+
+
+@dataclass(frozen=True)
+class StoredFile(Packed):
+    """A file that travels through the store, such as a frozen model.
+
+    Parameters
+    ----------
+    name
+        File name with its suffix; codes tell formats by it.
+    content
+        The bytes.
+    """
+
+    name: str
+    content: bytes
+
+    header_fields: ClassVar[tuple[str, ...]] = ("name", "sha256", "size")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return len(self.content)
+
+    def pack(self) -> dict[str, Any]:
+        """Return name and content as JSON values."""
+        return {"name": self.name, "base64": base64.b64encode(self.content).decode("ascii")}
+
+    @classmethod
+    def unpack(cls, packed: Mapping[str, Any]) -> Self:
+        """Build the file from what `pack` returned."""
+        return cls(packed["name"], base64.b64decode(packed["base64"]))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file."""
+        return cls(path.name, path.read_bytes())
+
+    def write(self, folder: Path, name: str | None = None) -> Path:
+        """Write the file into a folder, under its own name unless told, and return its path."""
+        path = folder / (name or self.name)
+        path.write_bytes(self.content)
+        return path
+
+
+class ForceErrors(Model):
+    """Root-mean-square errors of a potential on labelled frames."""
+
+    n_frames: int
+    energy_mev_per_atom: float = Field(json_schema_extra={"unit": "meV/atom"})
+    force_mev_per_angstrom: float = Field(json_schema_extra={"unit": "meV/Å"})
+    virial_mev_per_atom: float | None = Field(None, json_schema_extra={"unit": "meV/atom"})
+    force_rms_mev_per_angstrom: float = Field(
+        description="the reference forces' own RMS, for scale", json_schema_extra={"unit": "meV/Å"}
+    )
+
+
+class TrainingDoc(Document):
+    """One trained model."""
+
+    seed: int
+    backend: str
+    steps: int
+    warm_start: bool
+    train_errors: ForceErrors
+    validation_errors: ForceErrors | None = None
+    learning_curve: Table
+    seconds: Seconds
+    cores: int = 1
+    model: StoredFile = Field(description="frozen model, for inference")
+    checkpoint: StoredFile = Field(description="checkpoint, to start the next training from")
+
+
+class EnsembleDoc(Document):
+    """The models of one training step that succeeded, and what became of the others."""
+
+    n_asked: int
+    members: list[Any] = Field(description="TrainingDoc of every model, by reference")
+    seeds: list[int]
+    failures: list[str] = Field(default_factory=list, description="a sentence per lost training")
+    train_errors: list[ForceErrors] = Field(default_factory=list)
+    validation_errors: list[ForceErrors] = Field(default_factory=list)
+    core_seconds: Seconds = 0.0

@@ -1,0 +1,60 @@
+"""A run: the run file it came from and what it ended with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from ionloop.schemas.document import Document
+from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.selection import VerdictCounts
+from ionloop.schemas.units import CoreHours
+
+
+class RunState(StrEnum):
+    """State of a run."""
+
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class RunDoc(Document):
+    """A run."""
+
+    run: str
+    name: str
+    run_file: dict[str, Any]
+    started: datetime
+    state: RunState
+    host: str
+    runner: dict[str, Any] | None = Field(None, description="the process that runs it now")
+
+
+class ValidationDoc(Document):
+    """Errors of the production potential on frames it has never seen."""
+
+    errors: ForceErrors
+    by_temperature: dict[str, ForceErrors]
+    n_requested: int
+    n_accepted: int
+    core_seconds: float = 0.0
+
+
+class SummaryDoc(Document):
+    """The end of a run, readable on its own."""
+
+    converged: bool
+    reason: str
+    n_turns: int
+    n_labels: int = Field(description="labels requested, validation included")
+    n_accepted: int
+    accurate_fractions: list[float]
+    counts: list[VerdictCounts]
+    core_hours: CoreHours
+    potential: Any = Field(description="the production potential, by reference")
+    validation: ValidationDoc | None = None
