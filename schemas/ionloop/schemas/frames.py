@@ -17,7 +17,7 @@ GRID = 1e-6  # Å: the grid on which ids are computed and to which `snapped` rou
 _ARRAYS = ("positions", "cells", "energies", "forces", "virials")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frames(Packed):
     """Configurations of one composition, the one in-memory type for them.
 
@@ -88,6 +88,11 @@ class Frames(Packed):
             name: array[where] for name in _ARRAYS if (array := getattr(self, name)) is not None
         }
         return replace(self, **chosen)
+
+    def __repr__(self) -> str:
+        """Return a short description."""
+        kind = f"labelled at {self.level}" if self.is_labelled else "unlabelled"
+        return f"<{len(self)} Frames of {self.formula}, {kind}>"
 
     def __eq__(self, other: object) -> bool:
         """Compare everything exactly."""
