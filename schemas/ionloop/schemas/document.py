@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,6 +33,8 @@ class Document(Model):
     provenance: Provenance = Provenance()
 
     @classmethod
-    def from_stored(cls, output: dict[str, Any]) -> Document:
-        """Build the document from the ``output`` of a stored job, loaded or not."""
-        return cls(**{key: value for key, value in output.items() if not key.startswith("@")})
+    def from_stored(cls, stored: dict[str, Any]) -> Self:
+        """Build the document from what a store gives back, heavy parts loaded or not."""
+        bookkeeping = {"_id", "last_updated", *cls.model_computed_fields}
+        fields = {k: v for k, v in stored.items() if k[0] != "@" and k not in bookkeeping}
+        return cls(**fields)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow
-from ionloop.schemas.table import Table
+from ionloop.schemas.table import Table, join_tables
 from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temperature
 
 NonEmpty = Field(min_length=1)
@@ -82,30 +83,51 @@ class DeviationSummary(Model):
     q90: Force
 
 
-class ExplorationDoc(Document):
-    """All deviations, and only the frames that may be picked.
+class ExplorationPart(Document):
+    """What one batch of trajectories sends back: all deviations, and frames that may be picked.
 
-    `deviations` has one row per judged frame: trajectory, step, temperature (K), pressure (bar),
-    max_devi_f (eV/Å), max_devi_v (eV), min_distance_ratio, verdict, reason, frame (index into
-    the candidates, in the order of `candidates`; -1 where the frame did not travel).
+    `deviations` has one row per frame: trajectory, step, temperature (K, the thermostat's),
+    pressure (bar), max_devi_f (eV/Å), max_devi_v (eV), min_distance_ratio, verdict, reason, frame
+    (index into `candidates` as one long list; -1 where the frame stayed behind).
     """
+
+    trajectories: list[TrajectoryDoc]
+    deviations: Table
+    candidates: list[Frames] = Field(description="frames that may be picked")
+    final_frames: list[Frames] = Field(description="last valid frame of every trajectory")
+    core_seconds: Seconds = 0.0
+
+
+class ExplorationDoc(Document):
+    """All trajectories of one turn; deviations and candidates stay with the parts."""
 
     stage: Stage
     trust: TrustWindow
     trajectories: list[TrajectoryDoc]
     summary: list[DeviationSummary]
-    deviations: Table
-    candidates: list[Frames] = Field(description="frames that may be picked, by composition")
-    final_frames: list[Frames] = Field(description="last valid frame of every trajectory")
-    failures: list[str] = Field(default_factory=list, description="a sentence per lost batch")
+    parts: list[Any] = Field(description="ExplorationPart of every batch, by reference")
+    failures: list[str] = Field(default_factory=list, description="a sentence per loss")
     core_seconds: Seconds = 0.0
 
+    @property
+    def candidates(self) -> list[Frames]:
+        """Frames that may be picked, over all parts; needs the parts loaded."""
+        return [frames for part in self.parts for frames in part.candidates]
 
-class ExplorationPart(Document):
-    """What one batch of trajectories sends back."""
+    @property
+    def final_frames(self) -> list[Frames]:
+        """Last valid frames over all parts; needs the parts loaded."""
+        return [frames for part in self.parts for frames in part.final_frames]
 
-    trajectories: list[TrajectoryDoc]
-    deviations: Table
-    candidates: list[Frames]
-    final_frames: list[Frames]
-    core_seconds: Seconds = 0.0
+    @property
+    def deviations(self) -> Table:
+        """Deviations over all parts, `frame` counting through `candidates`."""
+        tables = []
+        offset = 0
+        for part in self.parts:
+            frame = part.deviations["frame"]
+            tables.append(
+                part.deviations.with_columns(frame=np.where(frame < 0, -1, frame + offset))
+            )
+            offset += sum(len(frames) for frames in part.candidates)
+        return join_tables(tables)

@@ -103,3 +103,18 @@ class EnsembleDoc(Document):
     train_errors: list[ForceErrors] = Field(default_factory=list)
     validation_errors: list[ForceErrors] = Field(default_factory=list)
     core_seconds: Seconds = 0.0
+
+
+class EvaluationDoc(Document):
+    """An ensemble compared with labels.
+
+    `deviation_against_error` has one row per label: frame_id, max_devi_f of the ensemble and
+    max_force_error of its mean, both in eV/Å.
+    """
+
+    errors: ForceErrors | None = Field(None, description="of the ensemble mean")
+    deviation_against_error: Table
+    energies: Table = Field(description="reference and predicted energy per atom in eV")
+    rank_correlation: float | None = Field(
+        None, description="Spearman correlation of deviation and true error"
+    )

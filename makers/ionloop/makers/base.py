@@ -1,0 +1,160 @@
+"""The four roles of the loop, and what their jobs share.
+
+A code is swapped by passing another Maker; the loop does not change. A Maker is settings only:
+data passes as arguments, and `make` never changes the Maker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from jobflow import CURRENT_JOB, Flow, Job, JobConfig, Maker, OnMissing, job
+from monty.json import MontyEncoder
+
+from ionloop.schemas.document import Document, Provenance
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.selection import TrustWindow
+
+Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
+
+
+class FloorError(RuntimeError):
+    """Too much of a step failed for the turn to go on."""
+
+
+def stored_job(schema: type[Document] | None = None, **config: Any) -> Callable[..., Any]:
+    """Declare a job whose packed data go to the additional store ``data``.
+
+    Parameters
+    ----------
+    schema
+        Type of the output; left out where the job may replace itself by a flow.
+    **config
+        Fields of jobflow's `JobConfig`.
+    """
+    decorator: Callable[..., Any] = job(
+        data="packed", output_schema=schema, config=JobConfig(**config)
+    )
+    return decorator
+
+
+# A collecting job sees every value with the reference to it, so that it can pass heavy results
+# on without storing them again, and runs although some of what it collects has failed.
+COLLECTS = {"resolve_references": "both", "on_missing_references": OnMissing.NONE}
+
+
+def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
+    """Return the fields every document has: run, iteration, provenance of the current job."""
+    current = CURRENT_JOB.job
+    metadata = current.metadata if current else {}
+    return {
+        "run": metadata.get("run"),
+        "iteration": metadata.get("iteration"),
+        "provenance": Provenance(
+            job=current.uuid if current else None,
+            host=platform.node(),
+            versions={"ionloop": _version("ionloop"), **versions},
+            input_hash=_hash(settings),
+        ),
+    }
+
+
+def assign(work: Flow | Job, role: str, cores: int = 1) -> None:
+    """Mark jobs, and those that will replace them, with their role and the cores they use."""
+    work.update_metadata({"role": role, "cores": cores}, dynamic=True)
+
+
+@dataclass
+class LabelMaker(Maker, ABC):
+    """Buys labels: energies, forces and virials of frames."""
+
+    name: str = "label"
+
+    @property
+    @abstractmethod
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+
+    @abstractmethod
+    def make(self, frames: Reference) -> Flow:
+        """Label a list of Frames; the output is a `Labels` document."""
+
+    @abstractmethod
+    def relax(self, frames: Reference) -> Job:
+        """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+
+
+@dataclass
+class TrainMaker(Maker, ABC):
+    """Trains an ensemble of models."""
+
+    name: str = "train"
+
+    @abstractmethod
+    def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
+        """Train on a list of `Labels`; the output is an `EnsembleDoc`.
+
+        Parameters
+        ----------
+        dataset
+            List of `Labels`.
+        previous
+            The ensemble of the last turn, to start from if the settings ask for it.
+        seed
+            Seed of the first model; the others follow it.
+        """
+
+    @abstractmethod
+    def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+
+
+@dataclass
+class ExploreMaker(Maker, ABC):
+    """Explores configuration space with an ensemble."""
+
+    name: str = "explore"
+
+    @abstractmethod
+    def make(
+        self,
+        ensemble: Reference,
+        stage: Stage,
+        structures: Reference,
+        trust: TrustWindow,
+        seed: int = 0,
+    ) -> Flow:
+        """Run a stage from start structures; the output is an `ExplorationDoc`."""
+
+
+@dataclass
+class SelectMaker(Maker, ABC):
+    """Picks frames for labelling."""
+
+    name: str = "select"
+
+    @abstractmethod
+    def make(
+        self, exploration: Reference, dataset: Reference, max_labels: int | None, seed: int = 0
+    ) -> Job:
+        """Pick from an `ExplorationDoc`; the output is a `SelectionDoc`."""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _hash(settings: Any) -> str | None:
+    if settings is None:
+        return None
+    return hashlib.sha256(MontyEncoder(sort_keys=True).encode(settings).encode()).hexdigest()

@@ -1,0 +1,335 @@
+"""Labelling: spread frames over jobs, buy what is missing, account for every frame."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobflow import Flow, Job, Response
+
+from ionloop.codes import forcefield
+from ionloop.codes.acceptance import accept, failed
+from ionloop.codes.conversions import read_frames
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.makers.base import (
+    COLLECTS,
+    FloorError,
+    LabelMaker,
+    Reference,
+    assign,
+    stamp,
+    stored_job,
+)
+from ionloop.makers.ledger import current_ledger
+from ionloop.schemas.document import Document
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.label import (
+    LabelDoc,
+    Labels,
+    LabelStatus,
+    LevelOfTheory,
+    RejectReason,
+    Rejection,
+)
+
+
+class LabelBatch(Document):
+    """Receipt of a batch: its labels are in the ledger."""
+
+    frame_ids: list[str]
+    n_calculated: int
+
+
+class LabellerError(RuntimeError):
+    """Some frames of a batch gave no result."""
+
+
+@dataclass
+class BatchLabelMaker(LabelMaker):
+    """Base class of labellers that calculate frames in batches.
+
+    Parameters
+    ----------
+    batch_size
+        Frames per job. Every label is safe in the ledger as soon as it is calculated, so a
+        larger batch risks nothing and starts the program less often.
+    floor
+        Smallest accepted fraction with which a turn goes on.
+    cores
+        Cores of one job.
+    """
+
+    name: str = "label"
+    batch_size: int = 25
+    floor: float = 0.9
+    cores: int = 1
+
+    @abstractmethod
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that labels the frames with the given ids and records each label."""
+
+    def make(self, frames: Reference) -> Flow:
+        """Label a list of Frames; the output is a `Labels` document.
+
+        What is in the ledger at this level of theory is not calculated again.
+        """
+        hold = hold_frames(frames)
+        spread = spread_labels(self, hold.output)
+        assign(spread, "label")
+        assign(hold, "label")
+        return Flow([hold, spread], output=spread.output, name=self.name)
+
+
+@dataclass
+class ForceFieldLabelMaker(BatchLabelMaker):
+    """Labels from a universal potential or any ASE calculator.
+
+    Parameters
+    ----------
+    settings
+        Which potential, and the limits on its labels.
+    """
+
+    name: str = "label with a force field"
+    settings: ForceFieldSettings = field(default_factory=ForceFieldSettings)
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return forcefield.level_of_theory(self.settings)
+
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that labels the frames with the given ids."""
+        return label_with_force_field(self.settings, frames, frame_ids)
+
+    def relax(self, frames: Reference) -> Job:
+        """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+        relaxation = relax_with_force_field(self.settings, frames)
+        assign(relaxation, "relax", self.cores)
+        return relaxation
+
+
+@stored_job()
+def hold_frames(frames: list[Frames]) -> list[Frames]:
+    """Put frames into the store once, so that every batch can refer to them."""
+    return list(frames)
+
+
+@stored_job(resolve_references="both", expose_store=True)
+def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response:
+    """Spread the frames that have no label yet over batches."""
+    wanted = unique_ids(frames.value)
+    settled = current_ledger().settled(wanted, maker.level.hash)
+    missing = [frame_id for frame_id in wanted if frame_id not in settled]
+    batches = [
+        maker.batch(frames.reference, missing[start : start + maker.batch_size])
+        for start in range(0, len(missing), maker.batch_size)
+    ]
+    for number, batch in enumerate(batches):
+        batch.append_name(f" {number + 1} of {len(batches)}")
+        assign(batch, "label", maker.cores)
+    collect = collect_labels(
+        maker.level, maker.floor, frames.reference, missing, [batch.output for batch in batches]
+    )
+    return Response(replace=Flow([*batches, collect], output=collect.output))
+
+
+@stored_job(LabelBatch, expose_store=True)
+def label_with_force_field(
+    settings: ForceFieldSettings, frames: list[Frames], frame_ids: list[str]
+) -> LabelBatch:
+    """Label frames one by one and record each label at once."""
+    level = forcefield.level_of_theory(settings)
+    todo = without_settled(frame_ids, level)
+    calculator = forcefield.calculator(settings) if todo else None
+
+    def calculate(frame: Frames) -> LabelDoc:
+        return accept(frame, forcefield.calculate(calculator, frame), level, settings.limits)
+
+    record_labels(by_id(frames, todo), level, calculate)
+    return LabelBatch(**stamp(settings), frame_ids=frame_ids, n_calculated=len(todo))
+
+
+@stored_job()
+def relax_with_force_field(settings: ForceFieldSettings, frames: list[Frames]) -> list[Frames]:
+    """Relax cells and positions of every frame."""
+    calculator = forcefield.calculator(settings)
+    return [
+        forcefield.relax(calculator, part[index], settings).snapped()
+        for part in frames
+        for index in range(len(part))
+    ]
+
+
+def without_settled(frame_ids: Sequence[str], level: LevelOfTheory) -> list[str]:
+    """Return the ids that have no final label; an interrupted batch goes on where it was."""
+    settled = current_ledger().settled(frame_ids, level.hash)
+    return [frame_id for frame_id in frame_ids if frame_id not in settled]
+
+
+def record_labels(frames: Sequence[Frames], level: LevelOfTheory, calculate: Any) -> None:
+    """Calculate frames one by one, recording each label before the next one starts.
+
+    Raises
+    ------
+    LabellerError
+        At the end, if some frames gave no result: the job counts as failed, so that it can be
+        retried, and the turn goes on without those frames.
+    """
+    ledger = current_ledger()
+    lost = []
+    for frame in frames:
+        try:
+            label = calculate(frame)
+        except Exception as error:  # noqa: BLE001  # whatever a calculator raises costs one label
+            label = failed(frame, level, error)
+            lost.append(f"{label.frame_id}: {label.detail}")
+        ledger.record([label.model_copy(update=stamp())])
+    if lost:
+        raise LabellerError(f"{len(lost)} of {len(frames)} frames gave no result; {lost[0]}")
+
+
+@stored_job(Labels, **COLLECTS, expose_store=True)
+def collect_labels(
+    level: LevelOfTheory, floor: float, frames: Any, calculated: list[str], batches: list[Any]
+) -> Labels:
+    """Account for every requested frame: accepted, or rejected with its reason.
+
+    The ledger is the truth here, not the batches' outputs: labels that a batch had finished
+    before it died count. `batches` makes this job wait for them.
+
+    Raises
+    ------
+    FloorError
+        If the accepted fraction is below the floor.
+    """
+    wanted = unique_ids(frames.value)
+    found = current_ledger().find(wanted, level.hash)
+    labels = account(level, wanted, found, set(calculated))
+    check_floor(labels, floor)
+    return labels.model_copy(update=stamp(level))
+
+
+@stored_job(Labels, expose_store=True)
+def ingest(
+    paths: list[str], fmt: str | None, type_map: list[str] | None, level: LevelOfTheory
+) -> Labels:
+    """Read labelled frames and enter them into the ledger as bought at a level of theory.
+
+    Raises
+    ------
+    ValueError
+        If a file cannot be read or holds no labels.
+    """
+    frames = [part for path in paths for part in read_labelled(Path(path), fmt, type_map)]
+    documents = [imported(part[index], level) for part in frames for index in range(len(part))]
+    current_ledger().record([document.model_copy(update=stamp()) for document in documents])
+    found = {document.frame_id: document for document in documents}
+    labels = account(level, list(found), found, calculated=set())
+    return labels.model_copy(update=stamp(level))
+
+
+def read_labelled(path: Path, fmt: str | None, type_map: list[str] | None) -> list[Frames]:
+    """Read labelled frames.
+
+    Raises
+    ------
+    ValueError
+        If there are frames without energies and forces.
+    """
+    frames = read_frames(path, fmt, type_map=type_map)
+    if not all(part.is_labelled for part in frames):
+        raise ValueError(f"{path} holds frames without energies and forces; they cannot be labels")
+    return frames
+
+
+def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
+    """Return the label of a frame that was calculated elsewhere."""
+    assert frame.energies is not None
+    return LabelDoc(
+        frame_id=frame.ids[0],
+        level=level.hash,
+        level_words=level.words,
+        status=LabelStatus.ACCEPTED,
+        energy=float(frame.energies[0]),
+        species=frame.species,
+        n_atoms=frame.n_atoms,
+        frame=Frames(
+            frame.symbols,
+            frame.positions,
+            frame.cells,
+            frame.energies,
+            frame.forces,
+            frame.virials,
+            level.hash,
+        ),
+    )
+
+
+def unique_ids(frames: Sequence[Frames]) -> list[str]:
+    """Return the ids of all frames, each once, in order."""
+    return list(dict.fromkeys(frame_id for part in frames for frame_id in part.ids))
+
+
+def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:
+    """Return single frames in the order of the given ids."""
+    places = {frame_id: (part, index) for part in frames for index, frame_id in enumerate(part.ids)}
+    return [part[index] for part, index in map(places.__getitem__, frame_ids)]
+
+
+def account(
+    level: LevelOfTheory, wanted: list[str], found: dict[str, LabelDoc], calculated: set[str]
+) -> Labels:
+    """Build the account of a labelling step.
+
+    Raises
+    ------
+    AssertionError
+        If requested is not accepted plus rejected: a label would be lost.
+    """
+    accepted = [found[i] for i in wanted if i in found and found[i].status is LabelStatus.ACCEPTED]
+    good = {label.frame_id for label in accepted}
+    rejections = [_rejection(i, found.get(i)) for i in wanted if i not in good]
+    new = [found[i] for i in wanted if i in found and i in calculated]
+    frames = concatenate(label.frame for label in accepted)
+    n_accepted = sum(len(part) for part in frames)
+    if len(wanted) != n_accepted + len(rejections):
+        raise AssertionError(
+            f"{len(wanted)} labels requested, {n_accepted} accepted, {len(rejections)} rejected"
+        )
+    return Labels(
+        level=level,
+        n_requested=len(wanted),
+        n_reused=len(wanted) - len(calculated & set(wanted)),
+        n_accepted=n_accepted,
+        rejections=rejections,
+        seconds=sum(label.seconds for label in new),
+        core_seconds=sum(label.seconds * label.cores for label in new),
+        frames=frames,
+    )
+
+
+def check_floor(labels: Labels, floor: float) -> None:
+    """Raise if too few labels were accepted.
+
+    Raises
+    ------
+    FloorError
+        If the accepted fraction is below `floor`.
+    """
+    if labels.n_requested and labels.n_accepted < floor * labels.n_requested:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in labels.rejected_by_reason.items())
+        raise FloorError(
+            f"{labels.n_accepted} of {labels.n_requested} labels were accepted, the floor is "
+            f"{floor:.0%} (label.floor); rejected: {reasons}; first: {labels.rejections[0].detail}"
+        )
+
+
+def _rejection(frame_id: str, label: LabelDoc | None) -> Rejection:
+    if label is None or label.reason is None:
+        detail = "the labelling job ended before this frame was done"
+        return Rejection(frame_id=frame_id, reason=RejectReason.NO_RESULT, detail=detail)
+    return Rejection(frame_id=frame_id, reason=label.reason, detail=label.detail)
