@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobflow import Flow, Job, Response
+from jobflow import Flow, Job, OutputReference, Response
 
 from ionloop.codes import forcefield
 from ionloop.codes.acceptance import accept, failed
@@ -76,11 +76,11 @@ class BatchLabelMaker(LabelMaker):
 
         What is in the ledger at this level of theory is not calculated again.
         """
-        hold = hold_frames(frames)
-        spread = spread_labels(self, hold.output)
-        assign(spread, "label")
-        assign(hold, "label")
-        return Flow([hold, spread], output=spread.output, name=self.name)
+        hold = [] if isinstance(frames, OutputReference) else [hold_frames(frames)]
+        spread = spread_labels(self, hold[0].output if hold else frames)
+        flow = Flow([*hold, spread], output=spread.output, name=self.name)
+        assign(flow, "label")
+        return flow
 
 
 @dataclass

@@ -1,0 +1,76 @@
+"""Selection: a thin job over `ionloop.selection`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
+
+from jobflow import Job
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from ionloop.makers.base import Reference, SelectMaker, assign, stamp, stored_job
+from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import ExplorationDoc
+from ionloop.schemas.label import Labels
+from ionloop.schemas.selection import SelectionDoc
+from ionloop.selection.select import select
+
+
+class SelectSettings(Model):
+    """How candidates are picked."""
+
+    max_labels: PositiveInt = Field(300, description="labels per turn at most")
+    strategy: Literal["random", "farthest", "highest"] = Field(
+        "random",
+        description="order in which candidates are taken: seeded random, farthest-point on a "
+        "structural fingerprint, or largest deviation first",
+    )
+    tolerance: Annotated[float, NonNegativeFloat] = Field(
+        0.02,
+        description="fingerprint distance below which two frames count as duplicates; 0 keeps all",
+    )
+
+
+@dataclass
+class WindowSelectMaker(SelectMaker):
+    """Picks candidates of the trust window, without duplicates, with replacement of rejects.
+
+    Parameters
+    ----------
+    settings
+        How many, in which order, how different.
+    """
+
+    name: str = "select"
+    settings: SelectSettings = field(default_factory=SelectSettings)
+
+    def make(
+        self, exploration: Reference, dataset: Reference, max_labels: int | None, seed: int = 0
+    ) -> Job:
+        """Pick from an `ExplorationDoc`; the output is a `SelectionDoc`."""
+        most = self.settings.max_labels if max_labels is None else max_labels
+        job = select_frames(self.settings, exploration, dataset, most, seed)
+        assign(job, "select")
+        return job
+
+
+@stored_job(SelectionDoc)
+def select_frames(
+    settings: SelectSettings,
+    exploration: ExplorationDoc,
+    dataset: list[Labels],
+    max_labels: int,
+    seed: int,
+) -> SelectionDoc:
+    """Judge, pick, and give every frame its reason."""
+    selection = select(
+        exploration.deviations,
+        exploration.candidates,
+        [frames for labels in dataset for frames in labels.frames],
+        exploration.trust,
+        max_labels=max_labels,
+        seed=seed,
+        strategy=settings.strategy,
+        tolerance=settings.tolerance,
+    )
+    return SelectionDoc(**stamp(settings), **asdict(selection))

@@ -1,0 +1,216 @@
+"""Training: an ensemble of models that differ in their seeds, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jobflow import Flow, Job
+
+from ionloop.codes import deepmd
+from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.makers.base import (
+    COLLECTS,
+    FloorError,
+    Reference,
+    TrainMaker,
+    assign,
+    stamp,
+    stored_job,
+)
+from ionloop.schemas.dataset import is_validation
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.label import Labels
+from ionloop.schemas.packed import Array
+from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, TrainingDoc
+from ionloop.schemas.table import Table, join_tables
+from ionloop.selection.calibration import ensemble_deviation, max_force_error, rank_correlation
+
+
+@dataclass
+class DeepmdTrainMaker(TrainMaker):
+    """Trains an ensemble of DeePMD-kit models.
+
+    Parameters
+    ----------
+    settings
+        Network, learning rates, steps; the same for every model.
+    type_map
+        Chemical symbols in the order of the models' types.
+    n_models
+        Models in the ensemble.
+    min_models
+        Models that must succeed for the turn to go on.
+    validation_fraction
+        Fraction of the frames held back from training, decided by frame id for good.
+    cores
+        Cores of one training.
+    """
+
+    name: str = "train"
+    settings: DeepmdSettings = field(default_factory=lambda: DeepmdSettings(steps=400_000))
+    type_map: list[str] = field(default_factory=list)
+    n_models: int = 4
+    min_models: int = 2
+    validation_fraction: float = 0.05
+    cores: int = 1
+
+    def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
+        """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
+        seeds = [seed + number for number in range(self.n_models)]
+        members = [
+            train_deepmd(self, dataset, previous, number, seed)
+            for number, seed in enumerate(seeds)
+        ]
+        for number, member in enumerate(members):
+            member.append_name(f" model {number + 1} of {self.n_models}")
+        ensemble = collect_ensemble(self.min_models, seeds, [member.output for member in members])
+        flow = Flow([*members, ensemble], output=ensemble.output, name=self.name)
+        assign(flow, "train")
+        for member in members:
+            assign(member, "train", self.cores)
+        return flow
+
+    def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+        evaluation = evaluate_deepmd(ensemble, labels)
+        assign(evaluation, "evaluate")
+        return evaluation
+
+
+@stored_job(TrainingDoc)
+def train_deepmd(
+    maker: DeepmdTrainMaker,
+    dataset: list[Labels],
+    previous: EnsembleDoc | None,
+    number: int,
+    seed: int,
+) -> TrainingDoc:
+    """Train one model."""
+    training, validation = split(dataset, maker.validation_fraction)
+    result = deepmd.train(
+        maker.settings,
+        training,
+        validation,
+        type_map=maker.type_map,
+        seed=seed,
+        folder=Path.cwd(),
+        checkpoint=previous_checkpoint(previous, number),
+    )
+    versions = {"deepmd-kit": deepmd.program_version(maker.settings.command)}
+    return TrainingDoc(
+        **stamp(maker.settings, **versions),
+        seed=seed,
+        backend=maker.settings.backend,
+        steps=result.steps,
+        warm_start=result.warm_start,
+        train_errors=result.train_errors,
+        validation_errors=result.validation_errors,
+        learning_curve=result.learning_curve,
+        seconds=result.seconds,
+        cores=maker.cores,
+        model=result.model,
+        checkpoint=result.checkpoint,
+    )
+
+
+@stored_job(EnsembleDoc, **COLLECTS)
+def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> EnsembleDoc:
+    """Gather the models that were trained.
+
+    Raises
+    ------
+    FloorError
+        If fewer than `min_models` were.
+    """
+    done = [member for member in members if member.value is not None]
+    lost = [
+        f"the training with seed {seed} failed"
+        for seed, member in zip(seeds, members, strict=True)
+        if member.value is None
+    ]
+    if len(done) < min_models:
+        raise FloorError(
+            f"{len(done)} of {len(seeds)} trainings succeeded, at least {min_models} must "
+            "(train.min_models); the log of a failed training is in its job's record"
+        )
+    documents: list[TrainingDoc] = [member.value for member in done]
+    return EnsembleDoc(
+        **stamp(),
+        n_asked=len(seeds),
+        members=[member.reference for member in done],
+        seeds=[document.seed for document in documents],
+        failures=lost,
+        train_errors=[document.train_errors for document in documents],
+        validation_errors=[d.validation_errors for d in documents if d.validation_errors],
+        core_seconds=sum(document.seconds * document.cores for document in documents),
+    )
+
+
+@stored_job(EvaluationDoc)
+def evaluate_deepmd(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
+    """Compare the ensemble's mean with labels, and its deviation with its true error."""
+    models = [member.model for member in ensemble.members]
+    predictions = [deepmd.predict(models, part, Path.cwd()) for part in labels.frames]
+    return evaluation(labels.frames, predictions).model_copy(update=stamp())
+
+
+def evaluation(
+    frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction]
+) -> EvaluationDoc:
+    """Build the document from predictions, one per entry of `frames`."""
+    if not frames:
+        empty = Table({"max_devi_f": np.zeros(0), "max_force_error": np.zeros(0)})
+        return EvaluationDoc(deviation_against_error=empty, energies=Table({}))
+    comparison = join_tables(
+        Table(
+            {
+                "frame_id": np.array(part.ids),
+                "max_devi_f": ensemble_deviation(prediction.forces),
+                "max_force_error": max_force_error(prediction.forces.mean(axis=0), part.forces),
+            }
+        )
+        for part, prediction in zip(frames, predictions, strict=True)
+    )
+    return EvaluationDoc(
+        errors=deepmd.force_errors([p.mean for p in predictions], frames),
+        deviation_against_error=comparison,
+        energies=join_tables(map(_energies, frames, predictions)),
+        rank_correlation=rank_correlation(
+            comparison["max_devi_f"], comparison["max_force_error"]
+        ),
+    )
+
+
+def split(dataset: Sequence[Labels], fraction: float) -> tuple[list[Frames], list[Frames]]:
+    """Split the frames of a data set into those trained on and those held back."""
+    frames = concatenate(part for labels in dataset for part in labels.frames)
+    masks = [validation_mask(part, fraction) for part in frames]
+    training = concatenate(part[~mask] for part, mask in zip(frames, masks, strict=True))
+    validation = concatenate(part[mask] for part, mask in zip(frames, masks, strict=True))
+    return training, validation
+
+
+def validation_mask(frames: Frames, fraction: float) -> Array:
+    """Return which frames are held back, (f,)."""
+    return np.array([is_validation(frame_id, fraction) for frame_id in frames.ids], dtype=bool)
+
+
+def previous_checkpoint(previous: EnsembleDoc | None, number: int) -> Any:
+    """Return the checkpoint to start from; a lost model's successor starts from a neighbour's."""
+    if previous is None:
+        return None
+    return previous.members[number % len(previous.members)].checkpoint
+
+
+def _energies(frames: Frames, prediction: deepmd.Prediction) -> Table:
+    assert frames.energies is not None
+    return Table(
+        {
+            "reference": frames.energies / frames.n_atoms,
+            "predicted": prediction.energies.mean(axis=0) / frames.n_atoms,
+        }
+    )
