@@ -1,0 +1,217 @@
+"""From a URL to a connected store: an SQLite file, or a MongoDB server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jobflow.core.store import JobStore
+
+from ionloop.stores.sqlite import SqliteStore, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from maggma.core import Store
+    from maggma.stores import GridFSStore, MongoStore
+
+__all__ = ["LoopStore", "StoreError", "collection", "describe", "open_store"]
+
+DEFAULT_DATABASE = "ionloop"
+SERVER_TIMEOUT = 5.0
+"""How long to look for a MongoDB server, in s."""
+
+
+@dataclass(frozen=True)
+class _Collection:
+    key: str
+    indexed: tuple[str, ...] = ()
+    unique: tuple[str, ...] = ()  # together
+
+
+_COLLECTIONS = {
+    "outputs": _Collection(
+        "uuid",
+        ("index", "metadata.run", "metadata.iteration", "metadata.role", "output.@class"),
+        unique=("uuid", "index"),
+    ),
+    # Not unique: GridFS writes the new version of a blob before it removes the old one.
+    "data": _Collection("blob_uuid", ("job_uuid",)),
+    "labels": _Collection(
+        "label_id", ("frame_id", "level", "status", "run", "iteration"), unique=("label_id",)
+    ),
+    "jobs": _Collection("job_id", ("run", "state", "uuid"), unique=("job_id",)),
+    "runs": _Collection("run", unique=("run",)),
+}
+
+
+class LoopStore(JobStore):
+    """A jobflow store whose additional stores keep their own keys.
+
+    Parameters
+    ----------
+    docs_store
+        The jobs' outputs, key ``uuid``.
+    additional_stores
+        ``data`` (jobflow's blobs), ``labels``, ``jobs`` (the runner's journal), ``runs``.
+    save, load
+        As for `jobflow.JobStore`.
+    """
+
+    def __init__(
+        self,
+        docs_store: Store,
+        additional_stores: dict[str, Store] | None = None,
+        save: Any = None,
+        load: Any = False,
+    ) -> None:
+        # JobStore takes every additional store for one of blobs and renames its key.
+        keys = {name: store.key for name, store in (additional_stores or {}).items()}
+        super().__init__(docs_store, additional_stores or {}, save=save, load=load)
+        for name, key in keys.items():
+            collection(self, name).key = key
+
+    def remove_docs(self, criteria: dict[str, Any]) -> None:
+        """Remove jobs' outputs and their blobs. Labels and the journal are never touched."""
+        for doc in self.docs_store.query(criteria, properties=["uuid", "index"]):
+            blobs = {"job_uuid": doc["uuid"], "job_index": doc["index"]}
+            collection(self, "data").remove_docs(blobs)
+        self.docs_store.remove_docs(criteria)
+
+
+def open_store(url: str | Path) -> LoopStore:
+    """Open the store of a run, with its collections and indexes.
+
+    Parameters
+    ----------
+    url
+        ``run.db``, ``sqlite:///absolute/run.db`` or ``mongodb://host:port/database`` (also
+        ``mongodb+srv://``; the database is "ionloop" unless named).
+
+    Returns
+    -------
+    LoopStore
+        A connected jobflow store.
+
+    Raises
+    ------
+    StoreError
+        If the file or the server cannot be reached, or the URL is of another kind.
+    """
+    scheme, found, rest = str(url).partition("://")
+    if not found:
+        return _open_file(Path(url))
+    if scheme == "sqlite":
+        return _open_file(Path(rest))
+    if scheme in ("mongodb", "mongodb+srv"):
+        return _open_server(str(url))
+    raise StoreError(
+        f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
+        "sqlite:///path/run.db or mongodb://host:port/database."
+    )
+
+
+def collection(store: JobStore, name: str) -> Store:
+    """Return one collection: outputs, data, labels, jobs or runs.
+
+    Raises
+    ------
+    StoreError
+        If there is no such collection.
+    """
+    parts: dict[str, Store] = {
+        "outputs": store.docs_store,
+        **store.additional_stores,  # type: ignore[has-type]
+    }
+    if name not in parts:
+        raise StoreError(f"The store has no collection {name!r}; it has {', '.join(parts)}.")
+    return parts[name]
+
+
+def describe(store: JobStore) -> str:
+    """Return where a store is, for messages: a file's path, or a server without credentials."""
+    docs: Any = store.docs_store
+    if isinstance(docs, SqliteStore):
+        return docs.path
+    return f"{_without_credentials(docs.uri)} (database {docs.database})"
+
+
+def _open_file(path: Path) -> LoopStore:
+    path = path.expanduser().absolute()
+    if not path.parent.is_dir():
+        raise StoreError(f"Store {path}: the folder {path.parent} does not exist; create it first.")
+    store = _build(partial(_sqlite, path))
+    store.connect()
+    _ensure_indexes(store)
+    return store
+
+
+def _open_server(url: str) -> LoopStore:
+    from pymongo.errors import PyMongoError
+
+    try:
+        store = _build(partial(_mongo, url, _database(url)))
+        store.connect()
+        _ensure_indexes(store)
+    except PyMongoError as error:
+        raise StoreError(
+            f"Store {_without_credentials(url)}: {str(error).partition(' (configured')[0]}. "
+            "Check the URL, that the server runs, and the rights of the user."
+        ) from error
+    return store
+
+
+def _build(make: Callable[[str, _Collection], Store]) -> LoopStore:
+    stores = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
+    return LoopStore(stores.pop("outputs"), stores)
+
+
+def _sqlite(path: Path, name: str, spec: _Collection) -> SqliteStore:
+    return SqliteStore(path, name, key=spec.key, indexed=spec.indexed)
+
+
+def _mongo(url: str, database: str, name: str, spec: _Collection) -> MongoStore | GridFSStore:
+    from maggma.stores import GridFSStore, MongoStore
+
+    options = {"serverSelectionTimeoutMS": int(1000 * SERVER_TIMEOUT)}
+    kind = GridFSStore if name == "data" else MongoStore
+    return kind(database, name, uri=url, key=spec.key, mongoclient_kwargs=options)
+
+
+def _database(url: str) -> str:
+    from pymongo.uri_parser import parse_uri
+
+    return cast("str", parse_uri(url)["database"] or DEFAULT_DATABASE)
+
+
+def _without_credentials(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _ensure_indexes(store: LoopStore) -> None:
+    for name, spec in _COLLECTIONS.items():
+        part = collection(store, name)
+        for field in (spec.key, *spec.indexed):
+            if (field,) != spec.unique and not part.ensure_index(field):
+                raise StoreError(f"Store {describe(store)}: cannot index {name}.{field}.")
+        if spec.unique and not _ensure_unique(part, spec.unique):
+            raise StoreError(
+                f"Store {describe(store)}: {name} holds documents that agree in "
+                f"{' and '.join(spec.unique)}; remove the doubled ones."
+            )
+
+
+def _ensure_unique(part: Store, fields: tuple[str, ...]) -> bool:
+    from pymongo.errors import DuplicateKeyError
+
+    if isinstance(part, SqliteStore):
+        return part.ensure_index(fields, unique=True)
+    try:
+        # maggma's own ensure_index takes one field only.
+        part._collection.create_index([(field, 1) for field in fields], unique=True)
+    except DuplicateKeyError:
+        return False
+    return True

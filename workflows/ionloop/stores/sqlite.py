@@ -1,0 +1,556 @@
+"""A maggma store in one SQLite file: the embedded stand-in for MongoDB.
+
+Documents are kept as BSON, MongoDB's own format, so that times, bytes, NaN and infinities come
+back exactly as a MongoDB server would return them (JSON would turn NaN into null).
+
+The file uses SQLite's write-ahead log: readers never wait, writers of any number of processes
+queue, and a killed writer leaves the state before its update. The log needs shared memory, so
+the file must lie on a local disk, not on a network file system.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import bson
+from bson.errors import BSONError
+from maggma.core import Sort, Store
+from mongomock_ng.filtering import filter_applies, iter_key_candidates, resolve_sort_key
+from monty.json import jsanitize
+from pydash import get, has, set_
+from sentinels import NOTHING  # type: ignore[import-untyped]
+
+from ionloop.stores.sql_filter import (
+    LOOK_INSIDE,
+    ColumnValue,
+    SqlFilter,
+    column,
+    column_value,
+    field_value,
+    quoted,
+    sql_filter,
+)
+
+Document: TypeAlias = dict[str, Any]
+Properties: TypeAlias = dict[str, Any] | list[str] | None
+Sorting: TypeAlias = dict[str, Sort | int] | None
+
+_CURES = {
+    "SQLITE_BUSY": "Another process holds the file; wait for it or end it, then try again.",
+    "SQLITE_CANTOPEN": "Check that its folder exists and may be written to.",
+    "SQLITE_CONSTRAINT": "A document with the same unique fields exists; none was written.",
+    "SQLITE_CORRUPT": "The file is damaged; restore a copy.",
+    "SQLITE_FULL": "Free some disk space and try again; nothing was written.",
+    "SQLITE_IOERR": "Check the disk; the file must lie on a local one.",
+    "SQLITE_NOTADB": "This is not an SQLite file; name another one.",
+    "SQLITE_READONLY": "Make the file and its folder writable.",
+    "SQLITE_TOOBIG": "SQLite holds at most 1 GB per document; split the data.",
+}
+
+
+_NOT_ENCODABLE = (BSONError, ValueError, OverflowError)
+
+
+class StoreError(RuntimeError):
+    """A store cannot be opened, read or written; the message says what to do."""
+
+
+@dataclass
+class _Link:
+    """A connection, and what it knows of its file. Never shared with a forked process."""
+
+    connection: sqlite3.Connection
+    process: int = field(default_factory=os.getpid)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    indexes: set[str] = field(default_factory=set)
+
+
+# Closing a connection inherited by fork would harm the parent's: they are kept, unused.
+_INHERITED: list[_Link] = []
+
+
+class SqliteStore(Store):
+    """A collection of documents in an SQLite file, with MongoDB's queries.
+
+    One file holds any number of collections. A store may be used by several threads; a pickled
+    copy must be connected again; after a fork the child opens its own connection.
+
+    Parameters
+    ----------
+    path
+        The SQLite file; created when missing, its folder is not.
+    collection
+        The name of the collection.
+    key
+        The field that identifies a document.
+    indexed
+        (Dotted) fields to index, beside the key.
+    timeout
+        How long to wait for another process's write, in s.
+    **kwargs
+        Passed to `maggma.core.Store`: ``last_updated_field``, ``last_updated_type``, ``validator``.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        collection: str,
+        key: str = "uuid",
+        indexed: Sequence[str] = (),
+        timeout: float = 60.0,
+        **kwargs: Any,
+    ) -> None:
+        self.path = str(Path(path).absolute())
+        self.collection = collection
+        self.indexed = list(indexed)
+        self.timeout = timeout
+        self.kwargs = kwargs
+        self._table = quoted(collection)
+        self._bodies = quoted(f"{collection}.documents")
+        self._link: _Link | None = None
+        super().__init__(key=key, **kwargs)
+
+    @property
+    def name(self) -> str:
+        """File and collection, as a URL."""
+        return f"sqlite://{self.path}#{self.collection}"
+
+    @property
+    def _collection(self) -> Any:
+        raise StoreError(f"{self.name} has no pymongo collection; use the store's own methods.")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SqliteStore) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Open the file; create it, the collection and its indexes where missing.
+
+        Parameters
+        ----------
+        force_reset
+            Open again even if connected.
+
+        Raises
+        ------
+        StoreError
+            If the file cannot be opened.
+        """
+        if force_reset:
+            self.close()
+        if self._link is None:
+            self._link = self._open()
+            self._create_tables()
+            for name in [self.key, *self.indexed]:
+                self.ensure_index(name)
+
+    def close(self) -> None:
+        """Close the connection; every update is already on disk."""
+        if self._link is not None and self._link.process == os.getpid():
+            with self._link.lock:
+                self._link.connection.close()
+        self._link = None
+
+    def count(self, criteria: Document | None = None) -> int:
+        """Count the documents that match a MongoDB filter."""
+        return sum(1 for _ in self._matches(criteria))
+
+    def query(
+        self,
+        criteria: Document | None = None,
+        properties: Properties = None,
+        sort: Sorting = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> Iterator[Document]:
+        """Yield the documents that match a MongoDB filter.
+
+        Parameters
+        ----------
+        criteria
+            A MongoDB filter.
+        properties
+            Fields to return: a list of dotted paths, or a MongoDB projection of ones or zeros.
+        sort
+            Directions by field: 1 ascending, -1 descending.
+        skip
+            How many documents to leave out at the start.
+        limit
+            The most documents to return; 0 for all.
+        """
+        documents = self._sorted(criteria, sort)
+        for document in islice(documents, skip, skip + limit if limit else None):
+            yield _projected(document, properties)
+
+    def update(self, docs: list[Document] | Document, key: list[str] | str | None = None) -> None:
+        """Insert documents, each replacing the one with the same key. All are written, or none.
+
+        Parameters
+        ----------
+        docs
+            The documents.
+        key
+            The fields that identify a document, by default the store's key. They are indexed.
+
+        Raises
+        ------
+        StoreError
+            If a document has no value for the key, breaks a unique index or cannot be encoded,
+            or if the file cannot be written.
+        """
+        fields = _listed(key or self.key)
+        self.ensure_index(fields)
+        with self._transaction() as connection:
+            columns = self._columns()
+            for document, body in self._encoded(_listed(docs)):
+                values = {name: column_value(field_value(document, name)) for name in columns}
+                self._put(connection, fields, values, body)
+
+    def remove_docs(self, criteria: Document) -> None:
+        """Remove the documents that match a MongoDB filter."""
+        with self._transaction() as connection:
+            found = [(row,) for row, _ in self._matches(criteria)]
+            connection.executemany(f"DELETE FROM {self._table} WHERE id = ?", found)
+            connection.executemany(f"DELETE FROM {self._bodies} WHERE id = ?", found)
+
+    def distinct(
+        self, field: str, criteria: Document | None = None, all_exist: bool = False
+    ) -> list[Any]:
+        """Return the different values of a field; those inside arrays count one by one."""
+        found: dict[bytes, Any] = {}
+        for document in self.query(criteria):
+            for value in iter_key_candidates(field, document):  # type: ignore[no-untyped-call]
+                for item in value if isinstance(value, list) else [value]:
+                    if item is not NOTHING:
+                        found.setdefault(bson.encode({"": item}), item)
+        return list(found.values())
+
+    def groupby(  # noqa: PLR0917 (maggma's signature)
+        self,
+        keys: list[str] | str,
+        criteria: Document | None = None,
+        properties: Properties = None,
+        sort: Sorting = None,
+        skip: int = 0,
+        limit: int = 0,
+    ) -> Iterator[tuple[Document, list[Document]]]:
+        """Yield (key values, documents) for each combination of the keys' values.
+
+        The other parameters are those of `query`. As in MongoDB, documents without a key form a
+        group of their own.
+        """
+        names = _listed(keys)
+        groups: dict[bytes, tuple[Document, list[Document]]] = {}
+        for document in self.query(criteria, None, sort, skip, limit):
+            group: Document = {}
+            for name in names:
+                if has(document, name):
+                    set_(group, name, get(document, name))
+            members = groups.setdefault(bson.encode(group), (group, []))[1]
+            members.append(_projected(document, [*properties, *names] if properties else None))
+        yield from groups.values()
+
+    def ensure_index(self, key: str | Sequence[str], unique: bool = False) -> bool:
+        """Index a field, or several together.
+
+        Parameters
+        ----------
+        key
+            The (dotted) field or fields.
+        unique
+            Refuse documents that agree in all of them. Arrays and objects are not compared.
+
+        Returns
+        -------
+        bool
+            Whether the index is there: False if documents already break a unique one.
+        """
+        fields = _listed(key)
+        index = f"{self.collection}.{'+'.join(fields)}{'.unique' if unique else ''}"
+        link = self._connected()
+        if index in link.indexes or self._rows(
+            "SELECT 1 FROM sqlite_master WHERE type = 'index' AND name = ?", [index]
+        ):
+            link.indexes.add(index)
+            return True
+        return self._create_index(index, fields, unique)
+
+    def _open(self) -> _Link:
+        with self._clear_errors():
+            connection = sqlite3.connect(
+                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.execute("PRAGMA page_size = 8192")
+                self._use_write_ahead_log(connection)
+                # FULL: a label bought outlives a power cut too, for one fsync an update.
+                connection.execute("PRAGMA synchronous = FULL")
+            except sqlite3.Error:
+                connection.close()
+                raise
+        return _Link(connection)
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """SQLite does not itself wait when several processes do this to a new file at once."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def _connected(self) -> _Link:
+        if self._link is None:
+            raise StoreError(f"{self.name} is not connected; call connect() first.")
+        if self._link.process != os.getpid():
+            _INHERITED.append(self._link)
+            self._link = self._open()
+        return self._link
+
+    def _create_tables(self) -> None:
+        if self._columns_or_none() is not None:
+            return
+        with self._transaction() as connection:
+            for table, body in ((self._table, ""), (self._bodies, ", body BLOB NOT NULL")):
+                connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY{body})"
+                )
+
+    def _columns_or_none(self) -> list[str] | None:
+        """Return the indexed fields, or None where the table is not there yet."""
+        found = [row[1] for row in self._rows(f"PRAGMA table_info({self._table})")]
+        return [name.removeprefix("field:") for name in found[1:]] if found else None
+
+    def _columns(self) -> list[str]:
+        # Asked anew each time: another process may have added a column that must be filled.
+        return self._columns_or_none() or []
+
+    def _create_index(self, index: str, fields: list[str], unique: bool) -> bool:
+        names = [column(name) for name in fields]
+        inside = " OR ".join(f"{name} IS x''" for name in names)
+        terms = [f"ifnull({name}, x'00')" for name in names] if unique else names
+        sql = f"INDEX IF NOT EXISTS {quoted(index)} ON {self._table} ({', '.join(terms)})"
+        try:
+            with self._transaction() as connection:
+                self._add_columns(connection, fields)
+                connection.execute(
+                    f"CREATE UNIQUE {sql} WHERE NOT ({inside})" if unique else f"CREATE {sql}"
+                )
+        except StoreError as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                return False
+            raise
+        return self.ensure_index(fields) if unique else True
+
+    def _add_columns(self, connection: sqlite3.Connection, fields: list[str]) -> None:
+        for name in set(fields) - set(self._columns()):
+            connection.execute(f"ALTER TABLE {self._table} ADD COLUMN {column(name)}")
+            fill = f"UPDATE {self._table} SET {column(name)} = ? WHERE id = ?"
+            for row, body in connection.execute(f"SELECT id, body FROM {self._bodies}"):
+                value = column_value(field_value(bson.decode(body), name))
+                connection.execute(fill, [value, row])
+
+    def _put(
+        self,
+        connection: sqlite3.Connection,
+        fields: list[str],
+        values: dict[str, ColumnValue],
+        body: bytes,
+    ) -> None:
+        row = self._row_of(connection, {name: values[name] for name in fields})
+        names = ["id", *map(column, values)]
+        cursor = connection.execute(
+            f"INSERT INTO {self._table} ({', '.join(names)}) VALUES (?{', ?' * len(values)}) "
+            f"ON CONFLICT(id) DO UPDATE SET {', '.join(f'{n} = excluded.{n}' for n in names)}",
+            [row, *values.values()],
+        )
+        row = cursor.lastrowid if row is None else row
+        connection.execute(f"REPLACE INTO {self._bodies} (id, body) VALUES (?, ?)", [row, body])
+
+    def _row_of(self, connection: sqlite3.Connection, values: dict[str, ColumnValue]) -> int | None:
+        for name, value in values.items():
+            if value is None or value == LOOK_INSIDE:
+                raise StoreError(
+                    f"A document for {self.name} has no usable value of its key {name!r}; "
+                    "give it a number, a string, a boolean or a time."
+                )
+        where = " AND ".join(f"{column(name)} = ?" for name in values)
+        sql = f"SELECT id FROM {self._table} WHERE {where} LIMIT 1"
+        found = connection.execute(sql, list(values.values())).fetchone()
+        return found[0] if found else None
+
+    def _encoded(self, documents: list[Document]) -> Iterator[tuple[Document, bytes]]:
+        for document in documents:
+            if self._is_valid(document):
+                yield self._encode(document)
+
+    def _encode(self, document: Document) -> tuple[Document, bytes]:
+        try:
+            return document, bson.encode(document)
+        except _NOT_ENCODABLE:
+            plain = jsanitize(document, allow_bson=True, recursive_msonable=True)
+        try:
+            return plain, bson.encode(plain)
+        except _NOT_ENCODABLE as error:
+            raise StoreError(f"A document for {self.name} cannot be stored: {error}.") from error
+
+    def _is_valid(self, document: Document) -> bool:
+        if self.validator is None or self.validator.is_valid(document):
+            return True
+        reasons = self.validator.validation_errors(document)
+        if self.validator.strict:  # type: ignore[attr-defined]
+            raise ValueError(f"A document for {self.name} is not valid: {reasons}")
+        self.logger.error("left out of %s, not valid: %s", self.name, reasons)
+        return False
+
+    def _sorted(self, criteria: Document | None, sort: Sorting) -> Iterable[Document]:
+        order = {name: Sort(direction).value for name, direction in (sort or {}).items()}
+        if self._sorts_by_column(order):
+            return self._documents(criteria, order)
+        documents = list(self._documents(criteria))
+        for name, direction in reversed(order.items()):
+            documents.sort(key=partial(_sort_key, name), reverse=direction < 0)
+        return documents
+
+    def _sorts_by_column(self, order: dict[str, int]) -> bool:
+        if not set(order) <= set(self._columns()):
+            return False
+        inside = " OR ".join(f"{column(name)} = x''" for name in order) or "0"
+        return not self._rows(f"SELECT 1 FROM {self._table} WHERE {inside} LIMIT 1")
+
+    def _documents(
+        self, criteria: Document | None, order: dict[str, int] | None = None
+    ) -> Iterator[Document]:
+        for row, document in self._matches(criteria, order):
+            found = document or self._document(row)
+            if found is not None:
+                yield found
+
+    def _matches(
+        self, criteria: Document | None, order: dict[str, int] | None = None
+    ) -> Iterator[tuple[int, Document | None]]:
+        """Yield the matching rows, with the documents of those that had to be read to tell."""
+        # What a server would compare with: times in UTC to the ms, tuples as lists.
+        wanted = bson.decode(self._encode(criteria or {})[1])
+        plan = sql_filter(wanted, self._columns())
+        for row, undecided in self._candidates(plan, order or {}):
+            rest = wanted if undecided else plan.rest
+            document = self._document(row) if rest else None
+            if not rest or (document is not None and _fits(rest, document)):
+                yield row, document
+
+    def _candidates(self, plan: SqlFilter, order: dict[str, int]) -> list[tuple[int, int]]:
+        # Fetched at once: a statement left open would pin an old state of the file.
+        undecided = " OR ".join(f"{column(name)} IS x''" for name in plan.columns) or "0"
+        sql = f"SELECT id, {undecided} FROM {self._table} WHERE {plan.where}"
+        if not order:
+            return sorted(self._rows(sql, plan.values))
+        terms = [f"{column(name)} {'DESC' if way < 0 else 'ASC'}" for name, way in order.items()]
+        return self._rows(f"{sql} ORDER BY {', '.join(terms)}, id", plan.values)
+
+    def _document(self, row: int) -> Document | None:
+        found = self._rows(f"SELECT body FROM {self._bodies} WHERE id = ?", [row])
+        return bson.decode(found[0][0]) if found else None
+
+    def _rows(self, sql: str, values: Sequence[ColumnValue] = ()) -> list[Any]:
+        link = self._connected()
+        with link.lock, self._clear_errors():
+            return link.connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        link = self._connected()
+        with link.lock, self._clear_errors():
+            link.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield link.connection
+                link.connection.execute("COMMIT")
+            finally:
+                if link.connection.in_transaction:
+                    link.connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorname", "")
+            cure = next((text for name, text in _CURES.items() if code.startswith(name)), "")
+            raise StoreError(f"Store {self.name}: {error}. {cure}".rstrip()) from error
+
+
+def _sort_key(name: str, document: Document) -> Any:
+    return resolve_sort_key(name, document)  # type: ignore[no-untyped-call]
+
+
+def _fits(criteria: Document, document: Document) -> bool:
+    return bool(filter_applies(criteria, document))  # type: ignore[no-untyped-call]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _projected(document: Document, properties: Properties) -> Document:
+    """Return the part of a document that a MongoDB projection of ones or zeros asks for."""
+    if not properties:
+        return document
+    wanted = properties if isinstance(properties, dict) else dict.fromkeys(properties, 1)
+    if not all(value in (0, 1) for value in wanted.values()):
+        raise StoreError(f"Projection {wanted} is not supported; use ones or zeros.")
+    names = set(wanted) - {"_id"}
+    keep = any(wanted[name] for name in names or wanted)
+    if bool(wanted.get("_id", keep)) == keep:
+        names.add("_id")
+    part: Document = (_kept if keep else _dropped)(document, _tree(names))
+    return part
+
+
+def _tree(names: Iterable[str]) -> Document:
+    """Return dotted paths as nested dictionaries; an empty one stands for the whole field."""
+    tree: Document = {}
+    for name in sorted(names):
+        branch = tree
+        for part in name.split("."):
+            branch = branch.setdefault(part, {})
+    return tree
+
+
+def _kept(value: Any, tree: Document) -> Any:
+    if not tree:
+        return value
+    if isinstance(value, list):
+        return [_kept(item, tree) for item in value if isinstance(item, dict | list)]
+    return {
+        name: _kept(part, tree[name])
+        for name, part in value.items()
+        if name in tree and (not tree[name] or isinstance(part, dict | list))
+    }
+
+
+def _dropped(value: Any, tree: Document) -> Any:
+    if isinstance(value, list):
+        return [_dropped(item, tree) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name: _dropped(part, tree[name]) if name in tree else part
+        for name, part in value.items()
+        if tree.get(name) != {}
+    }
