@@ -96,6 +96,7 @@ class TrainMaker(Maker, ABC):
     """Trains an ensemble of models."""
 
     name: str = "train"
+    validation_fraction: float = 0.05
 
     @abstractmethod
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
@@ -140,11 +141,16 @@ class SelectMaker(Maker, ABC):
 
     name: str = "select"
 
+    @property
+    @abstractmethod
+    def max_labels(self) -> int:
+        """Labels per turn, where a stage has no number of its own."""
+
     @abstractmethod
     def make(
-        self, exploration: Reference, dataset: Reference, max_labels: int | None, seed: int = 0
+        self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0
     ) -> Job:
-        """Pick from an `ExplorationDoc`; the output is a `SelectionDoc`."""
+        """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
 
 
 def _version(package: str) -> str:

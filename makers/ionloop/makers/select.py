@@ -44,12 +44,16 @@ class WindowSelectMaker(SelectMaker):
     name: str = "select"
     settings: SelectSettings = field(default_factory=SelectSettings)
 
+    @property
+    def max_labels(self) -> int:
+        """Labels per turn, where a stage has no number of its own."""
+        return self.settings.max_labels
+
     def make(
-        self, exploration: Reference, dataset: Reference, max_labels: int | None, seed: int = 0
+        self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0
     ) -> Job:
-        """Pick from an `ExplorationDoc`; the output is a `SelectionDoc`."""
-        most = self.settings.max_labels if max_labels is None else max_labels
-        job = select_frames(self.settings, exploration, dataset, most, seed)
+        """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
+        job = select_frames(self.settings, exploration, dataset, max_labels, seed)
         assign(job, "select")
         return job
 

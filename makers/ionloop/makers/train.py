@@ -62,8 +62,7 @@ class DeepmdTrainMaker(TrainMaker):
         """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
         seeds = [seed + number for number in range(self.n_models)]
         members = [
-            train_deepmd(self, dataset, previous, number, seed)
-            for number, seed in enumerate(seeds)
+            train_deepmd(self, dataset, previous, number, seed) for number, seed in enumerate(seeds)
         ]
         for number, member in enumerate(members):
             member.append_name(f" model {number + 1} of {self.n_models}")
@@ -158,9 +157,7 @@ def evaluate_deepmd(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
     return evaluation(labels.frames, predictions).model_copy(update=stamp())
 
 
-def evaluation(
-    frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction]
-) -> EvaluationDoc:
+def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction]) -> EvaluationDoc:
     """Build the document from predictions, one per entry of `frames`."""
     if not frames:
         empty = Table({"max_devi_f": np.zeros(0), "max_force_error": np.zeros(0)})
@@ -179,9 +176,7 @@ def evaluation(
         errors=deepmd.force_errors([p.mean for p in predictions], frames),
         deviation_against_error=comparison,
         energies=join_tables(map(_energies, frames, predictions)),
-        rank_correlation=rank_correlation(
-            comparison["max_devi_f"], comparison["max_force_error"]
-        ),
+        rank_correlation=rank_correlation(comparison["max_devi_f"], comparison["max_force_error"]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field
 
@@ -39,6 +40,9 @@ class StageProgress(Model):
     accurate_fractions: list[float] = Field(
         default_factory=list, description="of the turns of this stage"
     )
+    history: list[VerdictCounts] = Field(
+        default_factory=list, description="verdict counts of every turn of the run"
+    )
     n_labels: int = Field(0, description="labels requested so far, initial data included")
     core_hours: CoreHours = 0.0
 
@@ -65,7 +69,14 @@ class IterationDoc(Document):
         None, description="ensemble mean against the new labels, before training on them"
     )
     failures: list[str] = Field(default_factory=list)
-    core_hours: CoreHours = Field(0.0, description="spent by the run so far")
+    rank_correlation: float | None = Field(
+        None, description="Spearman correlation of deviation and true error of the new labels"
+    )
+    progress: StageProgress = Field(description="the run up to and including this turn")
     dataset: DatasetDoc
-    jobs: dict[str, str] = Field(default_factory=dict, description="role to job uuid")
+    labels: list[Any] = Field(
+        default_factory=list, description="Labels of the data set, by reference"
+    )
+    ensemble: Any = Field(None, description="EnsembleDoc of this turn, by reference")
+    jobs: dict[str, str] = Field(default_factory=dict, description="step to job uuid")
     decision: Decision

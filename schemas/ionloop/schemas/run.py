@@ -11,7 +11,7 @@ from pydantic import Field
 from ionloop.schemas.document import Document
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.selection import VerdictCounts
-from ionloop.schemas.units import CoreHours
+from ionloop.schemas.units import CoreHours, Seconds, Temperature
 
 
 class RunState(StrEnum):
@@ -39,10 +39,10 @@ class ValidationDoc(Document):
     """Errors of the production potential on frames it has never seen."""
 
     errors: ForceErrors
-    by_temperature: dict[str, ForceErrors]
+    temperatures: list[Temperature] = Field(description="of the validation MD")
     n_requested: int
     n_accepted: int
-    core_seconds: float = 0.0
+    core_seconds: Seconds = 0.0
 
 
 class SummaryDoc(Document):
@@ -57,4 +57,5 @@ class SummaryDoc(Document):
     counts: list[VerdictCounts]
     core_hours: CoreHours
     potential: Any = Field(description="the production potential, by reference")
+    train_errors: list[ForceErrors] = Field(default_factory=list)
     validation: ValidationDoc | None = None

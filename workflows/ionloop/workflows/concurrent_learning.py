@@ -1,0 +1,449 @@
+"""The loop: train, explore, select, label, decide; then production and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobflow import Flow, Job, Maker, Response
+from jobflow.core.reference import ResolvedReference
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from ionloop.codes.structures import perturb
+from ionloop.makers.base import (
+    ExploreMaker,
+    LabelMaker,
+    Reference,
+    SelectMaker,
+    TrainMaker,
+    assign,
+    stamp,
+    stored_job,
+)
+from ionloop.makers.label import ingest
+from ionloop.schemas.dataset import DatasetDoc, dataset_hash, is_validation
+from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import ExplorationDoc, Stage
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress
+from ionloop.schemas.label import Labels
+from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
+from ionloop.schemas.run import SummaryDoc, ValidationDoc
+from ionloop.schemas.selection import SelectionDoc, TrustWindow
+from ionloop.schemas.units import Temperature
+from ionloop.workflows.decision import (
+    Convergence,
+    Limits,
+    decide,
+    labels_left,
+    next_progress,
+)
+
+# Every frame that is physically sound is a candidate in this window: validation does not choose.
+ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
+
+
+class ExistingData(Model):
+    """Labelled data that are there already."""
+
+    path: str = Field(description="file or folder, in any format that dpdata or ASE reads")
+    format: str | None = Field(None, description="dpdata's name of the format; guessed if absent")
+    type_map: list[str] | None = Field(
+        None, description="symbols of the types, where the format has numbers only"
+    )
+    same_level: bool = Field(
+        False, description="the data were calculated at the labeller's own level of theory"
+    )
+
+
+class InitialData(Model):
+    """Where the first training set comes from."""
+
+    n_perturbed: NonNegativeInt = Field(
+        60, description="perturbed frames per start structure that are labelled first"
+    )
+    displacement: float = Field(
+        0.1, ge=0, description="largest displacement of an atom", json_schema_extra={"unit": "Å"}
+    )
+    strain: float = Field(0.03, ge=0, lt=1, description="largest relative strain of the cell")
+    relax: bool = Field(False, description="relax the start structures with the labeller first")
+    data: list[ExistingData] = Field(default_factory=list, description="labelled data")
+
+
+class Validation(Model):
+    """Frames that judge the production potential: never trained on, picked at random."""
+
+    temperatures: list[Temperature] = Field(
+        default_factory=list,
+        description="temperatures in K of the validation MD; empty: no validation",
+    )
+    n_frames: PositiveInt = Field(30, description="frames labelled for it, over all temperatures")
+    steps: PositiveInt = Field(1000, description="MD steps of each validation trajectory")
+    timestep: float = Field(2.0, gt=0, description="time step in fs")
+
+    @property
+    def n_labels(self) -> int:
+        """Labels that the validation asks for."""
+        return self.n_frames if self.temperatures else 0
+
+    @property
+    def stage(self) -> Stage:
+        """The validation MD as a stage of exploration."""
+        return Stage(
+            temperatures=self.temperatures,
+            steps=self.steps,
+            timestep=self.timestep,
+            dump_every=max(1, self.steps // 50),
+            skip=self.steps // 5,
+            max_labels=self.n_frames,
+        )
+
+
+@dataclass
+class ConcurrentLearningMaker(Maker):
+    """Generates a potential by concurrent learning (Huang et al. 2021, figure 2).
+
+    Parameters
+    ----------
+    label, train, explore, select
+        The four roles.
+    production
+        Trains the potential at the end, usually for more steps.
+    stages
+        Stages of the exploration, in order.
+    trust
+        Trust levels, where a stage has none of its own.
+    initial, convergence, limits, validation
+        Settings of the loop itself.
+    warm_production
+        Start the production training from the last ensemble.
+    seed
+        Seed from which all others follow.
+    """
+
+    label: LabelMaker
+    train: TrainMaker
+    explore: ExploreMaker
+    select: SelectMaker
+    production: TrainMaker
+    stages: list[Stage]
+    trust: TrustWindow
+    initial: InitialData = field(default_factory=InitialData)
+    convergence: Convergence = field(default_factory=Convergence)
+    limits: Limits = field(default_factory=Limits)
+    validation: Validation = field(default_factory=Validation)
+    warm_production: bool = True
+    seed: int = 1
+    name: str = "concurrent learning"
+
+    def make(self, structures: Sequence[Frames]) -> Flow:
+        """Build the flow from start structures; the output is a `SummaryDoc`."""
+        starts, relax = self._start_structures(list(structures))
+        dataset, initial = self._initial_dataset(starts)
+        loop = begin_loop(self, starts, dataset)
+        assign(loop, "decide")
+        production = self.production.make(
+            loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
+        )
+        production.append_name("production ", prepend=True)
+        validation, judged = self._validation(starts, loop.output, production.output)
+        summary = summarise_run(loop.output, production.output, judged)
+        assign(summary, "decide")
+        jobs = [*relax, *initial, loop, production, *validation, summary]
+        return Flow(jobs, output=summary.output, name=self.name)
+
+    def turn(
+        self,
+        structures: Reference,
+        dataset: list[Reference],
+        previous: dict[str, Reference],
+        progress: StageProgress,
+    ) -> Flow:
+        """Build one turn: train, explore, select, label, compare, decide."""
+        stage = self.stages[progress.stage]
+        seed = self.seed + 1000 * (progress.index + 1)
+        train = self.train.make(dataset, previous.get("ensemble"), seed)
+        starts = self._turn_starts(stage, progress, structures, previous)
+        explore = self.explore.make(train.output, stage, starts, stage.trust or self.trust, seed)
+        select = self.select.make(explore.output, dataset, self._max_labels(stage, progress), seed)
+        label = self.label.make(select.output.picked)
+        compare = self.train.evaluate(train.output, label.output)
+        results = {
+            "ensemble": train.output,
+            "exploration": explore.output,
+            "selection": select.output,
+            "labels": label.output,
+            "evaluation": compare.output,
+        }
+        decision = conclude_turn(self, structures, dataset, results, progress)
+        for part in (train, explore, select, label, compare):
+            part.update_metadata({"iteration": progress.index}, dynamic=True)
+        decision.update_metadata({"iteration": progress.index}, dynamic=False)
+        assign(decision, "decide")
+        return Flow(
+            [train, explore, select, label, compare, decision],
+            output=decision.output,
+            name=f"turn {progress.index}",
+        )
+
+    def _start_structures(self, structures: list[Frames]) -> tuple[Reference, list[Job]]:
+        if not self.initial.relax:
+            return structures, []
+        relax = self.label.relax(structures)
+        return relax.output, [relax]
+
+    def _initial_dataset(self, structures: Reference) -> tuple[list[Reference], list[Flow | Job]]:
+        jobs: list[Flow | Job] = [
+            ingest([data.path], data.format, data.type_map, self.label.level)
+            for data in self.initial.data
+        ]
+        outputs = [job.output for job in jobs]
+        for job in jobs:
+            assign(job, "label")
+        if self.initial.n_perturbed:
+            perturbed = perturb_structures(self.initial, structures, self.seed)
+            assign(perturbed, "perturb")
+            label = self.label.make(perturbed.output)
+            jobs += [perturbed, label]
+            outputs.append(label.output)
+        return outputs, jobs
+
+    def _turn_starts(
+        self,
+        stage: Stage,
+        progress: StageProgress,
+        structures: Reference,
+        previous: dict[str, Reference],
+    ) -> Reference:
+        # The first turn of a stage begins afresh: the last stage may have had another cell.
+        continues = stage.start == "continued" and progress.turn_of_stage > 0
+        return previous["exploration"].final_frames if continues else structures
+
+    def _max_labels(self, stage: Stage, progress: StageProgress) -> int:
+        asked = stage.max_labels or self.select.max_labels
+        left = labels_left(progress.n_labels, self.limits, self.validation.n_labels)
+        return asked if left is None else min(asked, left)
+
+    def _validation(
+        self, structures: Reference, loop: Reference, potential: Reference
+    ) -> tuple[list[Flow | Job], Reference]:
+        """Build the validation: MD, frames at random, labels, errors of the potential."""
+        if not self.validation.temperatures:
+            return [], None
+        seed = self.seed + 999_983  # away from the seeds of every turn
+        stage = self.validation.stage
+        explore = self.explore.make(loop.ensemble, stage, structures, ANY_DEVIATION, seed)
+        select = self.select.make(explore.output, loop.labels, self.validation.n_frames, seed)
+        label = self.label.make(select.output.picked)
+        compare = self.production.evaluate(potential, label.output)
+        jobs = [explore, select, label, compare]
+        for part in jobs:
+            part.append_name("validation ", prepend=True)
+        judged = {
+            "selection": select.output,
+            "labels": label.output,
+            "evaluation": compare.output,
+        }
+        return jobs, judged
+
+
+@stored_job()
+def perturb_structures(initial: InitialData, structures: list[Frames], seed: int) -> list[Frames]:
+    """Perturb every start structure."""
+    return [
+        perturb(
+            frames,
+            initial.n_perturbed,
+            displacement=initial.displacement,
+            strain=initial.strain,
+            seed=seed + number,
+        )
+        for number, frames in enumerate(structures)
+    ]
+
+
+@stored_job(resolve_references="both")
+def begin_loop(maker: ConcurrentLearningMaker, structures: Any, dataset: list[Any]) -> Response:
+    """Begin the first turn, with the initial labels counted.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to train on.
+    """
+    labels: list[Labels] = [part.value for part in dataset]
+    if not any(part.n_accepted for part in labels):
+        raise ValueError(
+            "there are no initial labels: set initial.n_perturbed or initial.data in the run file"
+        )
+    progress = StageProgress(
+        n_labels=sum(part.n_requested for part in labels),
+        core_hours=sum(part.core_seconds for part in labels) / 3600,
+    )
+    turn = maker.turn(_pass_on(structures), _pass_on(dataset), {}, progress)
+    return Response(replace=turn)
+
+
+@stored_job(resolve_references="both")
+def conclude_turn(
+    maker: ConcurrentLearningMaker,
+    structures: Any,
+    dataset: list[Any],
+    results: dict[str, Any],
+    progress: StageProgress,
+) -> Response:
+    """Account for the turn, decide what follows, and begin it."""
+    turn = TurnResults(**{name: result.value for name, result in results.items()})
+    progress = after_turn(progress, turn)
+    reserved = maker.validation.n_labels
+    decision = decide(progress, maker.stages, maker.convergence, maker.limits, reserved)
+    references = [*_pass_on(dataset), results["labels"].reference]
+    document = iteration_document(
+        turn,
+        progress,
+        decision,
+        [part.value for part in dataset] + [turn.labels],
+        maker.train.validation_fraction,
+    ).model_copy(
+        update={
+            **stamp(),
+            "labels": references,
+            "ensemble": results["ensemble"].reference,
+            "jobs": {name: result.uuid for name, result in results.items()},
+        }
+    )
+    if decision.action in (Action.CONVERGED, Action.STOP):
+        return Response(output=document)
+    following = maker.turn(
+        _pass_on(structures),
+        references,
+        _pass_on(results),
+        next_progress(progress, decision.action),
+    )
+    return Response(output=document, replace=following)
+
+
+@stored_job(SummaryDoc, resolve_references="both")
+def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> SummaryDoc:
+    """Write the end of the run, readable on its own."""
+    last: IterationDoc = loop.value
+    potential: EnsembleDoc = production.value
+    validation = validate(**{k: v.value for k, v in judged.items()}) if judged else None
+    spent = potential.core_seconds + (validation.core_seconds if validation else 0.0)
+    return SummaryDoc(
+        **stamp(),
+        converged=last.decision.action is Action.CONVERGED,
+        reason=last.decision.reason,
+        n_turns=last.progress.index + 1,
+        n_labels=last.progress.n_labels + (validation.n_requested if validation else 0),
+        n_accepted=last.n_training_frames + (validation.n_accepted if validation else 0),
+        accurate_fractions=[counts.accurate_fraction for counts in last.progress.history],
+        counts=last.progress.history,
+        core_hours=last.progress.core_hours + spent / 3600,
+        potential=production.reference,
+        train_errors=potential.train_errors,
+        validation=validation,
+    )
+
+
+@dataclass(frozen=True)
+class TurnResults:
+    """What the steps of one turn gave."""
+
+    ensemble: EnsembleDoc
+    exploration: ExplorationDoc
+    selection: SelectionDoc
+    labels: Labels
+    evaluation: EvaluationDoc
+
+
+def after_turn(progress: StageProgress, turn: TurnResults) -> StageProgress:
+    """Return the progress with a finished turn counted in."""
+    spent = sum(part.core_seconds for part in (turn.ensemble, turn.exploration, turn.labels))
+    counts = turn.selection.counts
+    return progress.model_copy(
+        update={
+            "accurate_fractions": [*progress.accurate_fractions, counts.accurate_fraction],
+            "history": [*progress.history, counts],
+            "n_labels": progress.n_labels + turn.labels.n_requested,
+            "core_hours": progress.core_hours + spent / 3600,
+        }
+    )
+
+
+def iteration_document(
+    turn: TurnResults,
+    progress: StageProgress,
+    decision: Decision,
+    dataset: Sequence[Labels],
+    validation_fraction: float,
+) -> IterationDoc:
+    """Build the account of a turn."""
+    counts = turn.selection.counts
+    return IterationDoc(
+        stage=progress.stage,
+        turn_of_stage=progress.turn_of_stage,
+        temperatures=turn.exploration.stage.temperatures,
+        counts=counts,
+        accurate_fraction=counts.accurate_fraction,
+        n_requested=turn.labels.n_requested,
+        n_accepted=turn.labels.n_accepted,
+        rejected=turn.labels.rejected_by_reason,
+        n_training_frames=sum(labels.n_accepted for labels in dataset),
+        train_errors=turn.ensemble.train_errors,
+        validation_errors=turn.ensemble.validation_errors,
+        new_label_errors=turn.evaluation.errors,
+        deviation_against_error=turn.evaluation.deviation_against_error,
+        rank_correlation=turn.evaluation.rank_correlation,
+        failures=[*turn.ensemble.failures, *turn.exploration.failures],
+        progress=progress,
+        dataset=dataset_document(dataset, validation_fraction),
+        decision=decision,
+    )
+
+
+def dataset_document(dataset: Sequence[Labels], validation_fraction: float) -> DatasetDoc:
+    """Describe the data set: ids, split, hash.
+
+    Raises
+    ------
+    ValueError
+        If labels of two levels of theory come together.
+    """
+    levels = {labels.level.hash: labels.level.words for labels in dataset}
+    if len(levels) > 1:
+        raise ValueError(f"a data set has one level of theory, got {' and '.join(levels.values())}")
+    ids = [i for labels in dataset for frames in labels.frames for i in frames.ids]
+    held_back = [i for i in ids if is_validation(i, validation_fraction)]
+    level = next(iter(levels))
+    return DatasetDoc(
+        level=level,
+        training=sorted(set(ids) - set(held_back)),
+        validation=sorted(held_back),
+        sha256=dataset_hash(level, ids),
+    )
+
+
+def validate(
+    selection: SelectionDoc, labels: Labels, evaluation: EvaluationDoc
+) -> ValidationDoc | None:
+    """Describe the validation; None if no label came back."""
+    if evaluation.errors is None:
+        return None
+    return ValidationDoc(
+        errors=evaluation.errors,
+        temperatures=sorted({pick.temperature for pick in selection.picks}),
+        n_requested=labels.n_requested,
+        n_accepted=labels.n_accepted,
+        core_seconds=labels.core_seconds,
+    )
+
+
+def _pass_on(argument: Any) -> Any:
+    """Return references where values were resolved, so that nothing heavy is stored again."""
+    if isinstance(argument, dict):
+        return {key: _pass_on(value) for key, value in argument.items()}
+    if isinstance(argument, list):
+        return [_pass_on(value) for value in argument]
+    return argument.reference if isinstance(argument, ResolvedReference) else argument
