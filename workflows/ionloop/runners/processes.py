@@ -1,0 +1,177 @@
+"""Start worker processes, end them with all their children, hear requests to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from ionloop.runners import worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from multiprocessing.process import BaseProcess
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CLOCK_DRIFT = 5.0  # creation times move when the system clock is set
+
+
+def launch(task: worker.Task) -> BaseProcess:
+    """Start the process of a job.
+
+    Workers are forked from a server process that has imported jobflow already, so that a start
+    takes milliseconds.
+
+    Parameters
+    ----------
+    task
+        The job and where it runs.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([worker.__name__])
+    process = context.Process(target=worker.main, args=(task,), name=task.job_id)
+    with _environment(task.env), _bare_main():
+        process.start()
+    return process
+
+
+def terminate(process: BaseProcess) -> None:
+    """Ask a worker and the programs it started to end."""
+    _signal_group(process.pid, signal.SIGTERM)
+    process.terminate()  # a young worker has no group of its own yet
+
+
+def end(process: BaseProcess) -> int:
+    """End a worker and the programs it started, at once; return its exit code."""
+    _signal_group(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+    exit_code = process.exitcode
+    process.close()
+    assert exit_code is not None
+    return exit_code
+
+
+def end_leftover(pid: int, created: float) -> None:
+    """Kill what a dead runner left of a worker, its programs included.
+
+    Parameters
+    ----------
+    pid
+        Process id, and group id, of the worker.
+    created
+        Its creation time, seconds since the epoch: a later process may have the same id.
+    """
+    if psutil.pid_exists(pid) and not _is_same(pid, created):
+        return
+    _signal_group(pid, signal.SIGKILL)
+
+
+def alive(pid: int, created: float) -> bool:
+    """Whether the process with this id and creation time (s since the epoch) is alive."""
+    return psutil.pid_exists(pid) and _is_same(pid, created)
+
+
+def death_sentence(name: str, exit_code: int) -> str:
+    """Why a job has no result, from the exit code of its process.
+
+    Parameters
+    ----------
+    name
+        Name of the job.
+    exit_code
+        Exit code; minus the signal number if a signal ended the process.
+    """
+    if exit_code >= 0:
+        return f"{name} failed: its process ended without a result (exit code {exit_code})"
+    number = signal.Signals(-exit_code)
+    hint = " (often: out of memory)" if number == signal.SIGKILL else ""
+    return f"{name} failed: its process was killed by {number.name}{hint}"
+
+
+@dataclass
+class StopRequests:
+    """Ctrl-C and SIGTERM, counted; each makes ``reader`` readable.
+
+    Attributes
+    ----------
+    reader, writer
+        File descriptors of a pipe, to wait on along with worker processes.
+    count
+        Requests so far.
+    """
+
+    reader: int
+    writer: int
+    count: int = 0
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Note a request (a signal handler)."""
+        self.count += 1
+        os.write(self.writer, b"!")
+
+    def clear(self) -> None:
+        """Make ``reader`` wait for the next request."""
+        os.read(self.reader, 1)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequests]:
+    """Turn Ctrl-C and SIGTERM into requests to stop, as long as the context lasts."""
+    reader, writer = os.pipe()
+    requests = StopRequests(reader, writer)
+    handled = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    previous = {number: signal.signal(number, requests.receive) for number in handled}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _signal_group(pid: int | None, number: signal.Signals) -> None:
+    assert pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _is_same(pid: int, created: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        same = bool(abs(process.create_time() - created) < CLOCK_DRIFT)
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    # numpy's thread pool is made when the server process imports it: it must see these.
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _bare_main() -> Iterator[None]:
+    # multiprocessing would run the user's script (or the whole CLI) again in every worker.
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

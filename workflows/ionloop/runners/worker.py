@@ -1,0 +1,218 @@
+"""The process of one job: runs it and writes what became of it to the journal, once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from jobflow.utils.log import initialize_logger
+from monty.json import MontyDecoder
+
+from ionloop.runners.journal import Journal, now, spawned_documents
+from ionloop.stores.connect import LoopStore, collection, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from jobflow.core.job import Job, Response
+    from jobflow.core.store import JobStore
+    from maggma.core import Store
+
+    from ionloop.runners.journal import Document, Stop
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to run one job.
+
+    Attributes
+    ----------
+    store_url
+        URL of the job store.
+    run
+        Id of the run.
+    job_id
+        The job.
+    folder
+        Scratch folder of the job; an older one is replaced.
+    lock
+        Lock file that all workers of the run share.
+    env
+        Environment variables set for the job.
+    """
+
+    store_url: str
+    run: str
+    job_id: str
+    folder: Path
+    lock: Path
+    env: Mapping[str, str]
+
+
+class HoldingStore:
+    """A docs store that keeps updates to itself; everything else goes to the real one.
+
+    Attributes
+    ----------
+    held
+        The updates, as ``{"documents": [...], "key": [...]}``.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.held: list[Document] = []
+
+    def update(self, docs: Any, key: Any = None) -> None:
+        """Hold an update back."""
+        documents = docs if isinstance(docs, list) else [docs]
+        self.held.append({"documents": documents, "key": key or self._store.key})
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_store":  # a copy that is being made asks before it has one
+            raise AttributeError(name)
+        return getattr(self._store, name)
+
+
+def main(task: Task) -> None:
+    """Run a job and exit.
+
+    Parameters
+    ----------
+    task
+        The job and where it runs.
+    """
+    os.setsid()
+    os.environ.update(task.env)
+    _enter(task.folder)
+    _watch_parent()
+    if not _parent_lives_on(task.lock):
+        return
+    _work(task)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads and exit handlers that the job left behind must not hold back a job that has ended.
+    os._exit(0)
+
+
+def execute(document: Document, store: JobStore) -> Document:
+    """Run the job of a journal document without touching the store of outputs.
+
+    Parameters
+    ----------
+    document
+        Journal document of the job.
+    store
+        The job store, connected.
+
+    Returns
+    -------
+    dict
+        The fields of the finished document.
+    """
+    job: Job = MontyDecoder().process_decoded(document["job"])
+    _remove_blobs(job, store)
+    # The output reaches its store with the new jobs, by way of the journal: both or neither.
+    outputs: Any = HoldingStore(store.docs_store)
+    response: Response[Any] = job.run(LoopStore(outputs, store.additional_stores))
+    return {
+        "state": "finished",
+        "held": outputs.held,
+        "spawned": spawned_documents(response, document),
+        "stop": _stop(response),
+        **_ended(document),
+    }
+
+
+def _work(task: Task) -> None:
+    store = open_store(task.store_url)
+    journal = Journal(collection(store, "jobs"), task.run)
+    document = journal.read(task.job_id) | _running(task)
+    journal.write(document)
+    try:
+        journal.write(document | execute(document, store))
+    except Exception as error:  # noqa: BLE001 -- whatever a job raises becomes its record
+        journal.write(document | _failed(document, error))
+    store.close()  # type: ignore[no-untyped-call]
+
+
+def _enter(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    os.chdir(folder)
+    log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    initialize_logger()
+
+
+def _watch_parent() -> None:
+    threading.Thread(target=_die_with_parent, name="watch-parent", daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _parent_lives_on(lock: Path) -> bool:
+    # Held until this process ends: a runner that takes over waits for it. The parent is looked
+    # at afterwards, so either the new runner sees this worker or the worker sees it is orphaned.
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    parent = parent_process()
+    return parent is not None and parent.is_alive()
+
+
+def _remove_blobs(job: Job, store: JobStore) -> None:
+    written_by = {"job_uuid": job.uuid, "job_index": job.index}
+    for name in job._kwargs:
+        collection(store, name).remove_docs(written_by)
+
+
+def _running(task: Task) -> Document:
+    return {
+        "state": "running",
+        "started": now(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_created": psutil.Process().create_time(),
+        "folder": str(task.folder),
+    }
+
+
+def _failed(document: Document, error: Exception) -> Document:
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    return {
+        "state": "failed",
+        "error": {
+            "summary": f"{document['name']} failed: {type(error).__name__}: {first_line}",
+            "traceback": "".join(traceback.format_exception(error)),
+        },
+        **_ended(document),
+    }
+
+
+def _ended(document: Document) -> Document:
+    return {"ended": now(), "tries": document["tries"] + 1}
+
+
+def _stop(response: Response[Any]) -> Stop | None:
+    if response.stop_jobflow:
+        return "run"
+    return "children" if response.stop_children else None
