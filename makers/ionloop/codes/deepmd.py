@@ -1,0 +1,399 @@
+"""DeePMD-kit: train, freeze, compress, and evaluate a potential.
+
+A training leaves a frozen model, for MD, and a checkpoint, from which the next iteration's
+training starts (`--init-model`). On one thread, equal seeds and equal data give equal weights to
+the last bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ionloop.codes.deepmd_checkpoint import (
+    latest_checkpoint,
+    pack_checkpoint,
+    unpack_checkpoint,
+)
+from ionloop.codes.deepmd_input import (
+    choose_sel,
+    continued_model,
+    input_script,
+    model_section,
+    training_steps,
+    write_systems,
+)
+from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, predict
+from ionloop.codes.deepmd_settings import DeepmdSettings
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import ForceErrors, StoredFile
+from ionloop.schemas.table import Table
+
+__all__ = [
+    "DeepmdSettings",
+    "MissingProgramError",
+    "Prediction",
+    "Training",
+    "TrainingError",
+    "check_backend",
+    "choose_sel",
+    "force_errors",
+    "input_script",
+    "predict",
+    "program_version",
+    "read_learning_curve",
+    "train",
+    "write_systems",
+]
+
+FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}
+SUFFIXES = {"tensorflow": ".pb", "pytorch": ".pth"}
+NOISE = ("implib-gen:", "DeePMD-kit: Cannot find", "DeePMD-kit: Error message: libcudart")
+
+
+class TrainingError(RuntimeError):
+    """A training failed; the message ends with the last lines of its log."""
+
+
+class MissingProgramError(RuntimeError):
+    """DeePMD-kit or one of its backends is not there, or does not fit."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained model.
+
+    Parameters
+    ----------
+    model
+        Frozen model.
+    checkpoint
+        Archive from which the next training can start.
+    learning_curve
+        Columns of DeePMD-kit's `lcurve.out`: step, rmse_e_trn (eV/atom), rmse_f_trn (eV/Å),
+        rmse_v_trn (eV/atom), the same with `_val` if there are validation frames, and lr.
+    train_errors, validation_errors
+        Errors of the frozen model on all frames.
+    steps
+        Steps trained.
+    warm_start
+        Whether it started from the checkpoint that was given.
+    seconds
+        Wall time.
+    """
+
+    model: StoredFile
+    checkpoint: StoredFile
+    learning_curve: Table
+    train_errors: ForceErrors
+    validation_errors: ForceErrors | None
+    steps: int
+    warm_start: bool
+    seconds: float
+
+
+def train(
+    settings: DeepmdSettings,
+    training: Sequence[Frames],
+    validation: Sequence[Frames] = (),
+    *,
+    type_map: Sequence[str],
+    seed: int,
+    folder: Path,
+    checkpoint: StoredFile | None = None,
+) -> Training:
+    """Train one model, freeze it, and compare it with its data.
+
+    A folder in which the same training was interrupted is continued from its last checkpoint.
+
+    Parameters
+    ----------
+    settings
+        Network and training.
+    training, validation
+        Labelled frames.
+    type_map
+        Chemical symbols in the order of the types.
+    seed
+        Seed of the nets and of the order of the frames.
+    folder
+        Where the input, the logs and the files of the training go.
+    checkpoint
+        Where to start from, if `settings.warm_steps` is set. If the settings changed or the data
+        need more neighbours than it has room for, the training starts from scratch and says so.
+
+    Raises
+    ------
+    TrainingError
+        If a program fails, or the training ends in NaN or without a model.
+    MissingProgramError
+        If DeePMD-kit is not there.
+    ValueError
+        If there is nothing to train on, or the labels do not fit together.
+    """
+    started = time.monotonic()
+    training, validation = _not_empty(training), _not_empty(validation)
+    if not training:
+        raise ValueError("there is no frame to train on")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    model, start = _starting_point(settings, training, type_map, folder, checkpoint)
+    _write_input(settings, model, training, validation, seed, folder, warm=bool(start))
+    _learn(settings, folder, start)
+    frozen = _freeze(settings, folder)
+    return Training(
+        model=frozen,
+        checkpoint=pack_checkpoint(model, folder),
+        learning_curve=_finite_curve(folder),
+        train_errors=_errors(frozen, training, folder),
+        validation_errors=_errors(frozen, validation, folder)
+        if any(map(len, validation))
+        else None,
+        steps=training_steps(settings, bool(start)),
+        warm_start=bool(start),
+        seconds=time.monotonic() - started,
+    )
+
+
+def read_learning_curve(path: Path) -> Table:
+    """Read `lcurve.out`; of steps that were repeated after a restart, the last counts.
+
+    Raises
+    ------
+    TrainingError
+        If there is no row.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    if not rows:
+        raise TrainingError(f"{path} holds no learning curve: the training did not begin")
+    names = lines[0].lstrip("# ").split()
+    by_step = {row[0]: row for row in rows}
+    values = np.array(list(by_step.values()), dtype=float)
+    columns = dict(zip(names, values.T, strict=True))
+    return Table(columns | {"step": columns["step"].astype(int)})
+
+
+def program_version(command: str = "dp") -> str:
+    """Return the version of DeePMD-kit, such as ``3.2.0``.
+
+    Raises
+    ------
+    MissingProgramError
+        If the command is not on PATH or does not answer.
+    """
+    program = [*shlex.split(command), "--version"]
+    _check_program(command)
+    answer = subprocess.run(program, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise MissingProgramError(f"`{shlex.join(program)}` fails: {answer.stderr.strip()[-500:]}")
+    return answer.stdout.strip().rpartition("v")[2]
+
+
+def check_backend(backend: str) -> None:
+    """Check that a backend can run in this environment.
+
+    Raises
+    ------
+    MissingProgramError
+        If its package is missing, or if the PyTorch that DeePMD-kit was built for and the one
+        that is installed differ.
+    """
+    package = {"tensorflow": "tensorflow", "pytorch": "torch"}[backend]
+    for name in ("deepmd", package):
+        if importlib.util.find_spec(name) is None:
+            raise MissingProgramError(
+                f"train.backend: {backend} needs the package {name}; "
+                "install with: pip install 'ionloop[deepmd]'"
+            )
+    if backend == "pytorch":
+        _check_torch()
+
+
+def _check_torch() -> None:
+    from deepmd.env import GLOBAL_CONFIG, SHARED_LIB_DIR
+
+    built_for = GLOBAL_CONFIG["pt_version"]
+    installed = importlib.metadata.version("torch").partition("+")[0]
+    if built_for != installed and (SHARED_LIB_DIR / "libdeepmd_op_pt.so").exists():
+        raise MissingProgramError(
+            f"train.backend: pytorch does not run here: DeePMD-kit was built for PyTorch "
+            f"{built_for}, and {installed} is installed; install torch=={built_for}, or set "
+            "train.backend to tensorflow"
+        )
+
+
+def _check_program(command: str) -> None:
+    if shutil.which(shlex.split(command)[0]) is None:
+        raise MissingProgramError(
+            f"the command '{command}' was not found on PATH; install DeePMD-kit with: "
+            "pip install 'ionloop[deepmd]', or set train.command to where it is"
+        )
+
+
+def _not_empty(frames: Sequence[Frames]) -> list[Frames]:
+    return [part for part in frames if len(part)]
+
+
+def _starting_point(
+    settings: DeepmdSettings,
+    training: Sequence[Frames],
+    type_map: Sequence[str],
+    folder: Path,
+    checkpoint: StoredFile | None,
+) -> tuple[dict[str, Any], Path | None]:
+    """Return the model section, and the checkpoint to start from if it can be used."""
+    if checkpoint and settings.warm_steps:
+        earlier, start = unpack_checkpoint(checkpoint, folder / "warm")
+        if model := continued_model(settings, training, type_map, earlier):
+            return model, start
+    return model_section(settings, training, type_map), None
+
+
+def _write_input(
+    settings: DeepmdSettings,
+    model: dict[str, Any],
+    training: Sequence[Frames],
+    validation: Sequence[Frames],
+    seed: int,
+    folder: Path,
+    *,
+    warm: bool,
+) -> None:
+    for name in ("training", "validation"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    type_map = model["type_map"]
+    script = input_script(
+        settings,
+        model,
+        write_systems(training, folder / "training", type_map),
+        write_systems(validation, folder / "validation", type_map),
+        seed=seed,
+        virials=any(part.virials is not None for part in training),
+        warm=warm,
+    )
+    (folder / "input.json").write_text(json.dumps(script, indent=2))
+
+
+def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
+    """Run `dp train`, from where an earlier attempt at the same was interrupted."""
+    fingerprint = _fingerprint(folder)
+    note = folder / "fingerprint"
+    interrupted = latest_checkpoint(folder)
+    if interrupted and note.exists() and note.read_text() == fingerprint:
+        origin = ["--restart", interrupted.name]
+    else:
+        _remove_leftovers(folder)
+        note.write_text(fingerprint)
+        origin = ["--init-model", str(start)] if start else []
+    # `sel` is known, and counting neighbours in every training takes seconds.
+    _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
+    if latest_checkpoint(folder) is None:
+        raise TrainingError(_with_log("the training left no checkpoint", folder / "train.log"))
+    _finite_curve(folder)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Return the hash of everything that the training reads."""
+    parts = ("training", "validation", "warm")
+    files = [
+        path for name in parts for path in sorted((folder / name).rglob("*")) if path.is_file()
+    ]
+    digest = hashlib.sha256()
+    for path in [folder / "input.json", *files]:
+        digest.update(str(path.relative_to(folder)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for pattern in ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _finite_curve(folder: Path) -> Table:
+    try:
+        curve = read_learning_curve(folder / "lcurve.out")
+    except TrainingError as error:
+        raise TrainingError(_with_log(str(error), folder / "train.log")) from None
+    # Where no frame has a virial, its column is NaN by design.
+    for name in ("rmse_trn", "rmse_e_trn", "rmse_f_trn"):
+        bad = ~np.isfinite(curve[name])
+        if bad.any():
+            step = curve["step"][bad][0]
+            sentence = f"the training broke down: {name} is not finite at step {step}"
+            raise TrainingError(
+                _with_log(f"{sentence}; lower the learning rate", folder / "train.log")
+            )
+    return curve
+
+
+def _freeze(settings: DeepmdSettings, folder: Path) -> StoredFile:
+    suffix = SUFFIXES[settings.backend]
+    frozen = f"model{suffix}"
+    _run(settings, ["freeze", "-o", frozen], folder)
+    if settings.compress:
+        _run(
+            settings,
+            ["compress", "-i", frozen, "-o", f"model-small{suffix}", "-t", "input.json"],
+            folder,
+        )
+        (folder / f"model-small{suffix}").replace(folder / frozen)
+    if not (folder / frozen).exists():
+        raise TrainingError(_with_log(f"freezing left no {frozen}", folder / "freeze.log"))
+    return StoredFile.read(folder / frozen)
+
+
+def _errors(model: StoredFile, frames: Sequence[Frames], folder: Path) -> ForceErrors:
+    predictions = [predict([model], part, folder) for part in frames]
+    if not all(prediction.is_finite for prediction in predictions):
+        raise TrainingError(
+            _with_log(
+                "the trained model gives energies or forces that are not finite",
+                folder / "train.log",
+            )
+        )
+    return force_errors(predictions, frames)
+
+
+def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> None:
+    _check_program(settings.command)
+    command = [*shlex.split(settings.command), FLAGS[settings.backend], *arguments]
+    log = folder / f"{arguments[0]}.log"
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=ONE_THREAD | os.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode < 0:
+        sentence = f"`{shlex.join(command)}` was killed by signal {-done.returncode}"
+        raise TrainingError(_with_log(f"{sentence}, maybe for want of memory", log))
+    if done.returncode:
+        raise TrainingError(
+            _with_log(f"`{shlex.join(command)}` ended with status {done.returncode}", log)
+        )
+
+
+def _with_log(sentence: str, log: Path, n_lines: int = 15) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [line for line in lines if not line.startswith(NOISE)]
+    return "\n".join([f"{sentence}. The end of {log}:", *told[-n_lines:]])

@@ -1,0 +1,56 @@
+"""Checkpoints of DeePMD-kit as one file that travels."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from ionloop.schemas.potential import StoredFile
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the prefix (TensorFlow) or the file (PyTorch) of the latest checkpoint, if any."""
+    index = folder / "checkpoint"
+    if not index.exists():
+        return None
+    text = index.read_text()
+    name = text.split('"')[1] if '"' in text else text.strip()
+    return folder / Path(name).name
+
+
+def pack_checkpoint(model: dict[str, Any], folder: Path) -> StoredFile:
+    """Pack the latest checkpoint of a folder and the model section that it belongs to.
+
+    Level 1 of gzip halves it: the graph beside the weights is text.
+    """
+    latest = latest_checkpoint(folder)
+    assert latest is not None
+    files = sorted({*folder.glob(f"{latest.name}.*"), *folder.glob(latest.name)})
+    contents = {path.name: path.read_bytes() for path in files}
+    contents["checkpoint"] = f'model_checkpoint_path: "{latest.name}"\n'.encode()
+    contents["model.json"] = json.dumps(model).encode()
+    return StoredFile("checkpoint.tar.gz", _archive(contents))
+
+
+def _archive(contents: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as archive:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> tuple[dict[str, Any], Path]:
+    """Unpack an archive into a folder; return the model section and where to start from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(checkpoint.content)) as archive:
+        archive.extractall(folder, filter="data")
+    start = latest_checkpoint(folder)
+    assert start is not None
+    return json.loads((folder / "model.json").read_text()), start
