@@ -181,17 +181,20 @@ def label_id(frame_id: str, level: str) -> str:
 
 
 def concatenate(parts: Iterable[Frames]) -> list[Frames]:
-    """Join frames of equal symbols (and level), in the order of appearance.
+    """Join frames of equal symbols and level, in the order of appearance.
+
+    Labels with virials and labels without stay apart, so that no virial is lost.
 
     Raises
     ------
     ValueError
         If of two parts of one composition only one holds energies.
     """
-    groups: dict[tuple[tuple[str, ...], str | None], list[Frames]] = {}
+    groups: dict[tuple[tuple[str, ...], str | None, bool], list[Frames]] = {}
     for part in parts:
         if len(part):
-            groups.setdefault((part.symbols, part.level), []).append(part)
+            key = (part.symbols, part.level, part.virials is not None)
+            groups.setdefault(key, []).append(part)
     return [_join(group) for group in groups.values()]
 
 
@@ -205,9 +208,8 @@ def _join(group: Sequence[Frames]) -> Frames:
 
 
 def _stack(arrays: Sequence[Array | None]) -> Array | None:
-    # One part without virials makes the whole go without: a missing virial is not a zero one.
     present = [array for array in arrays if array is not None]
-    return np.concatenate(present) if len(present) == len(arrays) else None
+    return np.concatenate(present) if present else None
 
 
 def _same(a: Array | None, b: Array | None) -> bool:

@@ -1,0 +1,41 @@
+"""Errors that every code shares: something to install is missing."""
+
+from __future__ import annotations
+
+
+class MissingExtraError(ImportError):
+    """A Python package of an optional extra is not installed.
+
+    Parameters
+    ----------
+    package
+        The package that was looked for.
+    extra
+        The extra of ionloop that brings it.
+    purpose
+        What it was wanted for, such as ``labelling with 7net-0``.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; "
+            f"run: pip install 'ionloop[{extra}]'",
+            name=package,
+        )
+        self.extra = extra
+
+
+class ProgramNotFoundError(FileNotFoundError):
+    """An outside program is not on PATH.
+
+    Parameters
+    ----------
+    program
+        Name of the program or path that was looked for.
+    cure
+        What brings it, as the end of a sentence, such as ``pip install 'ionloop[deepmd]'``.
+    """
+
+    def __init__(self, program: str, cure: str) -> None:
+        super().__init__(f"the program {program!r} was not found on PATH; {cure}")
+        self.program = program
