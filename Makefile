@@ -1,0 +1,59 @@
+# `make help` lists what there is.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?= demo
+
+# One thread per process: the work runs as processes side by side, and threads on busy cores crawl.
+export OMP_NUM_THREADS = 1
+export DP_INTRA_OP_PARALLELISM_THREADS = 1
+export DP_INTER_OP_PARALLELISM_THREADS = 1
+export TF_CPP_MIN_LOG_LEVEL = 2
+
+.DEFAULT_GOAL := help
+
+$(VENV)/demo.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	touch $@
+
+.PHONY: demo test quick lint format bench docs help clean
+
+demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
+	mkdir -p $(DEMO)
+	$(BIN)/ionloop run examples/lgps/run.yaml --store $(DEMO)/ionloop.db --or-resume
+	$(BIN)/ionloop export lgps models --store $(DEMO)/ionloop.db --out $(DEMO)/potential --force
+	$(BIN)/ionloop export lgps dataset --store $(DEMO)/ionloop.db --out $(DEMO)/dataset --force
+	$(BIN)/ionloop export lgps figure --store $(DEMO)/ionloop.db --out $(DEMO) --force
+
+test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
+	$(MAKE) lint
+	$(BIN)/pytest -q -m 'not integration'
+	$(BIN)/pytest -q -m integration --durations=15
+
+quick: $(VENV)/dev.stamp  ## quick tests only
+	$(BIN)/pytest -q -m 'not integration'
+
+lint: $(VENV)/dev.stamp  ## style, types and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy schemas makers workflows
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp  ## format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/dev.stamp  ## benchmarks: ratios of two things run side by side
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment, caches and the demo's results
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
