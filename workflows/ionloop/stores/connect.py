@@ -142,24 +142,28 @@ def _open_file(path: Path) -> LoopStore:
     path = path.expanduser().absolute()
     if not path.parent.is_dir():
         raise StoreError(f"Store {path}: the folder {path.parent} does not exist; create it first.")
-    store = _build(partial(_sqlite, path))
-    store.connect()
-    _ensure_indexes(store)
-    return store
+    return _connected(_build(partial(_sqlite, path)))
 
 
 def _open_server(url: str) -> LoopStore:
     from pymongo.errors import PyMongoError
 
     try:
-        store = _build(partial(_mongo, url, _database(url)))
-        store.connect()
-        _ensure_indexes(store)
-    except PyMongoError as error:
+        return _connected(_build(partial(_mongo, url, _database(url))))
+    except (PyMongoError, ValueError) as error:
         raise StoreError(
             f"Store {_without_credentials(url)}: {str(error).partition(' (configured')[0]}. "
             "Check the URL, that the server runs, and the rights of the user."
         ) from error
+
+
+def _connected(store: LoopStore) -> LoopStore:
+    store.connect()
+    try:
+        _ensure_indexes(store)
+    except BaseException:
+        store.close()  # type: ignore[no-untyped-call]
+        raise
     return store
 
 

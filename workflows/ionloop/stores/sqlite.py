@@ -237,7 +237,7 @@ class SqliteStore(Store):
                         found.setdefault(bson.encode({"": item}), item)
         return list(found.values())
 
-    def groupby(  # noqa: PLR0917 (maggma's signature)
+    def groupby(
         self,
         keys: list[str] | str,
         criteria: Document | None = None,
@@ -293,7 +293,6 @@ class SqliteStore(Store):
                 self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
             )
             try:
-                connection.execute("PRAGMA page_size = 8192")
                 self._use_write_ahead_log(connection)
                 # FULL: a label bought outlives a power cut too, for one fsync an update.
                 connection.execute("PRAGMA synchronous = FULL")
