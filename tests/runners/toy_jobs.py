@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from jobflow import CURRENT_JOB, Flow, JobConfig, OnMissing, Response, job
+from jobflow import CURRENT_JOB, Flow, JobConfig, JobStore, OnMissing, Response, job, run_locally
+from maggma.stores import MemoryStore
 
 
 def note(path: str, **facts: object) -> None:
@@ -20,7 +21,7 @@ def note(path: str, **facts: object) -> None:
     os.close(descriptor)
 
 
-def notes(path: Path) -> list[dict]:
+def notes(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -99,9 +100,15 @@ def count(*values: object) -> int:
 
 
 @job
+def environment(*names: str) -> list[str | None]:
+    return [os.environ.get(name) for name in names]
+
+
+@job
 def sleeping(path: str, seconds: float) -> float:
-    """Sleep in a child program, as a job that runs lmp would."""
-    program = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
+    """Sleep in a child program, as a job that runs lmp would; started again, do not."""
+    again = Path(path).exists()
+    program = subprocess.Popen(["sleep", str(0 if again else seconds)])
     note(path, name="sleeping", pid=os.getpid(), program=program.pid)
     program.wait()
     return seconds
@@ -118,3 +125,23 @@ def everything(path: Path, seconds: float) -> Flow:
     addition = divert(str(path), seconds, "addition")
     after = add(str(path), loop.output["sum"], detour.output, seconds)
     return Flow([top, left, right, bottom, loop, detour, addition, after], output=after.output)
+
+
+def outputs(store: JobStore) -> list[dict[str, Any]]:
+    """All outputs, without what differs from one build of a flow to the next."""
+    found = [
+        {
+            "name": doc["name"],
+            "index": doc["index"],
+            "output": store.get_output(doc["uuid"], which=doc["index"], load=True),
+        }
+        for doc in store.query({})
+    ]
+    return sorted(found, key=json.dumps)
+
+
+def reference_outputs(path: Path) -> list[dict[str, Any]]:
+    """Outputs of the flow of everything, from jobflow's own serial runner."""
+    store = JobStore(MemoryStore(), additional_stores={"data": MemoryStore()})
+    run_locally(everything(path, 0.0), store=store, log=False, ensure_success=True)
+    return outputs(store)

@@ -7,6 +7,7 @@ whoever finds one can complete it, once or twice, with the same result.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ from jobflow.core.reference import OnMissing
 from jobflow.utils.find import find_key_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from jobflow.core.flow import Flow
     from jobflow.core.job import Job, Response
@@ -213,7 +214,7 @@ def now() -> str:
 
 
 def flow_documents(flow: Flow, run: str, holds: Iterable[str] = ()) -> list[Document]:
-    """Journal documents of all jobs of a flow, parents first.
+    """Journal documents of all jobs of a flow, in its order.
 
     Parameters
     ----------
@@ -224,8 +225,16 @@ def flow_documents(flow: Flow, run: str, holds: Iterable[str] = ()) -> list[Docu
     holds
         uuids of the jobs whose children wait for this flow.
     """
-    jobs: Iterator[tuple[Job, list[str]]] = flow.iterflow()  # type: ignore[no-untyped-call]
+    rank = {uuid: place for place, uuid in enumerate(flow.job_uuids)}
+    jobs = sorted(_connected(flow), key=lambda pair: rank[pair[0].uuid])
     return [_document(job, parents, run, frozenset(holds)) for job, parents in jobs]
+
+
+def _connected(flow: Flow) -> list[tuple[Job, list[str]]]:
+    with warnings.catch_warnings():
+        # Jobs that are not connected run side by side here, in the order of the flow.
+        warnings.filterwarnings("ignore", message="Some jobs are not connected")
+        return list(flow.iterflow())  # type: ignore[no-untyped-call]
 
 
 def spawned_documents(response: Response[Any], parent: Document) -> list[Document]:

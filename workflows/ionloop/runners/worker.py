@@ -124,7 +124,8 @@ def execute(document: Document, store: JobStore) -> Document:
     _remove_blobs(job, store)
     # The output reaches its store with the new jobs, by way of the journal: both or neither.
     outputs: Any = HoldingStore(store.docs_store)
-    response: Response[Any] = job.run(LoopStore(outputs, store.additional_stores))
+    holding = LoopStore(outputs, store.additional_stores)  # type: ignore[has-type]
+    response: Response[Any] = job.run(holding)
     return {
         "state": "finished",
         "held": outputs.held,
@@ -150,7 +151,7 @@ def _enter(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     os.chdir(folder)
-    log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
     initialize_logger()
@@ -170,7 +171,7 @@ def _die_with_parent() -> None:
 def _parent_lives_on(lock: Path) -> bool:
     # Held until this process ends: a runner that takes over waits for it. The parent is looked
     # at afterwards, so either the new runner sees this worker or the worker sees it is orphaned.
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
