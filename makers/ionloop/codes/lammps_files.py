@@ -14,7 +14,7 @@ from pydantic import Field
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
-from ionloop.schemas.units import Femtoseconds, Force, Length, Seconds
+from ionloop.schemas.units import Femtoseconds, Force, Length, Pressure, Seconds, Temperature
 
 Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
 
@@ -54,41 +54,22 @@ class LammpsSettings(Model):
         return self.stop_temperature_factor * temperature
 
 
-@dataclass(frozen=True, eq=False)
-class TrajectoryTask:
-    """One trajectory to run.
+class TrajectoryTask(Model):
+    """One trajectory to run."""
 
-    Parameters
-    ----------
-    index
-        Number within the exploration; it names the files.
-    start
-        Start configuration: one frame.
-    temperature
-        Temperature in K.
-    pressure
-        Pressure in bar; NVT does not use it.
-    seed
-        Seed of the velocities and of the thermostat.
-    ensemble
-        NVT, or NPT with an isotropic, anisotropic or triclinic barostat.
-    steps
-        MD steps; steps 0 and `steps` are both part of the trajectory.
-    timestep
-        Time step in fs.
-    dump_every
-        Steps between the frames that are kept, each with its model deviation.
-    """
-
-    index: int
-    start: Frames
-    temperature: float
-    pressure: float
-    seed: int
-    ensemble: Ensemble
-    steps: int
-    timestep: float
-    dump_every: int
+    index: int = Field(description="number within the exploration; it names the files")
+    start: Frames = Field(description="start configuration: one frame")
+    temperature: Temperature
+    pressure: Pressure = Field(description="NVT does not use it")
+    seed: int = Field(description="seed of the velocities and of the thermostat")
+    ensemble: Ensemble = Field(
+        description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
+    )
+    steps: int = Field(description="MD steps; steps 0 and `steps` are both part of the trajectory")
+    timestep: Femtoseconds
+    dump_every: int = Field(
+        description="steps between the frames that are kept, each with its model deviation"
+    )
 
     @property
     def name(self) -> str:

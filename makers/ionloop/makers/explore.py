@@ -35,8 +35,7 @@ from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table, join_tables
-from ionloop.selection.judge import judge
-from ionloop.selection.physical import PhysicalLimits, minimum_distance_ratios
+from ionloop.selection import PhysicalLimits, judge
 
 
 class Perturbation(Model):
@@ -102,7 +101,7 @@ def spread_trajectories(
     structures: Any,
     trust: TrustWindow,
     seed: int,
-) -> Response:
+) -> Response[Any]:
     """Set up the trajectories of a stage and spread them over jobs."""
     starts = [start for part in _value(structures) for start in single_frames(part)]
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed)
@@ -241,12 +240,23 @@ def reduce_trajectory(
     max_candidates: int,
 ) -> Reduced:
     """Judge every frame and keep the candidates."""
-    verdicts, reasons = judge(trajectory, trust, limits, skip)
+    task = trajectory.task
+    verdicts, reasons, ratios = judge(
+        trajectory.frames,
+        trajectory.steps,
+        trajectory.max_devi_f,
+        trust,
+        max_devi_v=trajectory.max_devi_v,
+        temperatures=trajectory.temperatures,
+        target=task.temperature,
+        start=task.start,
+        limits=limits,
+        skip=skip,
+    )
     keep = thin(np.flatnonzero(verdicts == Verdict.CANDIDATE), max_candidates)
     n = len(trajectory.frames)
     frame = np.full(n, -1)
     frame[keep] = np.arange(len(keep))
-    task = trajectory.task
     deviations = Table(
         {
             "trajectory": np.full(n, task.index),
@@ -255,7 +265,7 @@ def reduce_trajectory(
             "pressure": np.full(n, float(task.pressure)),
             "max_devi_f": trajectory.max_devi_f,
             "max_devi_v": trajectory.max_devi_v,
-            "min_distance_ratio": minimum_distance_ratios(trajectory.frames, limits),
+            "min_distance_ratio": ratios,
             "verdict": verdicts,
             "reason": reasons,
             "frame": frame,
@@ -268,7 +278,8 @@ def thin(indices: Array, most: int) -> Array:
     """Return at most `most` of the indices, evenly spaced."""
     if len(indices) <= most:
         return indices
-    return indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
+    spaced: Array = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
+    return spaced
 
 
 def join_reduced(

@@ -31,8 +31,8 @@ from ionloop.schemas.label import (
     Labels,
     LabelStatus,
     LevelOfTheory,
-    RejectReason,
     Rejection,
+    RejectReason,
 )
 
 
@@ -103,11 +103,12 @@ class ForceFieldLabelMaker(BatchLabelMaker):
 
     def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
-        return label_with_force_field(self.settings, frames, frame_ids)
+        batch: Job = label_with_force_field(self.settings, frames, frame_ids)
+        return batch
 
     def relax(self, frames: Reference) -> Job:
         """Relax cells and positions of a list of Frames; the output is a list of Frames."""
-        relaxation = relax_with_force_field(self.settings, frames)
+        relaxation: Job = relax_with_force_field(self.settings, frames)
         assign(relaxation, "relax", self.cores)
         return relaxation
 
@@ -119,7 +120,7 @@ def hold_frames(frames: list[Frames]) -> list[Frames]:
 
 
 @stored_job(resolve_references="both", expose_store=True)
-def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response:
+def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
     wanted = unique_ids(frames.value)
     settled = current_ledger().settled(wanted, maker.level.hash)
@@ -144,10 +145,10 @@ def label_with_force_field(
     """Label frames one by one and record each label at once."""
     level = forcefield.level_of_theory(settings)
     todo = without_settled(frame_ids, level)
-    calculator = forcefield.calculator(settings) if todo else None
 
     def calculate(frame: Frames) -> LabelDoc:
-        return accept(frame, forcefield.calculate(calculator, frame), level, settings.limits)
+        result = forcefield.calculate(forcefield.calculator(settings), frame)
+        return accept(frame, result, level, settings.limits)
 
     record_labels(by_id(frames, todo), level, calculate)
     return LabelBatch(**stamp(settings), frame_ids=frame_ids, n_calculated=len(todo))

@@ -52,7 +52,8 @@ def current_ledger() -> Ledger:
     RuntimeError
         If the job store has no additional store ``labels``.
     """
-    stores = CURRENT_JOB.store.additional_stores
+    store: Any = CURRENT_JOB.store
+    stores = store.additional_stores
     if "labels" not in stores:
         raise RuntimeError(
             "the job store has no additional store 'labels'; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from jobflow import Job
@@ -13,7 +13,8 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.label import Labels
 from ionloop.schemas.selection import SelectionDoc
-from ionloop.selection.select import select
+from ionloop.selection import PhysicalLimits, select
+from ionloop.selection.fingerprint import TOLERANCE
 
 
 class SelectSettings(Model):
@@ -26,8 +27,10 @@ class SelectSettings(Model):
         "structural fingerprint, or largest deviation first",
     )
     tolerance: Annotated[float, NonNegativeFloat] = Field(
-        0.02,
-        description="fingerprint distance below which two frames count as duplicates; 0 keeps all",
+        TOLERANCE,
+        description="fingerprint distance up to which two frames count as duplicates; rattling "
+        "every atom of LGPS for some 6 fs at 300 K reaches the default",
+        json_schema_extra={"unit": "Å"},
     )
 
 
@@ -39,10 +42,13 @@ class WindowSelectMaker(SelectMaker):
     ----------
     settings
         How many, in which order, how different.
+    limits
+        Geometries that are not labelled; the exploration's.
     """
 
     name: str = "select"
     settings: SelectSettings = field(default_factory=SelectSettings)
+    limits: PhysicalLimits = field(default_factory=PhysicalLimits)
 
     @property
     def max_labels(self) -> int:
@@ -53,20 +59,21 @@ class WindowSelectMaker(SelectMaker):
         self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0
     ) -> Job:
         """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
-        job = select_frames(self.settings, exploration, dataset, max_labels, seed)
+        job: Job = select_frames(self, exploration, dataset, max_labels, seed)
         assign(job, "select")
         return job
 
 
 @stored_job(SelectionDoc)
 def select_frames(
-    settings: SelectSettings,
+    maker: WindowSelectMaker,
     exploration: ExplorationDoc,
     dataset: list[Labels],
     max_labels: int,
     seed: int,
 ) -> SelectionDoc:
     """Judge, pick, and give every frame its reason."""
+    settings = maker.settings
     selection = select(
         exploration.deviations,
         exploration.candidates,
@@ -76,5 +83,6 @@ def select_frames(
         seed=seed,
         strategy=settings.strategy,
         tolerance=settings.tolerance,
+        limits=maker.limits,
     )
-    return SelectionDoc(**stamp(settings), **asdict(selection))
+    return SelectionDoc(**stamp(maker), **vars(selection))

@@ -27,7 +27,7 @@ from ionloop.schemas.label import Labels
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, TrainingDoc
 from ionloop.schemas.table import Table, join_tables
-from ionloop.selection.calibration import ensemble_deviation, max_force_error, rank_correlation
+from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
 
 
 @dataclass
@@ -75,7 +75,7 @@ class DeepmdTrainMaker(TrainMaker):
 
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
         """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
-        evaluation = evaluate_deepmd(ensemble, labels)
+        evaluation: Job = evaluate_deepmd(ensemble, labels)
         assign(evaluation, "evaluate")
         return evaluation
 
@@ -162,22 +162,21 @@ def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction
     if not frames:
         empty = Table({"max_devi_f": np.zeros(0), "max_force_error": np.zeros(0)})
         return EvaluationDoc(deviation_against_error=empty, energies=Table({}))
-    comparison = join_tables(
-        Table(
-            {
-                "frame_id": np.array(part.ids),
-                "max_devi_f": ensemble_deviation(prediction.forces),
-                "max_force_error": max_force_error(prediction.forces.mean(axis=0), part.forces),
-            }
-        )
-        for part, prediction in zip(frames, predictions, strict=True)
-    )
+    comparison = join_tables(map(_deviations, frames, predictions))
     return EvaluationDoc(
         errors=deepmd.force_errors([p.mean for p in predictions], frames),
         deviation_against_error=comparison,
         energies=join_tables(map(_energies, frames, predictions)),
-        rank_correlation=rank_correlation(comparison["max_devi_f"], comparison["max_force_error"]),
+        rank_correlation=rank_correlation(comparison),
     )
+
+
+def rank_correlation(comparison: Table) -> float | None:
+    """Return Spearman's correlation of deviation and error; None for one frame or one model."""
+    deviation, error = comparison["max_devi_f"], comparison["max_force_error"]
+    if len(deviation) < 2 or not np.all(deviation > 0):
+        return None
+    return calibrate(deviation, error).rank_correlation
 
 
 def split(dataset: Sequence[Labels], fraction: float) -> tuple[list[Frames], list[Frames]]:
@@ -199,6 +198,17 @@ def previous_checkpoint(previous: EnsembleDoc | None, number: int) -> Any:
     if previous is None:
         return None
     return previous.members[number % len(previous.members)].checkpoint
+
+
+def _deviations(frames: Frames, prediction: deepmd.Prediction) -> Table:
+    assert frames.forces is not None
+    return Table(
+        {
+            "frame_id": np.array(frames.ids),
+            "max_devi_f": ensemble_deviation(prediction.forces),
+            "max_force_error": max_force_error(prediction.mean.forces[0], frames.forces),
+        }
+    )
 
 
 def _energies(frames: Frames, prediction: deepmd.Prediction) -> Table:

@@ -237,7 +237,7 @@ class ConcurrentLearningMaker(Maker):
         select = self.select.make(explore.output, loop.labels, self.validation.n_frames, seed)
         label = self.label.make(select.output.picked)
         compare = self.production.evaluate(potential, label.output)
-        jobs = [explore, select, label, compare]
+        jobs: list[Flow | Job] = [explore, select, label, compare]
         for part in jobs:
             part.append_name("validation ", prepend=True)
         judged = {
@@ -264,7 +264,9 @@ def perturb_structures(initial: InitialData, structures: list[Frames], seed: int
 
 
 @stored_job(resolve_references="both")
-def begin_loop(maker: ConcurrentLearningMaker, structures: Any, dataset: list[Any]) -> Response:
+def begin_loop(
+    maker: ConcurrentLearningMaker, structures: Any, dataset: list[Any]
+) -> Response[Any]:
     """Begin the first turn, with the initial labels counted.
 
     Raises
@@ -292,7 +294,7 @@ def conclude_turn(
     dataset: list[Any],
     results: dict[str, Any],
     progress: StageProgress,
-) -> Response:
+) -> Response[Any]:
     """Account for the turn, decide what follows, and begin it."""
     turn = TurnResults(**{name: result.value for name, result in results.items()})
     progress = after_turn(progress, turn)
