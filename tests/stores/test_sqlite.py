@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -183,6 +183,7 @@ def test_threads_share_a_store(store):
     assert store.count() == 150
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # threads of other tests
 def test_forked_child_opens_its_own_connection(store):
     store.update({"uuid": "parent"})
     child = os.fork()
@@ -233,18 +234,22 @@ def test_kill_in_mid_update_leaves_whole_updates(tmp_path):
         assert set(sizes.values()) <= {size}
         assert set(range(said + 1)) <= set(sizes)
     assert said >= 0
-    assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_waits_for_a_file_locked_by_another_process(store):
-    with running("hold", store.path, 3) as holder:
+def test_waits_for_a_file_locked_by_another_process(tmp_path):
+    open_store(tmp_path / "run.db").close()
+    with running("hold", tmp_path / "run.db", 3) as holder:
         assert holder.stdout.readline() == "held\n"
         start = time.monotonic()
+        store = open_store(tmp_path / "run.db")
         assert store.count() == 0
         assert time.monotonic() - start < 1  # readers do not wait
-        store.update({"uuid": "a"})
+        store.update({"uuid": "a", "index": 1})
         assert 2 < time.monotonic() - start < 10
     assert store.count() == 1
+    store.close()
 
 
 def test_says_so_when_the_file_stays_locked(tmp_path):
