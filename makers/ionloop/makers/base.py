@@ -66,9 +66,11 @@ def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
     }
 
 
-def assign(work: Flow | Job, role: str, cores: int = 1) -> None:
-    """Mark jobs, and those that will replace them, with their role and the cores they use."""
-    work.update_metadata({"role": role, "cores": cores}, dynamic=True)
+def assign(job: Job, role: str, name: str, cores: int = 1) -> Job:
+    """Give a job its role, a name that people read, and the cores it uses; return it."""
+    job.name = name
+    job.update_metadata({"role": role, "cores": cores}, dynamic=False)
+    return job
 
 
 @dataclass

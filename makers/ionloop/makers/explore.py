@@ -88,8 +88,11 @@ class LammpsExploreMaker(ExploreMaker):
         seed: int = 0,
     ) -> Flow:
         """Run a stage from start structures; the output is an `ExplorationDoc`."""
-        spread = spread_trajectories(self, ensemble, stage, structures, trust, seed)
-        assign(spread, "explore")
+        spread = assign(
+            spread_trajectories(self, ensemble, stage, structures, trust, seed),
+            "explore",
+            "spread trajectories",
+        )
         return Flow([spread], output=spread.output, name=self.name)
 
 
@@ -107,15 +110,19 @@ def spread_trajectories(
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed)
     n_batches = -(-len(tasks) // maker.batch_size)
     batches = [
-        explore_with_lammps(maker, ensemble.reference, tasks[number::n_batches], trust, stage.skip)
+        assign(
+            explore_with_lammps(
+                maker, ensemble.reference, tasks[number::n_batches], trust, stage.skip
+            ),
+            "explore",
+            f"explore batch {number + 1} of {n_batches}",
+            maker.cores,
+        )
         for number in range(n_batches)
     ]
-    for number, batch in enumerate(batches):
-        batch.append_name(f" {number + 1} of {n_batches}")
-        assign(batch, "explore", maker.cores)
-    collect = collect_exploration(
-        maker.floor, stage, trust, len(tasks), [batch.output for batch in batches]
-    )
+    outputs = [batch.output for batch in batches]
+    collect = collect_exploration(maker.floor, stage, trust, len(tasks), outputs)
+    assign(collect, "explore", "collect exploration")
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 

@@ -76,11 +76,12 @@ class BatchLabelMaker(LabelMaker):
 
         What is in the ledger at this level of theory is not calculated again.
         """
-        hold = [] if isinstance(frames, OutputReference) else [hold_frames(frames)]
-        spread = spread_labels(self, hold[0].output if hold else frames)
-        flow = Flow([*hold, spread], output=spread.output, name=self.name)
-        assign(flow, "label")
-        return flow
+        jobs = []
+        if not isinstance(frames, OutputReference):
+            jobs.append(assign(hold_frames(frames), "label", "hold frames"))
+            frames = jobs[0].output
+        spread = assign(spread_labels(self, frames), "label", "spread labels")
+        return Flow([*jobs, spread], output=spread.output, name=self.name)
 
 
 @dataclass
@@ -103,14 +104,13 @@ class ForceFieldLabelMaker(BatchLabelMaker):
 
     def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
-        batch: Job = label_with_force_field(self.settings, frames, frame_ids)
-        return batch
+        return assign(
+            label_with_force_field(self.settings, frames, frame_ids), "label", "label", self.cores
+        )
 
     def relax(self, frames: Reference) -> Job:
         """Relax cells and positions of a list of Frames; the output is a list of Frames."""
-        relaxation: Job = relax_with_force_field(self.settings, frames)
-        assign(relaxation, "relax", self.cores)
-        return relaxation
+        return assign(relax_with_force_field(self.settings, frames), "label", "relax", self.cores)
 
 
 @stored_job()
@@ -130,11 +130,10 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
         for start in range(0, len(missing), maker.batch_size)
     ]
     for number, batch in enumerate(batches):
-        batch.append_name(f" {number + 1} of {len(batches)}")
-        assign(batch, "label", maker.cores)
-    collect = collect_labels(
-        maker.level, maker.floor, frames.reference, missing, [batch.output for batch in batches]
-    )
+        batch.append_name(f" batch {number + 1} of {len(batches)}")
+    outputs = [batch.output for batch in batches]
+    collect = collect_labels(maker.level, maker.floor, frames.reference, missing, outputs)
+    assign(collect, "label", "account for labels")
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 

@@ -59,9 +59,9 @@ class WindowSelectMaker(SelectMaker):
         self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0
     ) -> Job:
         """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
-        job: Job = select_frames(self, exploration, dataset, max_labels, seed)
-        assign(job, "select")
-        return job
+        return assign(
+            select_frames(self, exploration, dataset, max_labels, seed), "select", "select"
+        )
 
 
 @stored_job(SelectionDoc)

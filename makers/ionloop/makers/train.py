@@ -62,22 +62,23 @@ class DeepmdTrainMaker(TrainMaker):
         """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
         seeds = [seed + number for number in range(self.n_models)]
         members = [
-            train_deepmd(self, dataset, previous, number, seed) for number, seed in enumerate(seeds)
+            assign(
+                train_deepmd(self, dataset, previous, number, seed),
+                "train",
+                f"train model {number + 1} of {self.n_models}",
+                self.cores,
+            )
+            for number, seed in enumerate(seeds)
         ]
-        for number, member in enumerate(members):
-            member.append_name(f" model {number + 1} of {self.n_models}")
-        ensemble = collect_ensemble(self.min_models, seeds, [member.output for member in members])
-        flow = Flow([*members, ensemble], output=ensemble.output, name=self.name)
-        assign(flow, "train")
-        for member in members:
-            assign(member, "train", self.cores)
-        return flow
+        outputs = [member.output for member in members]
+        ensemble = assign(
+            collect_ensemble(self.min_models, seeds, outputs), "train", "collect ensemble"
+        )
+        return Flow([*members, ensemble], output=ensemble.output, name=self.name)
 
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
         """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
-        evaluation: Job = evaluate_deepmd(ensemble, labels)
-        assign(evaluation, "evaluate")
-        return evaluation
+        return assign(evaluate_deepmd(ensemble, labels), "evaluate", "evaluate")
 
 
 @stored_job(TrainingDoc)

@@ -141,15 +141,15 @@ class ConcurrentLearningMaker(Maker):
         """Build the flow from start structures; the output is a `SummaryDoc`."""
         starts, relax = self._start_structures(list(structures))
         dataset, initial = self._initial_dataset(starts)
-        loop = begin_loop(self, starts, dataset)
-        assign(loop, "decide")
+        loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop")
         production = self.production.make(
             loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
         )
         production.append_name("production ", prepend=True)
         validation, judged = self._validation(starts, loop.output, production.output)
-        summary = summarise_run(loop.output, production.output, judged)
-        assign(summary, "decide")
+        summary = assign(
+            summarise_run(loop.output, production.output, judged), "decide", "summarise run"
+        )
         jobs = [*relax, *initial, loop, production, *validation, summary]
         return Flow(jobs, output=summary.output, name=self.name)
 
@@ -179,8 +179,8 @@ class ConcurrentLearningMaker(Maker):
         decision = conclude_turn(self, structures, dataset, results, progress)
         for part in (train, explore, select, label, compare):
             part.update_metadata({"iteration": progress.index}, dynamic=True)
+        assign(decision, "decide", f"conclude turn {progress.index}")
         decision.update_metadata({"iteration": progress.index}, dynamic=False)
-        assign(decision, "decide")
         return Flow(
             [train, explore, select, label, compare, decision],
             output=decision.output,
@@ -195,16 +195,17 @@ class ConcurrentLearningMaker(Maker):
 
     def _initial_dataset(self, structures: Reference) -> tuple[list[Reference], list[Flow | Job]]:
         jobs: list[Flow | Job] = [
-            ingest([data.path], data.format, data.type_map, self.label.level)
+            assign(
+                ingest([data.path], data.format, data.type_map, self.label.level),
+                "label",
+                f"ingest {data.path}",
+            )
             for data in self.initial.data
         ]
         outputs = [job.output for job in jobs]
-        for job in jobs:
-            assign(job, "label")
         if self.initial.n_perturbed:
             perturbed = perturb_structures(self.initial, structures, self.seed)
-            assign(perturbed, "perturb")
-            label = self.label.make(perturbed.output)
+            label = self.label.make(assign(perturbed, "label", "perturb structures").output)
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
