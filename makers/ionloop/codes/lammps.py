@@ -38,6 +38,7 @@ __all__ = [
     "TrajectoryTask",
     "program_version",
     "run_trajectories",
+    "version_of_run",
 ]
 
 POLL_SECONDS = 0.5
@@ -112,7 +113,7 @@ def program_version(command: str) -> str:
         env=_ONE_THREAD | os.environ,
         check=False,
     ).stdout
-    version = re.search(r"LAMMPS \((.+)\)", screen)
+    version = _version(screen)
     if version is None:
         raise LammpsError(f"explore.command: {command!r} did not start LAMMPS: {screen[-500:]!r}")
     if "deepmd" not in screen.split():
@@ -120,7 +121,27 @@ def program_version(command: str) -> str:
             f"explore.command: {command!r} has no pair_style deepmd; "
             "install one that has: pip install 'ionloop[deepmd]'"
         )
-    return version[1]
+    return version
+
+
+def version_of_run(folder: Path) -> str:
+    """Return the version of the LAMMPS that ran in a folder, from its log.
+
+    Raises
+    ------
+    LammpsError
+        If no LAMMPS ran there.
+    """
+    log = folder / _START_LOG
+    version = _version(log.read_text()) if log.exists() else None
+    if version is None:
+        raise LammpsError(f"{log} does not say which LAMMPS ran; has one run there?")
+    return version
+
+
+def _version(text: str) -> str | None:
+    found = re.search(r"LAMMPS \((.+)\)", text)
+    return found[1] if found else None
 
 
 def run_trajectories(
@@ -254,7 +275,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         family = [*parent.children(recursive=True), parent]
         for member in family:
             with suppress(psutil.NoSuchProcess):
-                member.kill()
+                member.terminate()
+        for member in psutil.wait_procs(family, timeout=5)[1]:
+            member.kill()
     process.wait()
 
 
@@ -309,8 +332,9 @@ def _end_time(task: TrajectoryTask, folder: Path, default: float) -> float:
 def _last_words(tasks: Sequence[TrajectoryTask], folder: Path, status: int) -> str:
     logs = [folder / _START_LOG, *(_log(task, folder) for task in tasks)]
     written = [log for log in logs if log.exists()]
-    errors = re.findall(r"^ERROR.*", written[-1].read_text(), re.MULTILINE) if written else []
-    return f"LAMMPS said {errors[-1]!r}" if errors else f"LAMMPS ended with exit status {status}"
+    text = written[-1].read_text() if written else ""
+    error = re.search(r"^ERROR[^:]*: (.*?)(?: \(\S+:\d+\))?$", text, re.MULTILINE)
+    return f"LAMMPS reports: {error[1]}" if error else f"LAMMPS ended with exit status {status}"
 
 
 def _read_trajectory(
@@ -332,7 +356,7 @@ def _read_trajectory(
         max_devi_v=max_devi_v[:valid],
         temperatures=temperatures[:valid],
         finished=finished,
-        stop_reason="" if finished else fault or death or _halt_reason(task, settings, folder),
+        stop_reason="" if finished else fault or _stop_reason(task, settings, folder, death),
         seconds=seconds,
     )
 
@@ -393,9 +417,9 @@ def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
     return len(pairs) > 0
 
 
-def _halt_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
+def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path, death: str) -> str:
     log = _log(task, folder)
     text = log.read_text() if log.exists() else ""
     if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
         return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
-    return f"LAMMPS wrote fewer than {task.n_frames} frames; is the disk of {folder} full?"
+    return death or f"frames are missing from {folder}; is its disk full?"

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+
+from ionloop.codes.lammps import (
+    LammpsError,
+    LammpsSettings,
+    TrajectoryTask,
+    program_version,
+    run_trajectories,
+    version_of_run,
+)
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import StoredFile
+
+TYPE_MAP = ["Li", "S"]
+VERSION = r"\d+ \w+ \d{4}.*"
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "DP_INTRA_OP_PARALLELISM_THREADS": "1",
+    "DP_INTER_OP_PARALLELISM_THREADS": "1",
+}
+
+
+def crystal():
+    from ase.build import bulk
+
+    atoms = bulk("Li", "fcc", a=3.5, cubic=True).repeat(2)
+    atoms.symbols[1::2] = "S"
+    return atoms
+
+
+def write_toy_data(folder):
+    """Write 40 rattled and strained crystals with Morse labels as a deepmd/npy system."""
+    from ase.calculators.morse import MorsePotential
+
+    rng = np.random.default_rng(1)
+    rows = {"coord": [], "box": [], "energy": [], "force": []}
+    for _ in range(40):
+        atoms = crystal()
+        strain = np.eye(3) + rng.normal(0, 0.03, (3, 3))
+        atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+        atoms.rattle(rng.choice([0.05, 0.15, 0.25]), rng=rng)
+        atoms.calc = MorsePotential(epsilon=0.3, r0=2.47, rho0=4.0, rcut1=3.0, rcut2=4.0)
+        rows["coord"].append(atoms.positions.ravel())
+        rows["box"].append(atoms.cell.array.ravel())
+        rows["energy"].append(atoms.get_potential_energy())
+        rows["force"].append(atoms.get_forces().ravel())
+    (folder / "set.000").mkdir(parents=True)
+    for name, values in rows.items():
+        np.save(folder / "set.000" / f"{name}.npy", np.array(values))
+    types = [TYPE_MAP.index(symbol) for symbol in crystal().symbols]
+    (folder / "type.raw").write_text("\n".join(map(str, types)))
+    (folder / "type_map.raw").write_text("\n".join(TYPE_MAP))
+
+
+def training_input(data, seed):
+    descriptor = {
+        "type": "se_e2_a",
+        "rcut": 4.0,
+        "rcut_smth": 1.0,
+        "sel": [32, 32],
+        "neuron": [4, 8],
+        "axis_neuron": 4,
+        "seed": seed,
+    }
+    return {
+        "model": {
+            "type_map": TYPE_MAP,
+            "descriptor": descriptor,
+            "fitting_net": {"neuron": [8, 8], "seed": seed},
+        },
+        "learning_rate": {"start_lr": 5e-3, "stop_lr": 1e-4, "decay_steps": 50},
+        "loss": {"start_pref_f": 1000, "limit_pref_f": 10, "start_pref_e": 0.1},
+        "training": {
+            "training_data": {"systems": [str(data)], "batch_size": 1},
+            "numb_steps": 200,
+            "disp_freq": 200,  # a checkpoint is written only where the curve is
+            "save_freq": 200,
+            "seed": seed,
+        },
+    }
+
+
+def train(folder, data, seed):
+    folder.mkdir()
+    (folder / "input.json").write_text(json.dumps(training_input(data, seed)))
+    for arguments in (["train", "--skip-neighbor-stat", "input.json"], ["freeze", "-o", "m.pb"]):
+        subprocess.run(
+            ["dp", "--tf", *arguments],
+            cwd=folder,
+            env=os.environ | ONE_THREAD,
+            capture_output=True,
+            check=True,
+        )
+    return folder / "m.pb"
+
+
+@pytest.fixture(scope="session")
+def model_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy_data(folder / "data")
+    return [train(folder / f"model-{seed}", folder / "data", seed) for seed in (1, 2)]
+
+
+@pytest.fixture(scope="session")
+def models(model_files):
+    return [StoredFile.read(path) for path in model_files]
+
+
+def start_frame(skew=True):
+    atoms = crystal()
+    atoms.rattle(0.05, seed=3)
+    cell = atoms.cell.array
+    if skew:  # other lattice vectors of the same crystal, turned, and atoms outside the cell
+        from scipy.spatial.transform import Rotation
+
+        turn = Rotation.from_euler("xyz", [30, 40, 50], degrees=True).as_matrix()
+        cell = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]]) @ cell @ turn
+        atoms.positions = atoms.positions @ turn + cell[0]
+    return Frames(tuple(atoms.symbols), atoms.positions[None], cell[None]).snapped()
+
+
+def make_task(index, **changes):
+    values = {
+        "index": index,
+        "start": start_frame(),
+        "temperature": 300.0,
+        "pressure": 1.0,
+        "seed": 11,
+        "ensemble": "nvt",
+        "steps": 100,
+        "timestep": 1.0,
+        "dump_every": 10,
+    }
+    return TrajectoryTask(**values | changes)
+
+
+def overlapping_frame():
+    start = start_frame(skew=False)
+    positions = start.positions.copy()
+    positions[0, 1] = positions[0, 0] + [0.02, 0, 0]
+    return replace(start, positions=positions)
+
+
+@pytest.fixture(scope="session")
+def batch(models, tmp_path_factory):
+    """Good and exploding trajectories in one batch: every one must come out as if alone."""
+    tasks = [
+        make_task(0),
+        make_task(1, ensemble="npt-tri", start=start_frame(skew=False)),
+        make_task(2, timestep=200.0),
+        make_task(3, start=overlapping_frame()),
+        make_task(4, ensemble="npt-aniso", steps=25),
+        make_task(5),
+        make_task(6, ensemble="npt-iso", pressure=1e5, start=start_frame(skew=False)),
+    ]
+    folder = tmp_path_factory.mktemp("batch") / "run"
+    return run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), folder)
+
+
+@pytest.mark.integration
+def test_nvt_keeps_start_and_cell(batch):
+    nvt = batch[0]
+    assert nvt.finished, nvt.stop_reason
+    assert nvt.stop_reason == ""
+    assert nvt.steps.tolist() == list(range(0, 101, 10))
+    assert nvt.frames.ids[0] == nvt.task.start.ids[0]
+    np.testing.assert_array_equal(nvt.frames.cells, np.repeat(nvt.task.start.cells, 11, axis=0))
+    assert nvt.temperatures[0] == pytest.approx(300)
+    assert np.all((nvt.temperatures > 50) & (nvt.temperatures < 900))
+    assert nvt.seconds > 0
+    jumps = np.abs(np.diff(nvt.frames.positions, axis=0)).max()
+    assert 0 < jumps < 1.0
+    drift = np.diff(masses(nvt.frames) @ nvt.frames.positions, axis=0)
+    assert np.abs(drift).max() < 1e-5
+
+
+def masses(frames):
+    weights = np.where(np.array(frames.symbols) == "Li", 6.94, 32.06)
+    return weights / weights.sum()
+
+
+@pytest.mark.integration
+def test_npt_moves_what_its_barostat_may(batch):
+    tri, aniso, iso = batch[1], batch[4], batch[6]
+    assert all(trajectory.finished for trajectory in (tri, aniso, iso))
+    assert off_diagonal(tri) > 1e-4
+    assert aniso.steps.tolist() == [0, 10, 20]
+    lengths = np.linalg.norm(aniso.frames.cells, axis=2)
+    assert np.ptp(lengths[-1] / lengths[0]) > 1e-4
+    assert off_diagonal(iso) == 0
+    assert np.ptp(np.diag(iso.frames.cells[-1])) < 2e-6
+    assert iso.frames.volumes.mean() < 0.95 * tri.frames.volumes.mean()
+
+
+def off_diagonal(trajectory):
+    cell = trajectory.frames.cells[-1]
+    return np.abs(cell - np.diag(np.diag(cell))).max()
+
+
+@pytest.mark.integration
+def test_exploding_trajectories_say_why_and_stop_nobody(batch):
+    assert [trajectory.finished for trajectory in batch] == [1, 1, 0, 0, 1, 1, 1]
+    absurd_step, overlap = batch[2], batch[3]
+    assert absurd_step.steps.tolist() == [0]
+    assert absurd_step.stop_reason == "the temperature exceeds 1500 K at step 1"
+    assert len(overlap.frames) == len(overlap.max_devi_f) == 0
+    assert overlap.stop_reason == "two atoms are closer than 0.5 Å at step 0"
+
+
+@pytest.mark.integration
+def test_equal_seeds_give_equal_trajectories(batch):
+    first, again = batch[0], batch[5]
+    assert again.frames == first.frames
+    np.testing.assert_array_equal(again.max_devi_f, first.max_devi_f)
+    np.testing.assert_array_equal(again.temperatures, first.temperatures)
+
+
+@pytest.mark.integration
+def test_deviations_are_those_of_the_frames(batch, model_files):
+    from deepmd.infer import DeepPot
+    from deepmd.infer.model_devi import calc_model_devi
+
+    potentials = [DeepPot(str(path)) for path in model_files]
+    turned, straight = batch[0], batch[1]
+    for trajectory in (turned, straight):
+        expected = calc_model_devi(*deepmd_arrays(trajectory.frames), potentials)
+        assert trajectory.max_devi_f.max() > 0.01
+        np.testing.assert_allclose(trajectory.max_devi_f, expected[:, 4], atol=1e-3)
+    np.testing.assert_allclose(straight.max_devi_v, expected[:, 1], atol=1e-3)
+
+
+def deepmd_arrays(frames):
+    types = [TYPE_MAP.index(symbol) for symbol in frames.symbols]
+    return frames.positions.reshape(len(frames), -1), frames.cells.reshape(len(frames), -1), types
+
+
+@pytest.mark.integration
+def test_stopping_and_dying_trajectories_keep_their_prefix(models, tmp_path):
+    settings = LammpsSettings(stop_max_devi_f=0.2, stop_temperature_factor=1e12)
+    quiet = Frames(tuple(crystal().symbols), [crystal().positions], [crystal().cell.array])
+    tasks = [
+        make_task(0, steps=10**6),
+        make_task(1, timestep=1e5),
+        make_task(2, start=quiet, temperature=3.0),
+    ]
+    stopped, died, good = run_trajectories(tasks, models, TYPE_MAP, settings, tmp_path)
+    assert stopped.stop_reason == "max_devi_f exceeds 0.2 eV/Å at step 10"
+    assert stopped.steps.tolist() == [0]
+    assert "halt condition for fix-id stop" in (tmp_path / "trajectory-0000.log").read_text()
+    assert died.steps.tolist() == [0]
+    assert re.fullmatch(r"LAMMPS reports: [^()]+", died.stop_reason)
+    assert good.finished
+    assert len(good.frames) == 11
+    assert re.fullmatch(VERSION, version_of_run(tmp_path))
+
+
+@pytest.mark.integration
+def test_program_version():
+    assert re.fullmatch(VERSION, program_version("lmp"))
+
+
+@pytest.mark.parametrize("command", ["no-such-lmp", "no-such-srun -n 1 lmp", ""])
+def test_absent_program_is_named_with_its_key_and_cure(command, tmp_path):
+    cure = r"explore\.command: '.*' was not found on PATH; .*pip install 'ionloop\[deepmd\]'"
+    with pytest.raises(LammpsError, match=cure):
+        program_version(command)
+    with pytest.raises(LammpsError, match=cure):
+        run_fake([make_task(0)], command, tmp_path)
+
+
+def run_fake(tasks, command, folder, **settings):
+    models = [StoredFile(f"{i}.pb", b"") for i in range(2)]
+    return run_trajectories(
+        tasks, models, TYPE_MAP, LammpsSettings(command=str(command), **settings), folder / "run"
+    )
+
+
+def write_program(folder, *lines):
+    program = folder / "lmp"
+    program.write_text("\n".join(["#!/bin/sh", *lines]))
+    program.chmod(0o755)
+    return program
+
+
+def test_program_without_deepmd_is_told(tmp_path):
+    program = write_program(tmp_path, "echo 'LAMMPS (1 Jan 2020)'", "echo lj/cut eam")
+    with pytest.raises(LammpsError, match="has no pair_style deepmd"):
+        program_version(str(program))
+
+
+def test_folder_without_a_run_has_no_version(tmp_path):
+    with pytest.raises(LammpsError, match="has one run there"):
+        version_of_run(tmp_path)
+
+
+def test_program_that_is_not_lammps_is_told():
+    with pytest.raises(LammpsError, match="'true' did not start LAMMPS"):
+        program_version("true")
+
+
+def test_refused_input_is_an_error_with_what_lammps_said(tmp_path):
+    program = write_program(tmp_path, "echo 'ERROR: Unrecognized pair style' > start.log", "exit 1")
+    with pytest.raises(LammpsError, match=r"did not begin a trajectory.*Unrecognized pair style"):
+        run_fake([make_task(0)], program, tmp_path)
+
+
+def test_hanging_program_is_ended_with_its_children(tmp_path):
+    program = write_program(tmp_path, "sleep 60 &", f"echo $! > {tmp_path}/pid", "wait")
+    with pytest.raises(LammpsError, match=r"made no progress for 0\.1 s"):
+        run_fake([make_task(0)], program, tmp_path, stall_timeout=0.1)
+    child = int((tmp_path / "pid").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie"
+
+
+def test_program_that_dies_of_a_trajectory_is_started_again(tmp_path):
+    """A stand-in that runs one section of its script, then is killed."""
+    name = "$(sed -n 's/^log \\(.*\\).log/\\1/p' in.lammps | head -1)"
+    program = write_program(
+        tmp_path, f"name={name}", "touch $name.temperature", "touch $name.log", "kill -9 $$"
+    )
+    trajectories = run_fake([make_task(0), make_task(1)], program, tmp_path)
+    assert [len(trajectory.frames) for trajectory in trajectories] == [0, 0]
+    assert {trajectory.stop_reason for trajectory in trajectories} == {
+        "LAMMPS ended with exit status -9"
+    }
+
+
+@pytest.mark.parametrize(
+    ("tasks", "n_models", "complaint"),
+    [
+        ([make_task(0)], 1, "two models or more, got 1"),
+        ([make_task(0), make_task(0)], 2, "the same index"),
+        ([make_task(3, start=start_frame()[[0, 0]])], 2, "trajectory 3 starts from 2 frames"),
+    ],
+)
+def test_tasks_that_make_no_sense(tasks, n_models, complaint, tmp_path):
+    models = [StoredFile("m.pb", b"")] * n_models
+    with pytest.raises(ValueError, match=complaint):
+        run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), tmp_path)
