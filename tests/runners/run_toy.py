@@ -21,6 +21,7 @@ def main(folder: Path, flow: str) -> int:
     notes = folder / "notes"
     flows = {
         "everything": lambda: toy.everything(notes, 0.1),
+        "stubborn": lambda: toy.stubborn(str(notes), 60.0),
         "sleeping": lambda: toy.sleeping(str(notes), 60.0),
     }
     summary = runner.resume(RUN) if submitted else runner.run(flows[flow](), RUN)

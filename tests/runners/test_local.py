@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +90,7 @@ def diamond(notes: Path, seconds: float = 0.0) -> Flow:
 def test_diamond_runs_its_sides_at_the_same_time(
     runner: LocalRunner, store: JobStore, notes: Path
 ) -> None:
-    flow = diamond(notes, seconds=0.3)
+    flow = diamond(notes, seconds=0.6)
     summary = runner.run(flow, RUN)
     times = {note["uuid"]: note for note in toy.notes(notes)}
     left, right = (times[job.uuid] for job in flow.jobs[1:3])
@@ -159,7 +158,7 @@ def test_nested_replacements(runner: LocalRunner, store: JobStore, notes: Path) 
 def test_children_wait_for_a_detour_not_for_an_addition(
     runner: LocalRunner, notes: Path, kind: str, child_waits: bool
 ) -> None:
-    parent = toy.divert(str(notes), 0.4, kind)
+    parent = toy.divert(str(notes), 0.8, kind)
     child = toy.add(str(notes), parent.output, 1)
     assert runner.run(Flow([parent, child]), RUN).counts == {"completed": 3}
     times = {note["uuid"]: note for note in toy.notes(notes)}
@@ -324,10 +323,3 @@ def test_jobs_that_wait_for_each_other_fail(runner: LocalRunner, store: JobStore
     assert [each.summary for each in summary.failures] == [
         "count failed: it waits for a job that waits for it"
     ] * 2
-
-
-def test_ten_short_jobs_cost_little(runner: LocalRunner) -> None:
-    runner.run(toy.count(0), "warm")
-    start = time.monotonic()
-    assert runner.run(Flow([toy.count(i) for i in range(10)]), RUN).ok
-    assert time.monotonic() - start < 5.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from datetime import UTC, datetime, timedelta
@@ -56,11 +57,9 @@ def test_a_second_lock_on_this_host_is_refused(runs: Store, tmp_path: Path) -> N
         pass
 
 
-@pytest.mark.parametrize(
-    "entry",
-    [runner(), runner(host="node7", pid=3), runner(host="node7", heartbeat=silent_for(STALE - 9))],
-)
-def test_a_living_runner_is_respected(runs: Store, tmp_path: Path, entry: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{}, {"host": "node7", "pid": 3}])
+def test_a_living_runner_is_respected(runs: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
+    entry = runner(**changes, heartbeat=silent_for(STALE - 9))
     runs.update([{"run": "x", "runner": entry}], key="run")
     with pytest.raises(RunLockedError, match=entry["host"]), run_lock(runs, "x", tmp_path):
         pass
@@ -68,25 +67,23 @@ def test_a_living_runner_is_respected(runs: Store, tmp_path: Path, entry: dict[s
 
 
 @pytest.mark.parametrize(
-    "entry",
+    "changes",
     [
-        runner(process_created=1.0),  # its process id belongs to another process now
-        runner(pid=2**22 + 1),
-        runner(host="node7", heartbeat=silent_for(STALE + 9)),
+        {"process_created": 1.0},  # its process id belongs to another process now
+        {"pid": 2**22 + 1},
+        {"host": "node7", "heartbeat": silent_for(STALE + 9)},
     ],
 )
-def test_a_dead_runner_is_replaced(runs: Store, tmp_path: Path, entry: dict[str, Any]) -> None:
-    runs.update([{"run": "x", "runner": entry}], key="run")
+def test_a_dead_runner_is_replaced(runs: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
+    runs.update([{"run": "x", "runner": runner(**changes)}], key="run")
     with run_lock(runs, "x", tmp_path):
         assert runs.query_one({"run": "x"})["runner"]["pid"] == os.getpid()
 
 
 def test_a_worker_that_will_not_end_is_named(tmp_path: Path) -> None:
-    import fcntl
-
     lock = tmp_path / "workers.lock"
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_SH)
-        with pytest.raises(RunLockedError, match="workers.lock after 0 s: find it"):
+        with pytest.raises(RunLockedError, match=r"workers\.lock after 0 s: find it"):
             wait_for_workers(lock, seconds=0.2)
     wait_for_workers(lock, seconds=0.2)

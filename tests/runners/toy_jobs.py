@@ -114,6 +114,13 @@ def sleeping(path: str, seconds: float) -> float:
     return seconds
 
 
+@job
+def stubborn(path: str, seconds: float) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(path, name="stubborn", pid=os.getpid())
+    time.sleep(seconds)
+
+
 def everything(path: Path, seconds: float) -> Flow:
     """A diamond, a loop of four turns, a detour and an addition, in one flow."""
     top = add(str(path), 1, 2, seconds)

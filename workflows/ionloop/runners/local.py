@@ -217,7 +217,7 @@ class LocalRunner:
             journal = _journal(store, run)
             if not journal.submitted():
                 raise JournalError(f"run {run!r} has no jobs in {self.store_url}: submit it first")
-            wait_after(journal, self.folder(run))
+            end_leftovers(journal, self.folder(run))
             recover(journal, store, retry_failed)
             with contextlib.closing(self.progress):
                 return _Execution(self, store, journal, lock, requests).to_end()
@@ -236,7 +236,7 @@ class LocalRunner:
             store.close()  # type: ignore[no-untyped-call]
 
 
-def wait_after(journal: Journal, folder: Path) -> None:
+def end_leftovers(journal: Journal, folder: Path) -> None:
     """End the workers that a dead runner left behind.
 
     Parameters

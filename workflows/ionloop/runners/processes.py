@@ -52,7 +52,8 @@ def terminate(process: BaseProcess) -> None:
 def end(process: BaseProcess) -> int:
     """End a worker and the programs it started, at once; return its exit code."""
     _signal_group(process.pid, signal.SIGKILL)
-    process.kill()
+    if process.exitcode is None:
+        process.kill()
     process.join()
     exit_code = process.exitcode
     process.close()
