@@ -1,0 +1,176 @@
+"""The account of a selection: every frame with its verdict and its reason."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.packed import Array
+from ionloop.schemas.selection import (
+    Histogram,
+    Pick,
+    TemperatureCounts,
+    TrustWindow,
+    Verdict,
+    VerdictCounts,
+)
+from ionloop.schemas.table import Table
+from ionloop.selection.fingerprint import TOLERANCE
+from ionloop.selection.physical import PhysicalLimits
+from ionloop.selection.pick import Strategy, pick
+
+NOT_SENT = "not sent (over the cap of the exploration)"
+
+_BINS = 40
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a `SelectionDoc` holds beyond a `Document`; the fields are described there."""
+
+    trust: TrustWindow
+    seed: int
+    max_labels: int
+    counts: VerdictCounts
+    by_temperature: list[TemperatureCounts]
+    histogram: Histogram
+    picks: list[Pick]
+    set_aside: dict[str, int]
+    picked: list[Frames]
+    verdicts: Table
+
+
+def select(
+    deviations: Table,
+    candidates: Sequence[Frames],
+    dataset: Sequence[Frames],
+    trust: TrustWindow,
+    *,
+    max_labels: int,
+    seed: int = 0,
+    strategy: Strategy = "random",
+    tolerance: float = TOLERANCE,
+    limits: PhysicalLimits | None = None,
+) -> Selection:
+    """Pick from an exploration, and account for every frame of it.
+
+    Parameters
+    ----------
+    deviations
+        The table of an `ExplorationDoc`, whose verdicts stand.
+    candidates
+        The frames that its column ``frame`` counts, one entry per composition.
+    dataset
+        The labelled frames.
+    trust
+        The windows with which the verdicts were made.
+    max_labels, seed, strategy, tolerance, limits
+        As for `pick`.
+
+    Returns
+    -------
+    Selection
+        The fields of a `SelectionDoc`. Its histogram counts all frames that were judged and have
+        a finite deviation; what is above its last edge, at twice the upper trust level, is
+        counted in the last bin.
+
+    Raises
+    ------
+    ValueError
+        If the frames that the table names are not the candidates, each once.
+    """
+    ids = [frame_id for frames in candidates for frame_id in frames.ids]
+    rows = _rows_of_candidates(deviations, len(ids))
+    picks = pick(
+        candidates, deviations["max_devi_f"][rows], dataset, max_labels=max_labels, seed=seed,
+        strategy=strategy, tolerance=tolerance, limits=limits,
+    )  # fmt: skip
+    chosen = rows[picks.indices]
+    verdicts = _final_verdicts(deviations, ids, picks.reasons)
+    return Selection(
+        trust=trust,
+        seed=seed,
+        max_labels=max_labels,
+        counts=_counts(deviations["verdict"]),
+        by_temperature=_by_temperature(deviations),
+        histogram=_histogram(deviations, trust),
+        picks=[_pick_of(row) for row in verdicts.where(chosen).rows()],
+        set_aside=_set_aside(verdicts),
+        picked=_frames_at(candidates, picks.indices),
+        verdicts=verdicts,
+    )
+
+
+def _rows_of_candidates(deviations: Table, n_candidates: int) -> Array:
+    """Return the row of every candidate, (c,)."""
+    rows = np.flatnonzero(deviations["frame"] >= 0)
+    numbers = deviations["frame"][rows]
+    if not np.array_equal(np.sort(numbers), np.arange(n_candidates)):
+        raise ValueError(
+            f"the deviations name {len(rows)} frames and {n_candidates} candidates came with "
+            "them: every candidate needs one row"
+        )
+    return rows[np.argsort(numbers)]
+
+
+def _final_verdicts(deviations: Table, ids: Sequence[str], reasons: Sequence[str]) -> Table:
+    """Add the frame ids, and give every candidate its final reason."""
+    number = deviations["frame"]
+    waiting = (deviations["verdict"] == Verdict.CANDIDATE) & (number < 0)
+    kept = np.where(waiting, NOT_SENT, deviations["reason"])
+    return deviations.with_columns(
+        frame_id=np.array([*ids, ""])[number],
+        reason=np.where(number >= 0, np.array([*reasons, ""])[number], kept),
+    )
+
+
+def _counts(verdicts: Array) -> VerdictCounts:
+    return VerdictCounts(**{str(word): int(np.sum(verdicts == word)) for word in Verdict})
+
+
+def _by_temperature(deviations: Table) -> list[TemperatureCounts]:
+    temperatures, level = np.unique(deviations["temperature"], return_inverse=True)
+    counts = {
+        str(word): np.bincount(level[deviations["verdict"] == word], minlength=len(temperatures))
+        for word in Verdict
+    }
+    return [
+        TemperatureCounts(
+            temperature=float(temperature),
+            **{word: int(count[number]) for word, count in counts.items()},
+        )
+        for number, temperature in enumerate(temperatures)
+    ]
+
+
+def _histogram(deviations: Table, trust: TrustWindow) -> Histogram:
+    edges = np.linspace(0.0, 2 * trust.high, _BINS + 1)
+    values = deviations["max_devi_f"]
+    judged = np.isfinite(values) & (deviations["verdict"] != Verdict.SKIPPED)
+    counts, _ = np.histogram(np.minimum(values[judged], edges[-1]), edges)
+    return Histogram(edges=edges.tolist(), counts=counts.tolist())
+
+
+def _pick_of(row: dict[str, Any]) -> Pick:
+    return Pick(**{name: row[name] for name in Pick.model_fields})
+
+
+def _set_aside(verdicts: Table) -> dict[str, int]:
+    """Count the candidates that were not picked by reason, without the ids in it."""
+    reasons = verdicts["reason"][verdicts["verdict"] == Verdict.CANDIDATE].tolist()
+    missed = [reason for reason in reasons if not reason.startswith("picked")]
+    return dict(Counter(re.sub(r" [0-9a-f]{24}$", "", reason) for reason in missed))
+
+
+def _frames_at(candidates: Sequence[Frames], indices: Sequence[int]) -> list[Frames]:
+    """Return the picked frames, joined by composition, each in the order of the pick."""
+    starts = np.cumsum([0, *map(len, candidates)])
+    entries = np.searchsorted(starts, indices, side="right") - 1
+    picked = np.asarray(indices, dtype=int) - starts[entries]
+    return concatenate(frames[picked[entries == entry]] for entry, frames in enumerate(candidates))

@@ -1,0 +1,241 @@
+"""Checks that need no model: distances, the shape of the cell, the temperature."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from ionloop.schemas.document import Model
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.schemas.units import Length
+from ionloop.selection.distances import finite, heights, measurable, neighbours, pair_kinds
+
+REACH = 2.0
+"""Distances are looked for up to this multiple of their limit."""
+
+
+class PhysicalLimits(Model):
+    """Limits beyond which a frame is no longer a configuration of the material.
+
+    In the 2,390 labelled LGPS frames of Huang et al. (2021), up to 1200 K, no distance is below
+    0.73 of the sum of the covalent radii.
+    """
+
+    distance_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.6, description="smallest distance of two atoms over the sum of their covalent radii"
+    )
+    distances: dict[str, Annotated[Length, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="smallest distances in Å that replace the above, such as {'Li-S': 1.6}",
+    )
+    volume_ratio: tuple[float, float] = Field(
+        (0.6, 1.8), description="smallest and largest volume over that of the start"
+    )
+    skew_ratio: float = Field(
+        2.0, gt=1, description="largest skewness of the cell over that of the start"
+    )
+    temperature_ratio: float = Field(
+        3.0, gt=1, description="largest instantaneous temperature over the thermostat's"
+    )
+
+    @field_validator("distances")
+    @classmethod
+    def _sort_pairs(cls, distances: dict[str, float]) -> dict[str, float]:
+        return {_pair_name(pair): limit for pair, limit in distances.items()}
+
+    @field_validator("volume_ratio")
+    @classmethod
+    def _check_order(cls, ratios: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < ratios[0] < 1 < ratios[1]:
+            raise ValueError(f"volume_ratio {ratios} must enclose 1, such as (0.6, 1.8)")
+        return ratios
+
+    def of_pair(self, pair: str) -> float:
+        """Return the smallest distance of a pair such as ``"Li-S"`` in Å.
+
+        The covalent radii are those of Cordero et al., Dalton Trans. 2008, 2832, from ASE.
+        """
+        from ase.data import atomic_numbers, covalent_radii
+
+        if pair in self.distances:
+            return self.distances[pair]
+        radii = [covalent_radii[atomic_numbers[symbol]] for symbol in pair.split("-")]
+        return self.distance_fraction * float(sum(radii))
+
+
+class Inspection(NamedTuple):
+    """What the physical checks found.
+
+    Parameters
+    ----------
+    faults
+        What is wrong with each frame, "" where nothing is, (f,).
+    min_distance_ratios
+        As `minimum_distance_ratios` returns them, (f,).
+    """
+
+    faults: Array
+    min_distance_ratios: Array
+
+
+def minimum_distance_ratios(frames: Frames, limits: PhysicalLimits | None = None) -> Array:
+    """Compare the distances of every frame, over all periodic images, with their limits.
+
+    Parameters
+    ----------
+    frames
+        f frames.
+    limits
+        Physical limits; the defaults of `PhysicalLimits` without.
+
+    Returns
+    -------
+    Array
+        Smallest distance over the limit of its pair of species, (f,): below 1 two atoms are too
+        near. `REACH` stands for everything from there on, NaN for frames that are not finite or
+        whose cell is flat.
+    """
+    return _closest(frames, limits or PhysicalLimits())[0]
+
+
+def unphysical(
+    frames: Frames,
+    limits: PhysicalLimits | None = None,
+    *,
+    start: Frames | None = None,
+    temperatures: Array | None = None,
+    target: float | None = None,
+) -> Array:
+    """Return what is wrong with every frame, "" where nothing is, (f,); see `inspect`."""
+    return inspect(frames, limits, start=start, temperatures=temperatures, target=target).faults
+
+
+def inspect(
+    frames: Frames,
+    limits: PhysicalLimits | None = None,
+    *,
+    start: Frames | None = None,
+    temperatures: Array | None = None,
+    target: float | None = None,
+) -> Inspection:
+    """Check distances, cells and temperatures.
+
+    Parameters
+    ----------
+    frames
+        f frames.
+    limits
+        Physical limits; the defaults of `PhysicalLimits` without.
+    start
+        The one frame whose cell the others are compared with; cells are not compared without.
+    temperatures
+        Instantaneous temperatures in K, (f,); not checked without.
+    target
+        Temperature of the thermostat in K.
+
+    Returns
+    -------
+    Inspection
+        The faults ("not finite", "flat cell", "collapsed cell", "inflated cell", "skewed cell",
+        "exploded temperature", "Li-S too near"; the first that applies), and the smallest
+        distances over their limits.
+
+    Raises
+    ------
+    ValueError
+        If temperatures come without a target, or there is not one start frame.
+    """
+    limits = limits or PhysicalLimits()
+    ratios, near = _closest(frames, limits)
+    checks = [
+        _undefined(frames),
+        _distorted(frames, start, limits),
+        _exploded(len(frames), temperatures, target, limits),
+        near,
+    ]
+    return Inspection(reduce(_first, checks), ratios)
+
+
+def skewness(cells: Array) -> Array:
+    """Return the largest ratio of an edge to the height along it, 1 for an orthogonal cell.
+
+    Parameters
+    ----------
+    cells
+        Lattice vectors as rows in Å, (f, 3, 3).
+
+    Returns
+    -------
+    Array
+        Skewness, (f,); infinite for a flat cell.
+    """
+    edges = np.linalg.norm(cells, axis=-1)
+    across = heights(cells)
+    ratios = np.divide(edges, across, out=np.full_like(edges, np.inf), where=across > 0)
+    largest: Array = ratios.max(axis=-1)
+    return largest
+
+
+def _pair_name(pair: str) -> str:
+    from ase.data import atomic_numbers
+
+    symbols = sorted(pair.split("-"))
+    if len(symbols) != 2 or not set(symbols) <= set(atomic_numbers):
+        raise ValueError(f"'{pair}' is not a pair of elements; write it such as 'Li-S'")
+    return "-".join(symbols)
+
+
+def _closest(frames: Frames, limits: PhysicalLimits) -> tuple[Array, Array]:
+    """Return the smallest distance over its limit, and the fault where that is below 1."""
+    kinds, names = pair_kinds(frames)
+    allowed = np.array([limits.of_pair(name) for name in names])
+    sound = np.flatnonzero(measurable(frames))
+    smallest = np.full((len(frames), len(names)), np.nan)
+    smallest[sound] = REACH
+    for found in neighbours(frames[sound], REACH * allowed.max()):
+        kind = kinds[found.first, found.second]
+        entry = (sound[found.frames][found.frame], kind)
+        np.minimum.at(smallest, entry, found.distance / allowed[kind])
+    nearest = smallest.argmin(axis=1)
+    ratios = smallest[np.arange(len(frames)), nearest]
+    faults = np.array([f"{name} too near" for name in names])
+    return ratios, np.where(ratios < 1, faults[nearest], "")
+
+
+def _undefined(frames: Frames) -> Array:
+    flat = np.where(measurable(frames), "", "flat cell")
+    return np.where(finite(frames), flat, "not finite")
+
+
+def _distorted(frames: Frames, start: Frames | None, limits: PhysicalLimits) -> Array:
+    """Compare volumes and skewness with the start's."""
+    if start is None:
+        return np.full(len(frames), "")
+    if len(start) != 1:
+        raise ValueError(f"the start is one frame, not {len(start)}")
+    cells = np.where(finite(frames)[:, None, None], frames.cells, start.cells)
+    volumes = np.abs(np.linalg.det(cells)) / start.volumes
+    smallest, largest = limits.volume_ratio
+    skewed = skewness(cells) > limits.skew_ratio * skewness(start.cells)
+    faults = np.where(skewed, "skewed cell", "")
+    faults = np.where(volumes > largest, "inflated cell", faults)
+    return np.where(volumes < smallest, "collapsed cell", faults)
+
+
+def _exploded(
+    n_frames: int, temperatures: Array | None, target: float | None, limits: PhysicalLimits
+) -> Array:
+    if temperatures is None:
+        return np.full(n_frames, "")
+    if target is None:
+        raise ValueError("temperatures are checked against a target: give the thermostat's in K")
+    below = np.asarray(temperatures, dtype=float) <= limits.temperature_ratio * target
+    return np.where(below, "", "exploded temperature")
+
+
+def _first(faults: Array, others: Array) -> Array:
+    return np.where(faults != "", faults, others)

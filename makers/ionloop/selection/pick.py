@@ -1,0 +1,165 @@
+"""The pick: which candidates are labelled, and what stood against the others.
+
+Candidates are taken in the order of a strategy:
+
+- ``random``: in random order, the control that every other has to beat;
+- ``farthest``: farthest-point sampling, each pick being the candidate whose fingerprint is
+  farthest from those of the labelled frames and of the picks before it;
+- ``highest``: the largest deviation first.
+
+One that is labelled already, whose atoms are too near each other, or that resembles a labelled
+frame or an earlier pick is set aside with its reason, and the next takes its place. Two frames
+resemble each other if their fingerprints and, unless these are the same, their atoms are within
+the tolerance. Only candidates that are reached are looked at. Nothing balances the picks over
+temperatures: a temperature with more candidates gets more picks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.selection.fingerprint import TOLERANCE, distances
+from ionloop.selection.physical import PhysicalLimits
+from ionloop.selection.pool import Crowd, Look, Pool
+
+Strategy = Literal["random", "farthest", "highest"]
+
+OVER_MAX = "over max_labels"
+
+_BLOCK = 256  # candidates looked at together
+
+
+class Picks(NamedTuple):
+    """The outcome of a pick.
+
+    Parameters
+    ----------
+    indices
+        Picked candidates in the order of the pick, counted over all compositions.
+    reasons
+        One for every candidate.
+    """
+
+    indices: list[int]
+    reasons: list[str]
+
+
+def pick(
+    candidates: Sequence[Frames],
+    max_devi_f: Array,
+    dataset: Sequence[Frames],
+    *,
+    max_labels: int,
+    seed: int = 0,
+    strategy: Strategy = "random",
+    tolerance: float = TOLERANCE,
+    limits: PhysicalLimits | None = None,
+) -> Picks:
+    """Pick at most `max_labels` candidates, replacing those that are set aside.
+
+    Parameters
+    ----------
+    candidates
+        Frames, one entry per composition; c in all.
+    max_devi_f
+        Their maximum force deviations in eV/Å, (c,), in the order of `candidates`.
+    dataset
+        The labelled frames. A candidate is compared with those of its composition.
+    max_labels
+        Largest number of picks.
+    seed
+        Seed of the permutation ("random"), of the order of equals otherwise.
+    strategy
+        "random", "farthest" or "highest".
+    tolerance
+        Distance in Å up to which two frames count as one; 0 leaves out exact copies only.
+    limits
+        Physical limits; the defaults of `PhysicalLimits` without.
+
+    Returns
+    -------
+    Picks
+        Indices of the picks, and a reason for every candidate: "picked: <strategy>", "over
+        max_labels", "already labelled", "too near labelled frame <id>", "too near pick <id>" or
+        what `inspect` found.
+
+    Raises
+    ------
+    ValueError
+        If the deviations are not one per candidate, or the strategy is unknown.
+    """
+    pool = Pool(candidates, dataset, tolerance, limits or PhysicalLimits())
+    if len(max_devi_f) != len(pool):
+        raise ValueError(f"{len(max_devi_f)} deviations for {len(pool)} candidates: give one each")
+    reasons = [OVER_MAX] * len(pool)
+    indices: list[int] = []
+    picked: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(tolerance))
+    for look in _in_order(strategy, pool, np.asarray(max_devi_f), tolerance, seed):
+        if len(indices) >= max_labels:
+            break
+        crowd = picked[look.composition]
+        reasons[look.index] = look.fault or _objection(look, crowd) or f"picked: {strategy}"
+        if reasons[look.index].startswith("picked"):
+            crowd.add(look.frame, look.fingerprint[None])
+            indices.append(look.index)
+    return Picks(indices, reasons)
+
+
+def _in_order(
+    strategy: Strategy, pool: Pool, max_devi_f: Array, tolerance: float, seed: int
+) -> Iterator[Look]:
+    """Yield candidates in the order of the strategy."""
+    shuffled = np.random.default_rng(seed).permutation(len(pool))
+    if strategy == "random":
+        return _lazily(pool, shuffled)
+    if strategy == "highest":
+        return _lazily(pool, shuffled[np.argsort(-max_devi_f[shuffled], kind="stable")])
+    if strategy == "farthest":
+        return _farthest(pool.look(shuffled), tolerance)
+    raise ValueError(
+        f"strategy '{strategy}' is unknown: choose from {', '.join(get_args(Strategy))}"
+    )
+
+
+def _lazily(pool: Pool, order: Array) -> Iterator[Look]:
+    for start in range(0, len(order), _BLOCK):
+        yield from pool.look(order[start : start + _BLOCK])
+
+
+def _farthest(looks: list[Look], tolerance: float) -> Iterator[Look]:
+    """Yield those with a fault first, then the others by farthest-point sampling."""
+    yield from (look for look in looks if look.fault)
+    sound = [look for look in looks if not look.fault]
+    groups = _by_composition(sound)
+    isolation = np.array([look.isolation for look in sound])
+    while isolation.max(initial=-np.inf) > tolerance:
+        best = int(isolation.argmax())
+        yield sound[best]
+        members, prints = groups[sound[best].composition]
+        apart = distances(sound[best].fingerprint[None], prints)[0]
+        isolation[members] = np.minimum(isolation[members], apart)
+        isolation[best] = -np.inf
+    left = np.argsort(-isolation, kind="stable")[: np.sum(isolation > -np.inf)]
+    yield from (sound[number] for number in left)
+
+
+def _by_composition(looks: list[Look]) -> dict[str, tuple[Array, Array]]:
+    """Return numbers (f,) and fingerprints (f, d) of the looks of every composition."""
+    members: dict[str, list[int]] = {}
+    for number, look in enumerate(looks):
+        members.setdefault(look.composition, []).append(number)
+    return {
+        composition: (np.array(numbers), np.array([looks[i].fingerprint for i in numbers]))
+        for composition, numbers in members.items()
+    }
+
+
+def _objection(look: Look, picked: Crowd) -> str:
+    near = picked.like(look.frame, picked.distances(look.fingerprint[None])[0])
+    return f"too near pick {near}" if near else ""

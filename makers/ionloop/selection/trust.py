@@ -1,0 +1,165 @@
+"""The one rule that tells accurate frames, candidates and failed ones apart."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.schemas.selection import TrustWindow, Verdict
+from ionloop.selection.physical import PhysicalLimits, inspect
+
+Window = tuple[float, float]
+
+
+class Judgement(NamedTuple):
+    """Verdicts on the frames of a trajectory, one entry per frame.
+
+    Parameters
+    ----------
+    verdicts
+        Words of `Verdict`, (f,).
+    reasons
+        Why, in a few words that are equal for frames of equal fate, (f,).
+    min_distance_ratios
+        Smallest distance over the limit of its pair, (f,); see `minimum_distance_ratios`.
+    """
+
+    verdicts: Array
+    reasons: Array
+    min_distance_ratios: Array
+
+
+def classify(
+    max_devi_f: ArrayLike,
+    trust_f: Window,
+    max_devi_v: ArrayLike | None = None,
+    trust_v: Window | None = None,
+) -> Array:
+    """Classify frames by their model deviation.
+
+    A frame is failed if a deviation is not finite or reaches the upper end of its window,
+    accurate if every deviation is below the lower end, and a candidate otherwise: windows are
+    ``[low, high)``.
+
+    Parameters
+    ----------
+    max_devi_f
+        Maximum force deviation in eV/Å, (f,) or a number.
+    trust_f
+        Window (low, high) on it in eV/Å.
+    max_devi_v
+        Maximum virial deviation in eV, (f,) or a number; looked at only where `trust_v` is given.
+    trust_v
+        Window (low, high) on it in eV.
+
+    Returns
+    -------
+    Array
+        ``"accurate"``, ``"candidate"`` or ``"failed"`` per frame, (f,).
+
+    Raises
+    ------
+    ValueError
+        If a window is not in order, a virial window comes without virial deviations, or the
+        numbers of frames differ.
+    """
+    low, high = _levels(max_devi_f, trust_f, "trust_f")
+    if trust_v is not None:
+        if max_devi_v is None:
+            raise ValueError("trust_v is given without max_devi_v: give both or neither")
+        v_low, v_high = _levels(max_devi_v, trust_v, "trust_v")
+        if len(v_low) != len(low):
+            raise ValueError(
+                f"max_devi_v has {len(v_low)} frames and max_devi_f {len(low)}: give one per frame"
+            )
+        low, high = low & v_low, high & v_high
+    words = np.array([Verdict.FAILED, Verdict.CANDIDATE, Verdict.ACCURATE], dtype=str)
+    return words[np.where(high, 1 + low, 0)]
+
+
+def judge(
+    frames: Frames,
+    steps: Array,
+    max_devi_f: Array,
+    trust: TrustWindow,
+    *,
+    max_devi_v: Array | None = None,
+    temperatures: Array | None = None,
+    target: float | None = None,
+    start: Frames | None = None,
+    limits: PhysicalLimits | None = None,
+    skip: int = 0,
+) -> Judgement:
+    """Judge the frames of one trajectory: skipped first, then the physics, then the windows.
+
+    Parameters
+    ----------
+    frames
+        The f frames of the trajectory.
+    steps
+        MD step of each, (f,).
+    max_devi_f, max_devi_v
+        Maximum force (eV/Å) and virial (eV) deviations, (f,).
+    trust
+        Trust windows.
+    temperatures
+        Instantaneous temperatures in K, (f,), if known.
+    target
+        Temperature of the thermostat in K, needed with `temperatures`.
+    start
+        The start frame, against which the cell is compared; the cell is not compared without.
+    limits
+        Physical limits; the defaults of `PhysicalLimits` without.
+    skip
+        Frames of MD steps below this one are set aside.
+
+    Returns
+    -------
+    Judgement
+        Verdicts, reasons and distance ratios, which unpack in this order.
+
+    Raises
+    ------
+    ValueError
+        As `classify` and `inspect` do.
+    """
+    verdicts = classify(max_devi_f, trust.f, max_devi_v, trust.v)
+    reasons = _trust_reasons(verdicts, max_devi_f, max_devi_v, trust)
+    faults, ratios = inspect(frames, limits, start=start, temperatures=temperatures, target=target)
+    skipped = np.asarray(steps) < skip
+    verdicts = np.where(faults != "", Verdict.FAILED.value, verdicts)
+    verdicts = np.where(skipped, Verdict.SKIPPED.value, verdicts)
+    reasons = np.where(faults != "", faults, reasons)
+    reasons = np.where(skipped, f"before step {skip}", reasons)
+    return Judgement(verdicts, reasons, ratios)
+
+
+def _levels(deviation: ArrayLike, window: Window, name: str) -> tuple[Array, Array]:
+    """Tell which frames are below the lower level, and which below the upper one."""
+    low, high = window
+    if not low < high:
+        raise ValueError(f"{name} = ({low}, {high}): the lower level must be below the upper one")
+    values = np.atleast_1d(np.asarray(deviation, dtype=float))
+    finite = np.isfinite(values)
+    return finite & (values < low), finite & (values < high)
+
+
+def _trust_reasons(
+    verdicts: Array, max_devi_f: Array, max_devi_v: Array | None, trust: TrustWindow
+) -> Array:
+    """Say which deviation decided, per frame."""
+    forces = np.asarray(max_devi_f, dtype=float)
+    reasons = np.where(
+        verdicts == Verdict.ACCURATE, "below the trust window", "in the trust window"
+    )
+    failed = verdicts == Verdict.FAILED
+    reasons = np.where(failed, "virial deviation above the trust window", reasons)
+    reasons = np.where(forces >= trust.high, "force deviation above the trust window", reasons)
+    finite = np.isfinite(forces)
+    if trust.v is not None and max_devi_v is not None:
+        finite &= np.isfinite(np.asarray(max_devi_v, dtype=float))
+    return np.where(finite, reasons, "deviation not finite")
