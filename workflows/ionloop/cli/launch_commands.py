@@ -1,0 +1,157 @@
+"""Commands that write, check, start and resume runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ionloop.cli import render
+
+if TYPE_CHECKING:
+    from ionloop.config import Report, RunFile
+    from ionloop.runners.local import RunSummary
+    from ionloop.runners.progress import Observer
+
+BAD_INPUT, FAILED, STOPPED = 2, 1, 130
+
+RunFilePath = Annotated[Path, typer.Argument(help="The run file.", metavar="RUN.yaml")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
+]
+OwnStore = Annotated[str | None, typer.Option("--store", help="Another store than the run file's.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (init, check, run, resume):
+        app.command()(command)
+
+
+def init(
+    structures: Annotated[
+        list[Path] | None, typer.Argument(help="Start structures; an example if none is given.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The run file to write.")] = Path("run.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
+) -> None:
+    """Write a commented run file.
+
+    Without a structure it is for LGPS, and the structure is written too.
+
+    \b
+    ionloop init
+    ionloop init Li3YCl6.cif --out li3ycl6.yaml
+    """  # noqa: D301 (typer's mark for lines to keep)
+    from ionloop.config.example import write_example
+
+    for path in write_example(out, structures or [], force=force):
+        render.out().print(f"wrote {path}")
+    render.out().print(f"next: ionloop check {out}")
+
+
+def check(run_file: RunFilePath, store: OwnStore = None, as_json: AsJson = False) -> None:
+    """Say what a run file will do, what it costs, and what is wrong or missing.
+
+    \b
+    ionloop check run.yaml
+    ionloop check run.yaml --json | jq .estimate
+    """  # noqa: D301
+    from ionloop.config import check as check_run_file
+
+    report = check_run_file(_load(run_file, store))
+    if as_json:
+        render.print_json(report.model_dump(mode="json"))
+    else:
+        render.print_report(report, render.out())
+    _refuse(report, quiet=as_json)
+
+
+def run(
+    run_file: RunFilePath,
+    store: OwnStore = None,
+    or_resume: Annotated[
+        bool, typer.Option("--or-resume", help="Take up the run of that name if there is one.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a run file, then run it to its end on this machine.
+
+    \b
+    ionloop run run.yaml
+    ionloop run run.yaml --store mongodb://localhost/ionloop --json
+    """  # noqa: D301
+    from ionloop.config import check as check_run_file
+    from ionloop.config import start
+
+    settings = _load(run_file, store)
+    report = check_run_file(settings)
+    render.print_report(report, render.err())
+    _refuse(report, quiet=True)
+    _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
+
+
+def resume(
+    run_id: Annotated[
+        str | None, typer.Argument(help="The run; the latest if none is given.", metavar="RUN")
+    ] = None,
+    store: StoreOption = "ionloop.db",
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed jobs again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take up a run that was interrupted; finished jobs do not run again.
+
+    \b
+    ionloop resume
+    ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
+    """  # noqa: D301
+    from ionloop.config import resume as take_up
+    from ionloop.config.launch import existing_store
+
+    url = existing_store(store)
+    ended = take_up(url, run_id, retry_failed=retry_failed, observer=_observer())
+    _finish(ended, url, as_json)
+
+
+def _load(path: Path, store: str | None) -> RunFile:
+    from ionloop.config import load
+
+    run_file = load(path)
+    return run_file if store is None else run_file.with_store(store)
+
+
+def _refuse(report: Report, *, quiet: bool) -> None:
+    if report.ok:
+        return
+    if quiet:
+        for finding in report.errors:
+            render.print_error(f"{finding.key}: {finding.sentence}; {finding.cure}".rstrip("; "))
+    raise typer.Exit(BAD_INPUT)
+
+
+def _observer() -> Observer:
+    from ionloop.runners.progress import RichProgress
+
+    return RichProgress(render.err())
+
+
+def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
+    from ionloop.config.launch import summary
+
+    document = summary(store, ended.run)
+    if as_json:
+        render.print_json(render.outcome(ended, document))
+    else:
+        render.print_outcome(ended, document, render.out())
+    if ended.interrupted:
+        raise typer.Exit(STOPPED)
+    if document is None:
+        render.print_error(
+            f"run {ended.run} failed; when the cause is mended: "
+            f"ionloop resume {ended.run} --retry-failed --store {store}"
+        )
+        raise typer.Exit(FAILED)

@@ -1,0 +1,117 @@
+"""What commands print: findings, plans, outcomes, errors, JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from ionloop.config.check import Report
+    from ionloop.runners.local import RunSummary
+    from ionloop.schemas.potential import ForceErrors
+    from ionloop.schemas.run import SummaryDoc
+
+MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
+
+
+def out() -> Console:
+    """Return the console of results."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def err() -> Console:
+    """Return the console of progress and errors, which leaves standard output to results."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    import orjson
+
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+def print_error(sentence: str) -> None:
+    """Print a sentence in red to standard error."""
+    err().print(f"[red]{escape(sentence)}[/]")
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print what the check found, what will happen, and the cost."""
+    for finding in report.findings:
+        cure = f"; {finding.cure}" if finding.cure else ""
+        console.print(f"{MARKS[finding.level]} {finding.key}: {escape(finding.sentence + cure)}")
+    console.print("\n[bold]What will happen[/]")
+    for step in report.plan:
+        console.print(f"  {escape(step)}")
+    console.print(f"\n[bold]What it costs[/]\n  {report.estimate.sentence}\n")
+
+
+def print_outcome(ended: RunSummary, document: SummaryDoc | None, console: Console) -> None:
+    """Print how a run ended: its failures, and its summary if it has one."""
+    for failure in ended.failures:
+        console.print(f"[yellow]![/] {escape(failure.summary)} (see {failure.folder})")
+    if ended.interrupted:
+        console.print(f"stopped on request; continue with: ionloop resume {ended.run}")
+    if document is not None:
+        for line in summary_lines(ended.run, document):
+            console.print(escape(line))
+
+
+def outcome(ended: RunSummary, document: SummaryDoc | None) -> dict[str, Any]:
+    """Return how a run ended as plain values."""
+    return {
+        "run": ended.run,
+        "ok": document is not None and not ended.interrupted,
+        "interrupted": ended.interrupted,
+        "jobs": dict(ended.counts),
+        "failures": [failure.summary for failure in ended.failures],
+        "summary": document.model_dump(mode="json", exclude={"potential"}) if document else None,
+    }
+
+
+def summary_lines(run: str, document: SummaryDoc) -> list[str]:
+    """Say what a run has reached."""
+    fractions = " → ".join(f"{fraction:.3f}" for fraction in document.accurate_fractions)
+    ending = "converged" if document.converged else "not converged"
+    lines = [
+        f"run {run}: {ending} after {document.n_turns} turns: {document.reason}",
+        f"accurate fraction by turn: {fractions}",
+        f"labels: {document.n_labels} requested, {document.n_accepted} accepted",
+        f"core hours: {document.core_hours:.2f}",
+        *training_lines(document.train_errors),
+    ]
+    if document.validation is not None:
+        temperatures = ", ".join(f"{t:g}" for t in document.validation.temperatures)
+        lines.append(
+            f"on unseen frames at {temperatures} K: {errors_words(document.validation.errors)}"
+        )
+    return [*lines, *next_steps(run)]
+
+
+def training_lines(errors: Sequence[ForceErrors]) -> list[str]:
+    """Say what the potential reaches on the frames that it was trained on."""
+    return [f"on the training frames: {errors_words(each)}" for each in errors[:1]]
+
+
+def errors_words(errors: ForceErrors) -> str:
+    """Return errors in words, the force error beside the forces' own size."""
+    force, size = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
+    return (
+        f"force RMSE {force:.0f} meV/Å ({force / size:.0%} of the forces' RMS, {size:.0f} meV/Å), "
+        f"energy RMSE {errors.energy_mev_per_atom:.1f} meV/atom, {errors.n_frames} frames"
+    )
+
+
+def next_steps(run: str) -> list[str]:
+    """Name the commands that come next."""
+    return [
+        "next:",
+        f"  ionloop export {run} models     the potential, as files",
+        f"  ionloop export {run} dataset    the labelled frames",
+        f"  ionloop status {run}            turn by turn",
+    ]

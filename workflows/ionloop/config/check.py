@@ -1,0 +1,289 @@
+"""The pre-flight check: what a run needs, before it costs anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ionloop.codes.conversions import FrameFileError, read_frames
+from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of, n_validation
+from ionloop.config.findings import Finding, error, ok, warning
+from ionloop.config.plan import plan
+from ionloop.config.run_file import RunFile, read, symbols_of
+from ionloop.schemas.document import Model
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.selection.distances import heights
+from ionloop.selection.physical import unphysical
+from ionloop.stores.connect import StoreError, describe, open_store
+
+THIN = 2.0
+"""Cell height in Å below which a cell is more likely a mistake than a material."""
+
+FREE_BYTES = 2_000_000_000
+"""Free disk below which a run is warned: scratch and store of a small run."""
+
+
+class Report(Model):
+    """What the check found, what the run will do, and what it costs."""
+
+    findings: list[Finding]
+    plan: list[str]
+    estimate: Estimate
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that keep the run from starting."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run may start."""
+        return not self.errors
+
+
+def check(run_file: RunFile) -> Report:
+    """Check a run file before anything costly happens.
+
+    Programs are started for their versions and the labeller's model is loaded, which takes some
+    seconds. Nothing is written.
+
+    Parameters
+    ----------
+    run_file
+        What to check.
+
+    Returns
+    -------
+    Report
+        With a finding for everything that was looked at.
+    """
+    inputs = read_inputs(run_file)
+    findings = list(inputs.findings)
+    for look in LOOKS:
+        findings += look(run_file, inputs)
+    return Report(
+        findings=findings,
+        plan=plan(run_file, inputs.structures),
+        estimate=estimate(run_file, inputs.structures),
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What could be read of structures and data, and what could not."""
+
+    structures: list[Frames] = field(default_factory=list)
+    data: list[Frames] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def elements(self) -> list[str]:
+        """Chemical symbols in the order of appearance."""
+        return symbols_of([*self.structures, *self.data])
+
+
+def read_inputs(run_file: RunFile) -> Inputs:
+    """Read structures and data as far as they can be read."""
+    findings: list[Finding] = []
+    structures = [
+        part
+        for number, path in enumerate(run_file.structures)
+        for part in _try(f"structures[{number}]", path, partial(read_frames, path), findings)
+    ]
+    data = [
+        part
+        for number, each in enumerate(run_file.initial.data)
+        for part in _try(f"initial.data[{number}]", Path(each.path), partial(read, each), findings)
+    ]
+    return Inputs(concatenate(part.unlabelled() for part in structures), data, findings)
+
+
+def _try(
+    key: str, path: Path, reader: Callable[[], list[Frames]], findings: list[Finding]
+) -> list[Frames]:
+    try:
+        frames = reader()
+    except FrameFileError as problem:
+        findings.append(error(key, str(problem)))
+        return []
+    parts = ", ".join(f"{len(part)} of {part.formula}" for part in frames)
+    findings.append(ok(key, f"{path} holds frames: {parts}"))
+    return frames
+
+
+def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look for cells and distances that no material has."""
+    limits = getattr(run_file.explore, "limits", None)
+    for frames in inputs.structures:
+        thinnest = float(np.min(heights(frames.cells)))
+        if thinnest < THIN:
+            sentence = f"a cell of {frames.formula} is only {thinnest:.2f} Å thick"
+            yield warning("structures", sentence, "check that its unit is Å")
+        for fault in sorted({fault for fault in unphysical(frames, limits).tolist() if fault}):
+            cure = "relax it first (initial.relax) or correct it"
+            yield warning("structures", f"a start structure of {frames.formula}: {fault}", cure)
+
+
+def look_at_types(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Compare the type map with the elements that are there."""
+    from ase.data import atomic_numbers
+
+    types = run_file.type_map
+    if types is None:
+        return
+    wrong = [symbol for symbol in types if symbol not in atomic_numbers or symbol == "X"]
+    missing = [symbol for symbol in inputs.elements if symbol not in types]
+    idle = [symbol for symbol in types if symbol not in inputs.elements and symbol not in wrong]
+    if wrong:
+        yield error("type_map", f"no chemical symbols: {', '.join(wrong)}", "correct them")
+    if len(set(types)) < len(types):
+        yield error("type_map", "a symbol occurs twice", "name each once")
+    if missing:
+        yield error("type_map", f"lacks {', '.join(missing)} of the structures or data", "add it")
+    if idle and inputs.elements:
+        yield warning("type_map", f"{', '.join(idle)}: in no structure and no data")
+
+
+def look_at_data(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether there will be labels to train on, all of one level of theory."""
+    initial = run_file.initial
+    if not initial.n_perturbed and not initial.data:
+        cure = "set initial.n_perturbed, or name labelled data in initial.data"
+        yield error("initial", "there is nothing to train on", cure)
+    for number, data in enumerate(initial.data):
+        if not data.same_level:
+            sentence = (
+                f"{data.path}: labels of two levels of theory never mix, and it is not said that "
+                "these are of the labeller's"
+            )
+            cure = "say same_level: true if they are, or leave them out"
+            yield error(f"initial.data[{number}]", sentence, cure)
+    if not all(frames.is_labelled for frames in inputs.data):
+        yield error("initial.data", "some frames have no energies and forces", "name labelled data")
+
+
+def look_at_codes(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look for programs, packages and the elements that the labeller covers."""
+    for section in (run_file.label, run_file.train, run_file.explore):
+        yield from section.preflight(inputs.elements)
+
+
+def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look at temperatures, and at trust levels beside the limit of explosion."""
+    conditions = {f"stages[{i}]": stage.temperatures for i, stage in enumerate(run_file.stages)}
+    conditions["validation"] = run_file.validation.temperatures
+    for key, temperatures in conditions.items():
+        if cold := [t for t in temperatures if t <= 0]:
+            sentence = f"{cold[0]:g} K is not above 0"
+            yield error(f"{key}.temperatures", sentence, "give temperatures in K")
+    exploded = getattr(run_file.explore, "stop_max_devi_f", np.inf)
+    windows = {f"stages[{i}].trust": s.trust for i, s in enumerate(run_file.stages) if s.trust}
+    for key, window in {"trust": run_file.trust, **windows}.items():
+        if window.high > exploded:
+            sentence = f"high ({window.high:g}) is above explore.stop_max_devi_f ({exploded:g})"
+            yield warning(key, sentence, "trajectories end before a frame is failed: raise that")
+    yield from _look_at_explored_range(run_file)
+
+
+def _look_at_explored_range(run_file: RunFile) -> Iterator[Finding]:
+    explored = [t for stage in run_file.stages for t in stage.temperatures]
+    outside = [
+        f"{t:g}"
+        for t in run_file.validation.temperatures
+        if not min(explored) <= t <= max(explored)
+    ]
+    if outside:
+        sentence = (
+            f"{', '.join(outside)} K: outside the explored {min(explored):g} to {max(explored):g} K"
+        )
+        yield warning("validation.temperatures", sentence, "the errors will be of extrapolation")
+
+
+def look_at_limits(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether the limits leave anything for the loop."""
+    limits = run_file.limits
+    if limits.max_turns is not None and limits.max_turns < len(run_file.stages):
+        sentence = (
+            f"{limits.max_turns} turns do not reach the last of {len(run_file.stages)} stages"
+        )
+        yield warning("limits.max_turns", sentence, "raise it, or leave stages out")
+    if limits.max_labels is None:
+        return
+    first = first_labels(run_file, inputs.structures) + sum(map(len, inputs.data))
+    left = limits.max_labels - first - n_validation(run_file)
+    wanted = labels_of(run_file, run_file.stages[0])
+    account = f"{first} initial labels and {n_validation(run_file)} of the validation"
+    if left <= 0:
+        sentence = f"{account} leave nothing of {limits.max_labels} for the loop"
+        yield error("limits.max_labels", sentence, "raise it, or lower initial.n_perturbed")
+    elif left < wanted:
+        sentence = f"{account} leave {left}, less than one turn's {wanted}"
+        yield warning("limits.max_labels", sentence, "raise it")
+
+
+def look_at_store(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether the store can be reached and written; a file is not created."""
+    file = run_file.store_file
+    if file is not None and not file.exists():
+        folder = _existing(file.parent)
+        if folder != file.parent:
+            yield error("store", f"the folder {file.parent} does not exist", "create it")
+        elif not os.access(folder, os.W_OK):
+            yield error("store", f"{folder} is not writable", "name another place")
+        else:
+            yield ok("store", f"{file} will be created")
+        return
+    if file is not None and not os.access(file, os.W_OK):
+        yield error("store", f"{file} is not writable", "name another place")
+        return
+    yield from _look_into_store(run_file.store)
+
+
+def _look_into_store(url: str) -> Iterator[Finding]:
+    try:
+        store = open_store(url)
+    except StoreError as problem:
+        yield error("store", str(problem))
+        return
+    try:
+        yield ok("store", f"{describe(store)} is there")
+    finally:
+        store.close()  # type: ignore[no-untyped-call]
+
+
+def look_at_machine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look at scratch, free disk and cores."""
+    folder = _existing(run_file.scratch_folder)
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        yield error("scratch", f"{folder} is not a writable folder", "name another place")
+    else:
+        free = shutil.disk_usage(folder).free
+        note = warning if free < FREE_BYTES else ok
+        yield note("scratch", f"{free / 1e9:.1f} GB are free in {folder}")
+    here = len(os.sched_getaffinity(0))
+    if run_file.cores is not None and run_file.cores > here:
+        sentence = f"{run_file.cores} cores are more than the {here} of this machine"
+        yield warning("cores", sentence, "jobs will get into each other's way: lower it")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder that exists, the given one or one above it."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+LOOKS: Sequence[Callable[[RunFile, Inputs], Iterator[Finding]]] = (
+    look_at_cells,
+    look_at_types,
+    look_at_data,
+    look_at_codes,
+    look_at_stages,
+    look_at_limits,
+    look_at_store,
+    look_at_machine,
+)

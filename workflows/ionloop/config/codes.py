@@ -1,0 +1,346 @@
+"""The codes of the run file: a section class for each, and the table that names them.
+
+A section holds the settings of a code beside the fields of its Maker. To add a code, write its
+section class here and enter it in `CODES`.
+
+The rates are those of single runs on one core of a shared machine, ±30 %; they serve an estimate
+that says it is rough.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from ionloop.codes import deepmd, forcefield, lammps
+from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.codes.lammps import LammpsSettings
+from ionloop.config.findings import Finding, error, ok, warning
+from ionloop.makers.base import ExploreMaker, LabelMaker, TrainMaker
+from ionloop.makers.explore import LammpsExploreMaker, Perturbation
+from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.makers.train import DeepmdTrainMaker
+from ionloop.schemas.document import Model
+from ionloop.selection.physical import PhysicalLimits
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class CodeSection(Model, ABC):
+    """One code in its role: its settings and the fields of its Maker, side by side."""
+
+    settings_type: ClassVar[type[Model]]
+    maker_type: ClassVar[Any]
+
+    code: str
+
+    def build(self, **given: Any) -> Any:
+        """Return the Maker, with what the section does not know given."""
+        values = {name: getattr(self, name) for name in type(self).model_fields if name != "code"}
+        settings = {name: values.pop(name) for name in self.settings_type.model_fields}
+        return self.maker_type(settings=self.settings_type(**settings), **values, **given)
+
+    def located(self, folder: Path) -> Self:
+        """Return the section with paths relative to `folder` made absolute."""
+        return self
+
+    @abstractmethod
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Look whether the code is there and fits the elements (chemical symbols)."""
+
+
+class LabelSection(CodeSection):
+    """A labeller."""
+
+    @abstractmethod
+    def maker(self) -> LabelMaker:
+        """Return the Maker."""
+
+    @abstractmethod
+    def label_seconds(self, n_atoms: int) -> float | None:
+        """Estimate the core seconds of one label, None where nothing is known."""
+
+
+class TrainSection(CodeSection):
+    """A trainer."""
+
+    n_models: int
+    min_models: int
+
+    @abstractmethod
+    def maker(self, type_map: Sequence[str]) -> TrainMaker:
+        """Return the Maker."""
+
+    @abstractmethod
+    def for_production(self, production: Production) -> Self:
+        """Return the section that trains the potential at the end."""
+
+    @abstractmethod
+    def training_seconds(self, n_atoms: int, *, warm: bool) -> float:
+        """Estimate the core seconds of one model on frames of `n_atoms`."""
+
+    @abstractmethod
+    def words(self) -> str:
+        """Say what is trained, as a part of a sentence."""
+
+
+class ExploreSection(CodeSection):
+    """An explorer."""
+
+    @abstractmethod
+    def maker(self, type_map: Sequence[str]) -> ExploreMaker:
+        """Return the Maker."""
+
+    @abstractmethod
+    def step_seconds(self, n_atoms: int, n_models: int, dump_every: int) -> float:
+        """Estimate the core seconds of one MD step."""
+
+
+class Production(Model):
+    """The training at the end; any key of `train` may be given here too and then replaces it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    steps: PositiveInt | None = Field(
+        None, description="training steps, also of a warm start; none: those of `train.steps`"
+    )
+    n_models: PositiveInt = Field(1, description="models, of which the first is the potential")
+    warm_start: bool = Field(True, description="start from the last ensemble, not from scratch")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The keys of `train` that are given here."""
+        return dict(self.model_extra or {})
+
+
+class ForceFieldSection(LabelSection, ForceFieldSettings):
+    """Labels from a universal potential, or from any ASE calculator."""
+
+    settings_type = ForceFieldSettings
+    maker_type = ForceFieldLabelMaker
+    seconds_of_50_atoms: ClassVar[Mapping[str, float]] = {
+        "7net-l3i5": 0.59,
+        "7net-0": 0.21,
+        "7net-mf-0": 0.21,
+        "chgnet": 0.08,
+    }
+
+    code: Literal["forcefield"] = Field("forcefield", description="a universal potential")
+    batch_size: PositiveInt = Field(
+        ForceFieldLabelMaker.batch_size,
+        description="frames per job; every label is safe as soon as it is calculated",
+    )
+    floor: Fraction = Field(
+        ForceFieldLabelMaker.floor,
+        description="smallest accepted fraction of the labels with which a turn goes on",
+    )
+    cores: PositiveInt = Field(ForceFieldLabelMaker.cores, description="cores of one job")
+
+    def maker(self) -> LabelMaker:
+        """Return the Maker."""
+        maker: LabelMaker = self.build()
+        return maker
+
+    def located(self, folder: Path) -> Self:
+        """Return the section with the checkpoint's path made absolute."""
+        if self.checkpoint is None:
+            return self
+        return self.model_copy(update={"checkpoint": folder / self.checkpoint.expanduser()})
+
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Load the model, and compare its elements with those wanted."""
+        try:
+            level = self.maker().level
+            forcefield.calculator(self)
+            covered = forcefield.covered_elements(self)
+        except Exception as problem:  # noqa: BLE001  # a calculator of the user may raise anything
+            cure = "" if isinstance(problem, (ImportError, OSError, ValueError)) else "check it"
+            yield error("label.model", f"{self.model} cannot be used: {_words(problem)}", cure)
+            return
+        yield ok("label.model", f"labels come from {level.words}")
+        yield from _coverage(self.model, covered, elements)
+
+    def label_seconds(self, n_atoms: int) -> float | None:
+        """Estimate the core seconds of one label, None where nothing is known."""
+        rate = self.seconds_of_50_atoms.get(self.model.lower())
+        return None if rate is None else rate * n_atoms / 50
+
+
+class DeepmdSection(TrainSection, DeepmdSettings):
+    """An ensemble of DeePMD-kit models that differ in their seeds."""
+
+    settings_type = DeepmdSettings
+    maker_type = DeepmdTrainMaker
+
+    code: Literal["deepmd"] = Field("deepmd", description="DeePMD-kit")
+    n_models: PositiveInt = Field(
+        DeepmdTrainMaker.n_models, description="models in the ensemble, 2 or more"
+    )
+    min_models: PositiveInt = Field(
+        DeepmdTrainMaker.min_models, description="models that must succeed for a turn to go on"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        DeepmdTrainMaker.validation_fraction,
+        description="fraction of the frames held back from training, for good",
+    )
+    cores: PositiveInt = Field(DeepmdTrainMaker.cores, description="cores of one training")
+
+    def maker(self, type_map: Sequence[str]) -> TrainMaker:
+        """Return the Maker."""
+        maker: TrainMaker = self.build(type_map=list(type_map))
+        return maker
+
+    def for_production(self, production: Production) -> Self:
+        """Return the section that trains the potential at the end."""
+        steps = production.steps or self.steps
+        changes = {
+            "steps": steps,
+            "warm_steps": steps if production.warm_start else None,
+            "n_models": production.n_models,
+            "min_models": 1,
+        }
+        given = self.model_dump(exclude_unset=True)
+        return self.model_validate(given | changes | production.overrides)
+
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Look for DeePMD-kit and the backend."""
+        try:
+            deepmd.check_backend(self.backend)
+            version = deepmd.program_version(self.command)
+        except deepmd.MissingProgramError as problem:
+            yield error("train.command", _words(problem))
+            return
+        yield ok("train.command", f"DeePMD-kit {version} trains, backend {self.backend}")
+
+    def training_seconds(self, n_atoms: int, *, warm: bool) -> float:
+        """Estimate the core seconds of one model: a fit to four nets on 50 atoms of LGPS."""
+        embedding = sum(a * b for a, b in zip([1, *self.neurons], self.neurons, strict=False))
+        fitting = sum(a * b for a, b in zip(self.fitting, self.fitting[1:], strict=False))
+        entrance = self.axis_neurons * self.neurons[-1] * self.fitting[0]
+        weights = 112 * (self.rcut / 6.0) ** 3 * embedding + entrance + fitting
+        steps = self.warm_steps if warm and self.warm_steps else self.steps
+        return steps * (2e-3 + n_atoms * (5e-5 + 8e-10 * weights)) + 15
+
+    def words(self) -> str:
+        """Say what is trained, as a part of a sentence."""
+        descriptor = self.model if isinstance(self.model, str) else self.model.get("type", "own")
+        warm = f", then {self.warm_steps} from the last turn's" if self.warm_steps else ""
+        return f"DeePMD models ({descriptor}, {self.steps} steps{warm})"
+
+
+class LammpsSection(ExploreSection, LammpsSettings):
+    """Molecular dynamics with LAMMPS."""
+
+    settings_type = LammpsSettings
+    maker_type = LammpsExploreMaker
+
+    code: Literal["lammps"] = Field("lammps", description="LAMMPS")
+    perturbation: Perturbation = Field(
+        Perturbation(), description="how start structures are disturbed"
+    )
+    limits: PhysicalLimits = Field(
+        PhysicalLimits(), description="frames beyond them are failed, whatever the deviation"
+    )
+    batch_size: PositiveInt = Field(
+        LammpsExploreMaker.batch_size,
+        description="trajectories per job; they share one start-up of LAMMPS",
+    )
+    max_candidates: PositiveInt = Field(
+        LammpsExploreMaker.max_candidates,
+        description="candidates per trajectory that may be picked; evenly thinned above",
+    )
+    floor: Fraction = Field(
+        LammpsExploreMaker.floor,
+        description="fraction of the trajectories that must give at least one frame",
+    )
+    cores: PositiveInt = Field(LammpsExploreMaker.cores, description="cores of one job")
+
+    def maker(self, type_map: Sequence[str]) -> ExploreMaker:
+        """Return the Maker."""
+        maker: ExploreMaker = self.build(type_map=list(type_map))
+        return maker
+
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Look for LAMMPS with ``pair_style deepmd``."""
+        try:
+            version = lammps.program_version(self.command)
+        except lammps.LammpsError as problem:
+            yield error("explore.command", _words(problem))
+            return
+        yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style deepmd")
+
+    def step_seconds(self, n_atoms: int, n_models: int, dump_every: int) -> float:
+        """Estimate the core seconds of one MD step; all models but one run at dumps only."""
+        return n_atoms * 2.5e-4 * (1 + (n_models - 1) / dump_every)
+
+
+CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
+    "label": {"forcefield": ForceFieldSection},
+    "train": {"deepmd": DeepmdSection},
+    "explore": {"lammps": LammpsSection},
+}
+
+
+def section_type(role: str, value: Any) -> type[CodeSection]:
+    """Return the class of a section from its `code`; the first of its role if none is named.
+
+    Raises
+    ------
+    KeyError
+        If the role has no code of that name.
+    """
+    known = CODES[role]
+    code = value.get("code") if isinstance(value, Mapping) else None
+    return known[code or next(iter(known))]
+
+
+def _section(role: str) -> BeforeValidator:
+    def choose(value: Any) -> Any:
+        if isinstance(value, CodeSection):
+            return value
+        try:
+            return section_type(role, value).model_validate(value)
+        except KeyError:
+            raise _unknown_code(role, value["code"]) from None
+
+    return BeforeValidator(choose)
+
+
+def _unknown_code(role: str, code: Any) -> ValidationError:
+    message = f"unknown code; known: {', '.join(CODES[role])}"
+    problem = PydanticCustomError("unknown_code", "{message}", {"message": message})
+    details = InitErrorDetails(type=problem, loc=("code",), input=code)
+    return ValidationError.from_exception_data(role, [details])
+
+
+AnyLabelSection = Annotated[SerializeAsAny[LabelSection], _section("label")]
+AnyTrainSection = Annotated[SerializeAsAny[TrainSection], _section("train")]
+AnyExploreSection = Annotated[SerializeAsAny[ExploreSection], _section("explore")]
+
+
+def _coverage(model: str, covered: set[str] | None, elements: Sequence[str]) -> Iterator[Finding]:
+    missing = [symbol for symbol in elements if covered is not None and symbol not in covered]
+    if covered is None:
+        yield warning("label.model", f"{model} does not say which elements it covers")
+    elif missing:
+        sentence = f"{model} does not cover {', '.join(missing)}"
+        yield error("label.model", sentence, "choose a labeller that covers every element")
+    else:
+        yield ok("label.model", f"{model} covers {', '.join(elements)}")
+
+
+def _words(problem: BaseException) -> str:
+    return str(problem) or type(problem).__name__

@@ -1,0 +1,33 @@
+"""What the pre-flight check finds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ionloop.schemas.document import Model
+
+
+class Finding(Model):
+    """One thing that was looked at before a run."""
+
+    level: Literal["ok", "warning", "error"]
+    key: str = Field(description="key of the run file that it concerns")
+    sentence: str
+    cure: str = ""
+
+
+def ok(key: str, sentence: str) -> Finding:
+    """Return a finding that says what is in order."""
+    return Finding(level="ok", key=key, sentence=sentence)
+
+
+def warning(key: str, sentence: str, cure: str = "") -> Finding:
+    """Return a finding with which the run may start all the same."""
+    return Finding(level="warning", key=key, sentence=sentence, cure=cure)
+
+
+def error(key: str, sentence: str, cure: str = "") -> Finding:
+    """Return a finding with which the run does not start."""
+    return Finding(level="error", key=key, sentence=sentence, cure=cure)

@@ -1,0 +1,262 @@
+"""Start a run file's run on this machine, and take up one that was interrupted."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jobflow import Flow
+from jobflow.core.store import JobStore
+
+from ionloop.config.errors import Source
+from ionloop.config.run_file import RunFile, validate
+from ionloop.runners.journal import Journal
+from ionloop.runners.local import LocalRunner, RunSummary
+from ionloop.runners.lock import RunLockedError
+from ionloop.runners.progress import Observer, Silent
+from ionloop.schemas.run import RunDoc, RunState, SummaryDoc
+from ionloop.stores.connect import collection, describe, open_store
+
+# Where and how a run computes may change from one attempt to the next; what it computes may not.
+CIRCUMSTANCES = {"store", "scratch", "keep", "cores"}
+
+
+class UnknownRunError(LookupError):
+    """There is no such run in the store; the message names those there are."""
+
+
+class OtherSettingsError(ValueError):
+    """A run of that name was started with other settings."""
+
+
+def start(
+    run_file: RunFile, observer: Observer | None = None, *, or_resume: bool = False
+) -> RunSummary:
+    """Start a run and run it to its end.
+
+    Parameters
+    ----------
+    run_file
+        What to run. Its name is the id of the run, with -2, -3, … behind it if it is taken.
+    observer
+        Hears of every change.
+    or_resume
+        Take up the run of that name instead, if there is one.
+
+    Raises
+    ------
+    OtherSettingsError
+        If a run is to be taken up that was started with other settings.
+    StoreError, JournalError
+        If the store refuses.
+    """
+    if or_resume and _is_there(run_file):
+        return resume(run_file.store, run_file.name, observer=observer)
+    flow = run_file.flow()
+    run = _enter(run_file)
+    return _execute(run_file, run, observer, lambda runner: runner.run(_marked(flow, run), run))
+
+
+def resume(
+    store_url: str,
+    run: str | None = None,
+    *,
+    retry_failed: bool = False,
+    observer: Observer | None = None,
+) -> RunSummary:
+    """Take up a run where it was left; finished jobs do not run again.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    retry_failed
+        Whether to try failed jobs again, and those skipped because of them.
+    observer
+        Hears of every change.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    RunLockedError
+        If another runner works on it.
+    """
+    with _opened(store_url) as store:
+        document = find_run(store, run)
+        submitted = Journal(collection(store, "jobs"), document.run).submitted()
+        place = Path(describe(store))
+    run_file = validate(Source(place, {**document.run_file, "store": store_url}, marks=None))
+
+    def work(runner: LocalRunner) -> RunSummary:
+        if not submitted:
+            return runner.run(_marked(run_file.flow(), document.run), document.run)
+        return runner.resume(document.run, retry_failed=retry_failed)
+
+    return _execute(run_file, document.run, observer, work)
+
+
+def find_run(store: JobStore, run: str | None = None) -> RunDoc:
+    """Return a run of the store, the latest by default.
+
+    Raises
+    ------
+    UnknownRunError
+        If it is not there.
+    """
+    documents = map(
+        RunDoc.from_stored, collection(store, "runs").query({"name": {"$exists": True}})
+    )
+    known = {document.run: document for document in documents}
+    if not known:
+        raise UnknownRunError(f"there is no run in {describe(store)}; start one with: ionloop run")
+    if run is None:
+        return max(known.values(), key=lambda document: document.started)
+    if run not in known:
+        names = ", ".join(sorted(known))
+        raise UnknownRunError(f"there is no run {run!r} in {describe(store)}; there are: {names}")
+    return known[run]
+
+
+def summary(store_url: str, run: str) -> SummaryDoc | None:
+    """Return the summary that a run has ended with, None if it has not."""
+    with _opened(store_url) as store:
+        return _summary(store, run)
+
+
+def existing_store(url: str) -> str:
+    """Return the URL of a store, after looking that its file is there: opening would create it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not.
+    """
+    if "://" not in url and not Path(url).is_file():
+        raise FileNotFoundError(
+            f"there is no store {url}; name it with --store or the variable IONLOOP_STORE"
+        )
+    return url
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with the first number from 2 on behind it that makes it new."""
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
+
+
+def _is_there(run_file: RunFile) -> bool:
+    with _opened(run_file.store) as store:
+        if collection(store, "runs").count({"run": run_file.name}) == 0:
+            return False
+        _check_same(store, run_file)
+        return True
+
+
+def _enter(run_file: RunFile) -> str:
+    """Enter the run into the store and return its id."""
+    with _opened(run_file.store) as store:
+        run = free_name(run_file.name, set(collection(store, "runs").distinct("run")))
+        _write(store, _document(run_file, run))
+    return run
+
+
+def _marked(flow: Flow, run: str) -> Flow:
+    flow.update_metadata({"run": run}, dynamic=True)
+    return flow
+
+
+def _execute(
+    run_file: RunFile,
+    run: str,
+    observer: Observer | None,
+    work: Callable[[LocalRunner], RunSummary],
+) -> RunSummary:
+    runner = _runner(run_file, observer)
+    try:
+        _set_state(run_file.store, run, RunState.RUNNING)
+        ended = work(runner)
+    except RunLockedError:
+        raise  # the run goes on, elsewhere
+    except BaseException:
+        _set_state(run_file.store, run, RunState.INTERRUPTED)
+        raise
+    _set_state(run_file.store, run, _state(run_file.store, ended))
+    return ended
+
+
+def _runner(run_file: RunFile, observer: Observer | None) -> LocalRunner:
+    settings: dict[str, Any] = {"cores": run_file.cores} if run_file.cores else {}
+    return LocalRunner(
+        store_url=run_file.store,
+        scratch=run_file.scratch_folder,
+        keep=run_file.keep,
+        progress=observer or Silent(),
+        **settings,
+    )
+
+
+def _state(store_url: str, ended: RunSummary) -> RunState:
+    # A lost label or model is no failure of the run: what counts is that it has its summary.
+    if ended.interrupted:
+        return RunState.INTERRUPTED
+    return RunState.COMPLETED if summary(store_url, ended.run) else RunState.FAILED
+
+
+def _set_state(store_url: str, run: str, state: RunState) -> None:
+    with _opened(store_url) as store:
+        _write(store, {"run": run, "state": state.value})
+
+
+def _document(run_file: RunFile, run: str) -> dict[str, Any]:
+    document = RunDoc(
+        run=run,
+        name=run_file.name,
+        run_file=run_file.model_dump(mode="json", exclude={"store"}),
+        started=datetime.now(UTC),
+        state=RunState.RUNNING,
+        host=platform.node(),
+    )
+    return document.model_dump(mode="json", exclude={"runner"})
+
+
+def _write(store: JobStore, fields: dict[str, Any]) -> None:
+    """Write fields of a run; others, such as `runner`, belong to others and stay."""
+    runs = collection(store, "runs")
+    runs.update((runs.query_one({"run": fields["run"]}) or {}) | fields, key="run")
+
+
+def _check_same(store: JobStore, run_file: RunFile) -> None:
+    stored = find_run(store, run_file.name).run_file
+    given = run_file.model_dump(mode="json", exclude={"store"})
+    other = [key for key in given if key not in CIRCUMSTANCES and stored.get(key) != given[key]]
+    if other:
+        raise OtherSettingsError(
+            f"run {run_file.name!r} in {describe(store)} was started with another "
+            f"{', '.join(other)}: give the new run another name, or take up the old one with: "
+            f"ionloop resume {run_file.name}"
+        )
+
+
+def _summary(store: JobStore, run: str) -> SummaryDoc | None:
+    criteria = {"metadata.run": run, "output.@class": "SummaryDoc"}
+    found = store.query_one(criteria, properties=["output"])
+    return SummaryDoc.from_stored(found["output"]) if found else None
+
+
+@contextmanager
+def _opened(url: str | Path) -> Iterator[JobStore]:
+    store = open_store(url)
+    try:
+        yield store
+    finally:
+        store.close()  # type: ignore[no-untyped-call]

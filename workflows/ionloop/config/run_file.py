@@ -1,0 +1,311 @@
+"""The run file: one YAML that says what to learn, how, and where to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from jobflow import Flow
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
+
+from ionloop.codes.conversions import read_frames
+from ionloop.codes.structures import load_structures
+from ionloop.config.codes import (
+    CODES,
+    AnyExploreSection,
+    AnyLabelSection,
+    AnyTrainSection,
+    DeepmdSection,
+    ForceFieldSection,
+    LammpsSection,
+    Production,
+    TrainSection,
+    section_type,
+)
+from ionloop.config.errors import KeyPath, RunFileError, Source, explain
+from ionloop.makers.select import SelectSettings, WindowSelectMaker
+from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.selection import TrustWindow
+from ionloop.workflows.concurrent_learning import (
+    ConcurrentLearningMaker,
+    ExistingData,
+    InitialData,
+    Validation,
+)
+from ionloop.workflows.decision import Convergence, Limits
+
+
+class RunFile(Model):
+    """Everything that decides a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = Field(
+        "run", description="name of the run; a second run of that name becomes name-2"
+    )
+    structures: list[Path] = Field(
+        min_length=1,
+        description="start structures, in any format that ASE, pymatgen or dpdata reads",
+    )
+    type_map: list[str] | None = Field(
+        None,
+        description="chemical symbols in the order of the models' types; none: in the order of "
+        "appearance in structures and data",
+    )
+    store: str = Field(
+        "ionloop.db",
+        description="where all results go: a file, or mongodb://host:port/database",
+    )
+    scratch: Path | None = Field(
+        None,
+        description="folder for the work of the jobs; none: 'scratch' beside the store's file, or "
+        "in the current folder",
+    )
+    keep: Literal["failed", "all"] = Field(
+        "failed", description="jobs whose folder stays in scratch when they end"
+    )
+    cores: PositiveInt | None = Field(
+        None, description="cores of this machine that the run may use; none: all"
+    )
+    seed: int = Field(1, ge=0, description="seed from which all others follow")
+    initial: InitialData = Field(InitialData(), description="the first training set")
+    label: AnyLabelSection = Field(ForceFieldSection(), description="the labeller")
+    train: AnyTrainSection = Field(DeepmdSection(), description="the ensemble of every turn")
+    explore: AnyExploreSection = Field(LammpsSection(), description="the exploration")
+    select: SelectSettings = Field(SelectSettings(), description="the pick of every turn")
+    trust: TrustWindow = Field(
+        TrustWindow(low=0.12, high=0.25),
+        description="trust levels of the model deviation, where a stage has none of its own",
+    )
+    stages: list[Stage] = Field(
+        [Stage(temperatures=[300.0, 600.0, 900.0], steps=2000)],
+        min_length=1,
+        description="stages of the exploration, in order",
+    )
+    convergence: Convergence = Field(Convergence(), description="when a stage is converged")
+    limits: Limits = Field(Limits(), description="where the loop stops all the same")
+    production: Production = Field(Production(), description="the training at the end")
+    validation: Validation = Field(Validation(), description="frames that judge the potential")
+
+    @field_validator("train")
+    @classmethod
+    def _check_models(cls, train: TrainSection) -> TrainSection:
+        if not 2 <= train.min_models <= train.n_models:
+            raise ValueError(
+                f"min_models ({train.min_models}) must be 2 or more, for a deviation is between "
+                f"models, and not above n_models ({train.n_models})"
+            )
+        return train
+
+    @field_validator("production")
+    @classmethod
+    def _check_production(cls, production: Production, info: ValidationInfo) -> Production:
+        if train := info.data.get("train"):
+            train.for_production(production)
+        return production
+
+    @property
+    def store_file(self) -> Path | None:
+        """The file of an embedded store; None for a server."""
+        scheme, found, rest = self.store.partition("://")
+        if found:
+            return Path(rest) if scheme == "sqlite" else None
+        return Path(self.store)
+
+    @property
+    def scratch_folder(self) -> Path:
+        """The folder for the work of the jobs."""
+        if self.scratch is not None:
+            return self.scratch
+        beside = self.store_file.parent if self.store_file else Path.cwd()
+        return beside / "scratch"
+
+    def located(self, folder: Path) -> Self:
+        """Return the run file with paths relative to `folder` made absolute."""
+        store = self.store if "://" in self.store else str(_absolute(folder, Path(self.store)))
+        data = [
+            each.model_copy(update={"path": str(_absolute(folder, Path(each.path)))})
+            for each in self.initial.data
+        ]
+        changes: dict[str, Any] = {
+            "structures": [_absolute(folder, path) for path in self.structures],
+            "store": store,
+            "initial": self.initial.model_copy(update={"data": data}),
+            "label": self.label.located(folder.absolute()),
+        }
+        if self.scratch is not None:
+            changes["scratch"] = _absolute(folder, self.scratch)
+        return self.model_copy(update=changes)
+
+    def with_store(self, store: str) -> Self:
+        """Return the run file with another store, a file's path relative to the current folder.
+
+        Scratch follows the store unless the run file names a place for it.
+        """
+        return self.model_copy(update={"store": store}).located(Path())
+
+    def read_structures(self) -> list[Frames]:
+        """Read the start structures, one `Frames` per composition.
+
+        Raises
+        ------
+        FrameFileError
+            If a file cannot be read; the sentence names it, what is wrong, and the cure.
+        """
+        return load_structures(self.structures)
+
+    def types(self) -> list[str]:
+        """Return the type map; read structures and data if it is not given.
+
+        Raises
+        ------
+        FrameFileError
+            If a file cannot be read.
+        """
+        if self.type_map is not None:
+            return self.type_map
+        frames = [*self.read_structures(), *(f for each in self.initial.data for f in read(each))]
+        return symbols_of(frames)
+
+    def maker(self) -> ConcurrentLearningMaker:
+        """Return the Maker of the whole loop."""
+        types = self.types()
+        return ConcurrentLearningMaker(
+            label=self.label.maker(),
+            train=self.train.maker(types),
+            explore=self.explore.maker(types),
+            select=WindowSelectMaker(settings=self.select),
+            production=self.train.for_production(self.production).maker(types),
+            stages=self.stages,
+            trust=self.trust,
+            initial=self.initial,
+            convergence=self.convergence,
+            limits=self.limits,
+            validation=self.validation,
+            warm_production=self.production.warm_start,
+            seed=self.seed,
+            name=self.name,
+        )
+
+    def flow(self) -> Flow:
+        """Build the flow: structures are read here, everything else when it runs."""
+        return self.maker().make(self.read_structures())
+
+
+def load(path: Path | str) -> RunFile:
+    """Read a run file; paths in it are relative to it.
+
+    Parameters
+    ----------
+    path
+        A YAML file.
+
+    Raises
+    ------
+    RunFileError
+        If it is not there, is not YAML, or holds unknown keys or wrong values. The message has
+        a line for each, with file, line, key, and what is expected.
+    """
+    path = Path(path)
+    return validate(_read(path)).located(path.parent)
+
+
+def validate(source: Source) -> RunFile:
+    """Build the run file from its data.
+
+    Raises
+    ------
+    RunFileError
+        If it holds unknown keys or wrong values.
+    """
+    try:
+        return RunFile.model_validate(source.data)
+    except ValidationError as error:
+        raise explain(error, source, allowed_keys) from None
+
+
+def read(data: ExistingData) -> list[Frames]:
+    """Read existing data, one `Frames` per composition.
+
+    Raises
+    ------
+    FrameFileError
+        If they cannot be read.
+    """
+    return read_frames(Path(data.path), data.format, type_map=data.type_map)
+
+
+def symbols_of(frames: list[Frames]) -> list[str]:
+    """Return the chemical symbols in the order of appearance, each once."""
+    return list(dict.fromkeys(symbol for part in frames for symbol in part.symbols))
+
+
+def allowed_keys(keys: KeyPath, data: Any) -> list[str]:
+    """Return the known keys of a section of the run file.
+
+    Parameters
+    ----------
+    keys
+        Key path of the section, empty for the whole file.
+    data
+        The content of the run file: its `code` keys decide what a section may hold.
+    """
+    model: type[BaseModel] = RunFile
+    node = data
+    for key in keys:
+        node = node[key]
+        if isinstance(key, str):
+            model = section_type(key, node) if key in CODES else _model_at(model, key)
+    known = list(model.model_fields)
+    if model is Production:
+        known += section_type("train", data.get("train")).model_fields
+    return [key for key in dict.fromkeys(known) if (model, key) != (Production, "code")]
+
+
+def model_in(annotation: Any) -> type[BaseModel]:
+    """Return the model that an annotation such as ``list[Stage]`` or ``Stage | None`` holds.
+
+    Raises
+    ------
+    LookupError
+        If there is none.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in get_args(annotation):
+        try:
+            return model_in(part)
+        except LookupError:
+            continue
+    raise LookupError(f"{annotation} holds no model")
+
+
+def _model_at(model: type[BaseModel], key: str) -> type[BaseModel]:
+    return model_in(model.model_fields[key].annotation)
+
+
+def _read(path: Path) -> Source:
+    try:
+        text = path.read_text()
+        data = YAML(typ="safe", pure=True).load(text)
+        marks = YAML().load(text)
+    except FileNotFoundError:
+        raise RunFileError(f"{path} does not exist; `ionloop init` writes an example") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFileError(f"{path} cannot be read: {error}") from None
+    except MarkedYAMLError as error:
+        raise RunFileError(_yaml_sentence(path, error)) from None
+    if not isinstance(data, dict):
+        raise RunFileError(f"{path} holds no keys; `ionloop init` writes an example")
+    return Source(path, data, marks)
+
+
+def _yaml_sentence(path: Path, error: MarkedYAMLError) -> str:
+    place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+    return f"{path}{place}: this is not YAML: {error.problem}"
+
+
+def _absolute(folder: Path, path: Path) -> Path:
+    return (folder / path.expanduser()).absolute()
