@@ -173,9 +173,9 @@ def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction
 
 
 def rank_correlation(comparison: Table) -> float | None:
-    """Return Spearman's correlation of deviation and error; None for one frame or one model."""
+    """Return Spearman's correlation of deviation and error; None where neither or one varies."""
     deviation, error = comparison["max_devi_f"], comparison["max_force_error"]
-    if len(deviation) < 2 or not np.all(deviation > 0):
+    if len(deviation) < 2 or not np.all(deviation > 0) or not np.ptp(deviation) * np.ptp(error):
         return None
     return calibrate(deviation, error).rank_correlation
 
