@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -13,13 +14,18 @@ from ionloop.schemas.potential import StoredFile
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the prefix (TensorFlow) or the file (PyTorch) of the latest checkpoint, if any."""
+    """Return the prefix (TensorFlow) or the file (PyTorch) of the latest checkpoint, if any.
+
+    TensorFlow names a checkpoint before it is complete, so one that was interrupted in between
+    is passed over.
+    """
     index = folder / "checkpoint"
     if not index.exists():
         return None
     text = index.read_text()
-    name = text.split('"')[1] if '"' in text else text.strip()
-    return folder / Path(name).name
+    latest, *others = re.findall(r'"(.+?)"', text) or [text.strip()]
+    paths = [folder / Path(name).name for name in (latest, *reversed(others))]
+    return next(filter(_is_complete, paths), None)
 
 
 def pack_checkpoint(model: dict[str, Any], folder: Path) -> StoredFile:
@@ -34,6 +40,10 @@ def pack_checkpoint(model: dict[str, Any], folder: Path) -> StoredFile:
     contents["checkpoint"] = f'model_checkpoint_path: "{latest.name}"\n'.encode()
     contents["model.json"] = json.dumps(model).encode()
     return StoredFile("checkpoint.tar.gz", _archive(contents))
+
+
+def _is_complete(path: Path) -> bool:
+    return path.is_file() or path.with_name(f"{path.name}.meta").is_file()
 
 
 def _archive(contents: dict[str, bytes]) -> bytes:

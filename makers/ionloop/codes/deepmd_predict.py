@@ -146,7 +146,7 @@ def _open_potential(path: Path) -> Any:
     with _native_output_to(path.with_suffix(".log")):
         from deepmd.infer import DeepPot
 
-        logging.getLogger("deepmd").setLevel(logging.WARNING)
+        logging.getLogger("deepmd").setLevel(logging.ERROR)
         return DeepPot(str(path))
 
 

@@ -1,0 +1,564 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ionloop.codes import deepmd, deepmd_input
+from ionloop.codes.deepmd import DeepmdSettings, Prediction, TrainingError
+from ionloop.codes.deepmd_checkpoint import latest_checkpoint, unpack_checkpoint
+from ionloop.schemas.frames import Frames
+
+pytestmark = [
+    # TensorFlow's Python side, on import.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:google"),
+]
+
+TYPE_MAP = ["Li", "Cl"]
+TINY = DeepmdSettings(
+    rcut=4.0,
+    rcut_smth=2.0,
+    neurons=[4, 8],
+    axis_neurons=4,
+    fitting=[16, 16],
+    steps=600,
+    learning_rate_start=1e-2,
+    learning_rate_stop=1e-4,
+    warm_steps=100,
+    warm_learning_rate=1e-3,
+    disp_every=20,
+)
+needs_dp = pytest.mark.skipif(shutil.which("dp") is None, reason="DeePMD-kit is not installed")
+
+
+def rock_salt(n_cells: int = 2, a: float = 4.0) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Return symbols, positions (n, 3) and cell (3, 3) of a rock-salt supercell of edge n a."""
+    corner = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
+    basis = np.concatenate([corner, corner + np.array([0.5, 0, 0])]) * a
+    shifts = np.array(list(np.ndindex(n_cells, n_cells, n_cells))) * a
+    positions = (basis[None] + shifts[:, None]).reshape(-1, 3)
+    return ("Li",) * 4 + ("Cl",) * 4, positions, np.eye(3) * a * n_cells
+
+
+def toy(n_frames: int, seed: int, *, a: float = 4.0, virials: bool = True) -> Frames:
+    """Return rattled rock-salt cells of 8 atoms with Lennard-Jones labels."""
+    from ase import Atoms
+    from ase.calculators.lj import LennardJones
+
+    symbols, positions, cell = rock_salt(1, a)
+    rng = np.random.default_rng(seed)
+    rattled = positions + rng.normal(scale=0.08, size=(n_frames, 8, 3))
+    energies, forces, virial = [], [], []
+    for frame in rattled:
+        atoms = Atoms(symbols, positions=frame, cell=cell, pbc=True)
+        atoms.calc = LennardJones(sigma=1.7, epsilon=0.2, rc=3.9, smooth=True)
+        energies.append(atoms.get_potential_energy() - 30.0)
+        forces.append(atoms.get_forces())
+        virial.append(-atoms.get_stress(voigt=False) * atoms.get_volume())
+    return Frames(
+        symbols,
+        rattled,
+        np.repeat(cell[None], n_frames, axis=0),
+        np.array(energies),
+        np.array(forces),
+        np.array(virial) if virials else None,
+        "toy",
+    )
+
+
+def additive(symbols: tuple[str, ...], per_element: dict[str, float], n_frames: int) -> Frames:
+    """Return frames whose energies are sums of energies per element, without forces."""
+    rng = np.random.default_rng(len(symbols))
+    n = len(symbols)
+    grid = np.array(list(np.ndindex(3, 3, 3)))[:n] * 2.0
+    energy = sum(per_element[symbol] for symbol in symbols)
+    return Frames(
+        symbols,
+        grid + rng.normal(scale=0.05, size=(n_frames, n, 3)),
+        np.repeat(np.eye(3)[None] * 6.0, n_frames, axis=0),
+        np.full(n_frames, energy),
+        np.zeros((n_frames, n, 3)),
+        None,
+        "toy",
+    )
+
+
+# --- neighbour numbers -------------------------------------------------------------------------
+
+
+def lattice_frames() -> Frames:
+    symbols, positions, cell = rock_salt(1)
+    return Frames(symbols, positions[None], cell[None])
+
+
+def test_neighbours_of_rock_salt():
+    # Shells of rock salt, a = 4: 6 unlike at 2, 12 like at 2.83, 8 unlike at 3.46, 6 like at 4.
+    counts = deepmd_input.count_neighbours([lattice_frames()], 3.5, TYPE_MAP)
+    assert counts.by_type == [14, 14]
+    assert counts.total == 26
+
+
+def test_sel_has_a_margin_and_is_a_multiple_of_four():
+    frames = [lattice_frames()]
+    assert deepmd.choose_sel(frames, 3.5, TYPE_MAP) == [16, 16]
+    assert deepmd.choose_sel(frames, 3.5, TYPE_MAP, mixed=True) == [32]
+    assert deepmd.choose_sel(frames, 3.5, ["Cl", "Li", "Ag"]) == [16, 16, 4]
+
+
+@given(st.floats(2.1, 5.0), st.integers(0, 1000))
+def test_sel_never_below_the_neighbours(rcut: float, seed: int):
+    symbols, positions, cell = rock_salt(1)
+    rattled = positions + np.random.default_rng(seed).normal(scale=0.2, size=positions.shape)
+    frames = Frames(symbols, rattled[None], cell[None])
+    counts = deepmd_input.count_neighbours([frames], rcut, TYPE_MAP)
+    sel = deepmd.choose_sel([frames], rcut, TYPE_MAP)
+    assert all(room >= number for room, number in zip(sel, counts.by_type, strict=True))
+
+
+def test_the_densest_frame_counts_even_in_a_large_set(monkeypatch):
+    monkeypatch.setattr(deepmd_input, "SAMPLED_ATOMS", 64)
+    symbols, positions, cell = rock_salt(1)
+    scale = np.full(101, 1.5)
+    scale[37] = 1.0
+    frames = Frames(symbols, scale[:, None, None] * positions, scale[:, None, None] * cell)
+    assert deepmd_input.count_neighbours([frames], 3.5, TYPE_MAP).by_type == [14, 14]
+
+
+def test_an_element_outside_the_type_map_is_named():
+    with pytest.raises(ValueError, match="Cl is not in the type map"):
+        deepmd.choose_sel([lattice_frames()], 3.0, ["Li"])
+
+
+# --- settings and input ------------------------------------------------------------------------
+
+
+def test_every_setting_is_described():
+    fields = DeepmdSettings.model_fields
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"rcut_smth": 7.0}, "rcut_smth"),
+        ({"learning_rate_stop": 0.1}, "learning_rate_start"),
+        ({"rcutt": 6.0}, "rcutt"),
+        ({"backend": "jax"}, "backend"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict[str, object], sentence: str):
+    with pytest.raises(ValidationError, match=sentence):
+        DeepmdSettings.model_validate(wrong)
+
+
+def script(settings: DeepmdSettings, **options: object) -> dict[str, object]:
+    model = deepmd_input.model_section(settings, [lattice_frames()], TYPE_MAP)
+    return deepmd.input_script(settings, model, ["training/0"], seed=3, **options)
+
+
+def test_input_of_a_standard_model():
+    made = script(TINY)
+    assert made["model"]["type_map"] == TYPE_MAP
+    descriptor = made["model"]["descriptor"]
+    assert (descriptor["type"], descriptor["rcut"], descriptor["neuron"]) == (
+        "se_e2_a",
+        4.0,
+        [4, 8],
+    )
+    assert descriptor["seed"] == made["model"]["fitting_net"]["seed"] == 3
+    assert made["training"]["seed"] == 3
+    assert made["training"]["numb_steps"] == 600
+    assert made["training"]["save_freq"] % made["training"]["disp_freq"] == 0
+    assert "validation_data" not in made["training"]
+
+
+def test_a_warm_start_has_its_own_steps_and_learning_rate():
+    made = script(TINY, warm=True)
+    assert made["training"]["numb_steps"] == 100
+    assert made["learning_rate"]["start_lr"] == 1e-3
+
+
+def test_without_virials_they_have_no_weight():
+    loss = script(TINY, virials=False)["loss"]
+    assert loss["start_pref_v"] == loss["limit_pref_v"] == 0
+    assert script(TINY)["loss"]["limit_pref_v"] == 1
+
+
+def test_se_atten_has_one_sel():
+    settings = TINY.model_copy(update={"model": "se_atten", "rcut": 3.5})
+    assert script(settings)["model"]["descriptor"]["sel"] == 32
+
+
+def test_a_given_model_is_completed_and_not_changed():
+    given_model = {
+        "descriptor": {
+            "type": "hybrid",
+            "list": [
+                {"type": "se_e2_a", "rcut": 3.5, "sel": "auto", "seed": 99},
+                {"type": "se_e2_r", "rcut": 3.5, "sel": [7, 9]},
+            ],
+        },
+        "fitting_net": {"neuron": [8]},
+    }
+    before = json.dumps(given_model)
+    model = script(DeepmdSettings(model=given_model))["model"]
+    first, second = model["descriptor"]["list"]
+    assert (first["sel"], second["sel"]) == ([16, 16], [7, 9])
+    # The seeds of an ensemble must differ whatever the dictionary says.
+    assert first["seed"] == second["seed"] == model["fitting_net"]["seed"] == 3
+    assert json.dumps(given_model) == before
+
+
+def test_a_model_is_continued_only_if_it_fits():
+    settings = TINY.model_copy(update={"rcut": 3.5})
+    frames = [lattice_frames()]
+    earlier = deepmd_input.model_section(settings, frames, TYPE_MAP)
+    earlier["descriptor"]["sel"] = [40, 14]
+    go_on = deepmd_input.continued_model
+    assert go_on(settings, frames, TYPE_MAP, earlier) == earlier
+    assert go_on(settings, frames, ["Cl", "Li"], earlier) is None
+    assert go_on(settings.model_copy(update={"fitting": [8]}), frames, TYPE_MAP, earlier) is None
+    earlier["descriptor"]["sel"] = [40, 13]
+    assert go_on(settings, frames, TYPE_MAP, earlier) is None
+
+
+# --- systems -----------------------------------------------------------------------------------
+
+
+def test_systems_by_composition_and_virials(tmp_path: Path):
+    first, second, bare = toy(3, 1), toy(2, 2), toy(4, 3, virials=False)
+    other = additive(("Li", "Cl", "Li"), {"Li": -1.0, "Cl": -2.0}, 2)
+    names = deepmd.write_systems([first, bare, other, second], tmp_path / "training", TYPE_MAP)
+    assert names == [
+        "training/000-Li4Cl4",
+        "training/001-Li4Cl4",
+        "training/002-Li2Cl1",
+    ]
+    assert (tmp_path / names[0] / "type.raw").read_text().split() == list("00001111")
+    virial = np.load(tmp_path / names[0] / "set.000" / "virial.npy")
+    assert virial.dtype == np.float64
+    np.testing.assert_array_equal(virial[:3], first.virials.reshape(3, 9))
+    assert not (tmp_path / names[1] / "set.000" / "virial.npy").exists()
+    energies = np.load(tmp_path / names[2] / "set.000" / "energy.npy")
+    np.testing.assert_array_equal(energies.ravel(), [-4.0, -4.0])
+
+
+def test_systems_read_back_by_dpdata(tmp_path: Path):
+    import dpdata
+
+    frames = toy(3, 1)
+    (name,) = deepmd.write_systems([frames], tmp_path / "training", TYPE_MAP)
+    system = dpdata.LabeledSystem(str(tmp_path / name), fmt="deepmd/npy")
+    np.testing.assert_array_equal(system["coords"], frames.positions)
+    np.testing.assert_array_equal(system["forces"], frames.forces)
+    np.testing.assert_array_equal(system["virials"], frames.virials)
+
+
+@pytest.mark.parametrize(
+    ("frames", "sentence"),
+    [
+        ([toy(1, 1).unlabelled()], "label it first"),
+        ([toy(1, 1), replace(toy(1, 2), level="other")], "levels of theory"),
+    ],
+)
+def test_labels_that_do_not_fit(frames: list[Frames], sentence: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=sentence):
+        deepmd.write_systems(frames, tmp_path, TYPE_MAP)
+
+
+# --- errors and learning curves ----------------------------------------------------------------
+
+
+def test_force_errors_by_hand():
+    frames, bare = toy(2, 1), toy(2, 2, virials=False)
+    predictions = [
+        Prediction(part.energies[None] + 0.8, part.forces[None] + 0.1, np.ones((1, 2, 3, 3)))
+        for part in (frames, bare)
+    ]
+    errors = deepmd.force_errors(predictions, [frames, bare])
+    assert errors.n_frames == 4
+    assert errors.energy_mev_per_atom == pytest.approx(100.0)
+    assert errors.force_mev_per_angstrom == pytest.approx(100.0)
+    expected = 1000 * np.sqrt(np.mean((1 - frames.virials) ** 2)) / 8
+    assert errors.virial_mev_per_atom == pytest.approx(expected)
+    both = np.concatenate([frames.forces, bare.forces])
+    assert errors.force_rms_mev_per_angstrom == pytest.approx(1000 * np.sqrt(np.mean(both**2)))
+
+
+def test_force_errors_of_an_ensemble_are_those_of_its_mean():
+    frames = toy(2, 1)
+    stacked = Prediction(
+        np.stack([frames.energies - 1, frames.energies + 1]),
+        np.stack([frames.forces - 1, frames.forces + 1]),
+        np.stack([frames.virials, frames.virials]),
+    )
+    assert deepmd.force_errors([stacked], [frames]).force_mev_per_angstrom == pytest.approx(0)
+
+
+def test_errors_need_frames():
+    with pytest.raises(ValueError, match="at least one labelled frame"):
+        deepmd.force_errors([], [])
+
+
+def test_learning_curve_after_a_restart(tmp_path: Path):
+    curve = tmp_path / "lcurve.out"
+    header = "# step  rmse_trn  rmse_f_trn  lr\n# nan where there is no data\n"
+    curve.write_text(header + "0 9 8 1\n50 7 6 1\n" + header + "50 5 4 1\n100 3 2 1\n")
+    table = deepmd.read_learning_curve(curve)
+    assert table["step"].tolist() == [0, 50, 100]
+    assert table["rmse_f_trn"].tolist() == [8, 4, 2]
+
+
+def test_no_learning_curve(tmp_path: Path):
+    with pytest.raises(TrainingError, match="did not begin"):
+        deepmd.read_learning_curve(tmp_path / "lcurve.out")
+
+
+# --- programs ----------------------------------------------------------------------------------
+
+
+def test_a_missing_program_is_named(tmp_path: Path):
+    with pytest.raises(deepmd.MissingProgramError, match=r"dp-nowhere.*ionloop\[deepmd\]"):
+        deepmd.program_version("dp-nowhere --fast")
+    settings = TINY.model_copy(update={"command": "dp-nowhere"})
+    with pytest.raises(deepmd.MissingProgramError, match="dp-nowhere"):
+        deepmd.train(settings, [toy(2, 1)], type_map=TYPE_MAP, seed=1, folder=tmp_path)
+
+
+def fake_dp(folder: Path, body: str) -> DeepmdSettings:
+    """Return settings with a program in the place of `dp`."""
+    program = folder / "fake_dp.py"
+    program.write_text(body)
+    return TINY.model_copy(update={"command": f"{sys.executable} {program}"})
+
+
+NAN_AT_50 = """
+from pathlib import Path
+Path("checkpoint").write_text('"model.ckpt-50"')
+Path("model.ckpt-50.meta").touch()
+curve = "# step rmse_trn rmse_e_trn rmse_f_trn rmse_v_trn lr\\n0 1 1 1 nan 1\\n50 1 1 nan nan 1\\n"
+Path("lcurve.out").write_text(curve)
+print("out of luck")
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("print('early line\\n' * 20 + 'out of luck'); raise SystemExit(3)", "status 3"),
+        ("import os; print('out of luck', flush=True); os.kill(os.getpid(), 9)", "signal 9"),
+        ("print('out of luck')", "no checkpoint"),
+        (NAN_AT_50, "rmse_f_trn is not finite at step 50"),
+    ],
+)
+def test_a_failing_program_shows_its_last_lines(body: str, sentence: str, tmp_path: Path):
+    settings = fake_dp(tmp_path, body)
+    with pytest.raises(TrainingError, match=rf"(?s){sentence}.*out of luck") as error:
+        deepmd.train(settings, [toy(2, 1)], type_map=TYPE_MAP, seed=1, folder=tmp_path / "run")
+    assert len(str(error.value).splitlines()) <= 16
+
+
+def test_a_checkpoint_without_its_graph_is_passed_over(tmp_path: Path):
+    (tmp_path / "checkpoint").write_text(
+        'model_checkpoint_path: "model.ckpt-30"\n'
+        'all_model_checkpoint_paths: "model.ckpt-10"\n'
+        'all_model_checkpoint_paths: "model.ckpt-20"\n'
+        'all_model_checkpoint_paths: "model.ckpt-30"\n'
+    )
+    for step in (10, 20):
+        (tmp_path / f"model.ckpt-{step}.meta").touch()
+    assert latest_checkpoint(tmp_path) == tmp_path / "model.ckpt-20"
+
+
+def test_the_checkpoint_of_pytorch_is_a_file(tmp_path: Path):
+    (tmp_path / "checkpoint").write_text("model.ckpt-20.pt\n")
+    assert latest_checkpoint(tmp_path) is None
+    (tmp_path / "model.ckpt-20.pt").touch()
+    assert latest_checkpoint(tmp_path) == tmp_path / "model.ckpt-20.pt"
+
+
+def test_nothing_to_train_on(tmp_path: Path):
+    with pytest.raises(ValueError, match="no frame"):
+        deepmd.train(TINY, [toy(2, 1)[:0]], type_map=TYPE_MAP, seed=1, folder=tmp_path)
+
+
+def test_a_torch_that_does_not_fit_is_told_in_a_sentence(monkeypatch):
+    env = pytest.importorskip("deepmd.env")
+    monkeypatch.setitem(env.GLOBAL_CONFIG, "pt_version", "1.2.3")
+    with pytest.raises(deepmd.MissingProgramError, match=r"built for PyTorch 1\.2\.3"):
+        deepmd.check_backend("pytorch")
+
+
+# --- the real thing ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> deepmd.Training:
+    """Return a model trained on 20 frames with and 4 without virials."""
+    folder = tmp_path_factory.mktemp("cold")
+    data = [toy(20, 1), toy(4, 2, virials=False)]
+    return deepmd.train(TINY, data, [toy(6, 3)], type_map=TYPE_MAP, seed=7, folder=folder)
+
+
+@needs_dp
+@pytest.mark.integration
+def test_a_training_learns(cold: deepmd.Training):
+    assert cold.model.name == "model.pb"
+    assert not cold.warm_start
+    assert cold.steps == 600
+    assert cold.learning_curve["step"].tolist() == list(range(0, 601, 20))
+    assert cold.train_errors.n_frames == 24
+    errors = cold.validation_errors
+    assert errors is not None
+    assert errors.force_mev_per_angstrom < 0.5 * errors.force_rms_mev_per_angstrom
+    assert errors.virial_mev_per_atom is not None
+
+
+@needs_dp
+@pytest.mark.integration
+def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: deepmd.Training, tmp_path: Path):
+    frame, h = toy(1, 5), 1e-4
+    shift = np.zeros((2, 8, 3))
+    shift[:, 2, 1] = -h, h
+    moved = Frames(frame.symbols, frame.positions + shift, np.repeat(frame.cells, 2, axis=0))
+    energies = deepmd.predict([cold.model], moved, tmp_path).energies[0]
+    prediction = deepmd.predict([cold.model, cold.model], frame, tmp_path)
+    assert prediction.forces.shape == (2, 1, 8, 3)
+    assert prediction.virials.shape == (2, 1, 3, 3)
+    slope = (energies[1] - energies[0]) / (2 * h)
+    assert prediction.forces[0, 0, 2, 1] == pytest.approx(-slope, abs=1e-5)
+
+
+@needs_dp
+@pytest.mark.integration
+def test_prediction_virial_is_minus_the_strain_derivative(cold: deepmd.Training, tmp_path: Path):
+    frame, h = toy(1, 5), 1e-5
+    strains = np.array([np.eye(3) * (1 + s) for s in (-h, h)])
+    strained = Frames(
+        frame.symbols,
+        np.einsum("fxy,ny->fnx", strains, frame.positions[0]),
+        np.einsum("fxy,cy->fcx", strains, frame.cells[0]),
+    )
+    low, high = deepmd.predict([cold.model], strained, tmp_path).energies[0]
+    trace = np.trace(deepmd.predict([cold.model], frame, tmp_path).virials[0, 0])
+    assert trace == pytest.approx(-(high - low) / (2 * h), rel=1e-4, abs=1e-4)
+
+
+@needs_dp
+@pytest.mark.integration
+def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_path: Path):
+    warm = deepmd.train(
+        TINY,
+        [toy(20, 1), toy(4, 2, virials=False)],
+        type_map=TYPE_MAP,
+        seed=7,
+        folder=tmp_path,
+        checkpoint=cold.checkpoint,
+    )
+    assert warm.warm_start
+    assert warm.steps == 100
+    # From the first step on it stands where the other ended, far below where a cold one begins.
+    cold_curve, warm_curve = cold.learning_curve, warm.learning_curve
+    assert warm_curve["rmse_e_trn"][0] < 0.1 * cold_curve["rmse_e_trn"][0]
+    assert warm.train_errors.force_mev_per_angstrom < cold.train_errors.force_mev_per_angstrom
+
+
+@needs_dp
+@pytest.mark.integration
+def test_data_too_dense_for_the_checkpoint_start_cold(cold: deepmd.Training, tmp_path: Path):
+    def starting_point(frames: Frames):
+        return deepmd._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
+
+    assert starting_point(toy(3, 1))[1] == tmp_path / "warm" / "model.ckpt-600"
+    model, start = starting_point(toy(3, 1, a=3.2))
+    assert start is None
+    assert model["descriptor"]["sel"] > starting_point(toy(3, 1))[0]["descriptor"]["sel"]
+
+
+@needs_dp
+@pytest.mark.integration
+def test_learning_that_breaks_down_is_an_error(tmp_path: Path):
+    settings = TINY.model_copy(update={"learning_rate_start": 1e150, "steps": 40})
+    with pytest.raises(TrainingError, match="NaN detected"):
+        deepmd.train(settings, [toy(4, 1)], type_map=TYPE_MAP, seed=1, folder=tmp_path)
+
+
+@needs_dp
+@pytest.mark.integration
+def test_an_interrupted_training_is_continued(tmp_path: Path):
+    settings = TINY.model_copy(update={"steps": 1500, "disp_every": 50})
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([settings.model_dump(), toy(8, 1).as_dict()]))
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(data), str(folder)],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_for(folder / "model.ckpt.meta")  # the link is made last
+        os.killpg(process.pid, signal.SIGKILL)
+    before = deepmd.read_learning_curve(folder / "lcurve.out")
+    assert before["step"][-1] < 1500
+    training = deepmd.train(settings, [toy(8, 1)], type_map=TYPE_MAP, seed=1, folder=folder)
+    after = training.learning_curve
+    assert after["step"].tolist() == list(range(0, 1501, 50))
+    saved = after["step"] < 150
+    np.testing.assert_array_equal(after["rmse_f_trn"][saved], before["rmse_f_trn"][:3])
+    assert "restart from model" in (folder / "train.log").read_text()
+
+
+INTERRUPTED = """
+import json, sys
+from pathlib import Path
+from ionloop.codes import deepmd
+from ionloop.schemas.frames import Frames
+settings, frames = json.loads(Path(sys.argv[1]).read_text())
+deepmd.train(
+    deepmd.DeepmdSettings(**settings),
+    [Frames.from_dict(frames)],
+    type_map=["Li", "Cl"],
+    seed=1,
+    folder=Path(sys.argv[2]),
+)
+"""
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear in {seconds} s"
+        time.sleep(0.05)
+
+
+@needs_dp
+@pytest.mark.integration
+def test_the_energy_bias_is_left_to_deepmd_kit_and_right(tmp_path: Path):
+    # The compositions determine Li, but of Cl and Br only the sum: there the norm is the least.
+    per_element = {"Li": -2.0, "Cl": -5.0, "Br": -3.0}
+    frames = [
+        additive(("Li", "Cl", "Br"), per_element, 3),
+        additive(("Li", "Li", "Cl", "Br"), per_element, 2),
+    ]
+    settings = TINY.model_copy(update={"steps": 1, "rcut": 2.9})
+    training = deepmd.train(
+        settings, frames, type_map=["Li", "Cl", "Br"], seed=1, folder=tmp_path / "run"
+    )
+    _, start = unpack_checkpoint(training.checkpoint, tmp_path / "look")
+    from tensorflow.train import load_variable
+
+    bias = load_variable(str(start), "fitting_attr/t_bias_atom_e")
+    assert bias == pytest.approx([-2.0, -4.0, -4.0])
