@@ -96,7 +96,8 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if value == {}:
         return "its own" if isinstance(field.default, BaseModel) else "none"
-    return f"`{json.dumps(value, ensure_ascii=False).strip('"')}`"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"`{text}`"
 
 
 def _plain(value: Any) -> Any:

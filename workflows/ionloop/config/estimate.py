@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from pydantic import Field
 
@@ -34,13 +35,13 @@ class Estimate(Model):
         """The estimate in words."""
         low, high = self.least, self.most
         if low.core_hours is None or high.core_hours is None:
-            hours = "core hours unknown (the labeller's rate is not known)"
+            hours = "core hours unknown, since the labeller's speed is not known"
         else:
-            hours = f"very roughly {low.core_hours:.1f} to {high.core_hours:.1f} core hours"
+            hours = f"very roughly {_span(low.core_hours, high.core_hours, '.1f')} core hours"
         return (
-            f"{low.turns} to {high.turns} turns, {low.labels} to {high.labels} labels, "
-            f"{low.trainings} to {high.trainings} trainings, "
-            f"{low.md_steps:,} to {high.md_steps:,} MD steps; {hours}"
+            f"{_span(low.turns, high.turns)} turns, {_span(low.labels, high.labels)} labels, "
+            f"{_span(low.trainings, high.trainings)} trainings, "
+            f"{_span(low.md_steps, high.md_steps)} MD steps; {hours}"
         )
 
 
@@ -84,14 +85,17 @@ def n_validation(run_file: RunFile) -> int:
     return run_file.validation.n_labels
 
 
+def _span(low: float, high: float, form: str = ",d") -> str:
+    ends = [format(low, form), format(high, form)]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def _cost(
     run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage], *, new_labels: bool
 ) -> Cost:
     explored = [*turns, *([run_file.validation.stage] if n_validation(run_file) else [])]
-    labels = _labels(run_file, structures, turns if new_labels else [])
-    n_atoms = _mean_atoms(structures)
-    label_seconds = run_file.label.label_seconds(n_atoms)
-    spent = _training_seconds(run_file, n_atoms, len(turns)) + sum(
+    labels, label_seconds = _labels(run_file, structures, turns if new_labels else [])
+    spent = _training_seconds(run_file, _mean_atoms(structures), len(turns)) + sum(
         _md_seconds(run_file, stage, structures) for stage in explored
     )
     return Cost(
@@ -99,15 +103,24 @@ def _cost(
         labels=labels,
         trainings=len(turns) * run_file.train.n_models + run_file.production.n_models,
         md_steps=sum(n_trajectories(stage, structures) * stage.steps for stage in explored),
-        core_hours=None if label_seconds is None else (spent + labels * label_seconds) / 3600,
+        core_hours=None if label_seconds is None else (spent + label_seconds) / 3600,
     )
 
 
-def _labels(run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage]) -> int:
-    asked = sum(labels_of(run_file, stage) for stage in turns)
-    total = first_labels(run_file, structures) + asked + n_validation(run_file)
-    most = run_file.limits.max_labels
-    return total if most is None else min(total, most)
+def _labels(
+    run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage]
+) -> tuple[int, float | None]:
+    """Return the number of labels and their core seconds, None where the rate is not known."""
+    small = _mean_atoms(structures)
+    asked = [(first_labels(run_file, structures) + n_validation(run_file), small)]
+    asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
+    total = sum(n for n, _ in asked)
+    labels = min(total, run_file.limits.max_labels or total)
+    rates = [run_file.label.label_seconds(n_atoms) for _, n_atoms in asked]
+    if None in rates:
+        return labels, None
+    seconds = sum(n * rate for (n, _), rate in zip(asked, rates, strict=True) if rate)
+    return labels, seconds * labels / max(total, 1)
 
 
 def _training_seconds(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
@@ -121,8 +134,7 @@ def _training_seconds(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
 
 
 def _md_seconds(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float:
-    a, b, c = stage.supercell
-    n_atoms = _mean_atoms(structures) * a * b * c
+    n_atoms = _mean_atoms(structures) * prod(stage.supercell)
     step = run_file.explore.step_seconds(n_atoms, run_file.train.n_models, stage.dump_every)
     return n_trajectories(stage, structures) * stage.steps * step
 

@@ -118,10 +118,10 @@ def _end(run_file: RunFile) -> str:
         if value is not None
     ]
     otherwise = f", and in any case after {' or '.join(bounds)}" if bounds else ""
+    turns = "a turn" if convergence.turns == 1 else f"{convergence.turns} turns running"
     return (
         f"A stage is converged when {convergence.accurate_fraction:.1%} of its frames are accurate "
-        f"in {count(convergence.turns, 'turn')} running; the loop ends after the last "
-        f"stage{otherwise}."
+        f"in {turns}; the loop ends after the last stage{otherwise}."
     )
 
 
