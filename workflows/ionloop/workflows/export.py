@@ -67,9 +67,8 @@ def export_dataset(
         If the format is unknown, the run has no such turn, or files are in the way.
     """
     if fmt not in DATASET_FORMATS:
-        raise ExportError(
-            f"a data set is not written as {fmt!r}; choose {_either(DATASET_FORMATS)}"
-        )
+        known = _either(DATASET_FORMATS)
+        raise ExportError(f"a data set is not written as {fmt!r}; choose one of {known}")
     turn = _turn(store, run, iteration)
     parts = _sides(turn.dataset) if split else {"dataset": _all_ids(turn.dataset)}
     targets = {side: folder / f"{side}{DATASET_FORMATS[fmt]}" for side, ids in parts.items() if ids}
@@ -221,7 +220,7 @@ def _chosen(frames: Frames, wanted: set[str]) -> Frames:
 
 def _labels(store: JobStore, dataset: DatasetDoc) -> dict[str, LabelDoc]:
     ids = _all_ids(dataset)
-    labels = Ledger(store.additional_stores["labels"]).find(ids, dataset.level)
+    labels = Ledger(_additional(store, "labels")).find(ids, dataset.level)
     if lost := set(ids) - set(labels):
         raise ExportError(
             f"{len(lost)} of {len(ids)} labels of the data set are not in the store any more; "
@@ -287,7 +286,7 @@ def type_map(store: JobStore, job: str | None) -> list[str] | None:
     job
         uuid of the training job; the journal knows its Maker.
     """
-    entry = store.additional_stores["jobs"].query_one({"uuid": job}, properties=["job"])
+    entry = _additional(store, "jobs").query_one({"uuid": job}, properties=["job"])
     arguments = (entry or {}).get("job", {}).get("function_args", [])
     makers = (argument for argument in arguments if isinstance(argument, dict))
     return next((maker["type_map"] for maker in makers if "type_map" in maker), None)
@@ -302,6 +301,10 @@ def _validation(store: JobStore, run: str) -> dict[str, Any] | None:
     found = _outputs(store, run, "SummaryDoc")
     validation = SummaryDoc.from_stored(found[-1]).validation if found else None
     return validation.errors.model_dump(mode="json") if validation else None
+
+
+def _additional(store: Any, name: str) -> Any:
+    return store.additional_stores[name]
 
 
 def _make_way(targets: Sequence[Path], force: bool) -> None:

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from synthetic_run import SKIPPED, Writer, whole_run
+
+from ionloop.monitor import queries
+from ionloop.monitor.queries import NotFoundError, QueryError
+from ionloop.schemas.label import LabelStatus
+from ionloop.schemas.run import RunState
+from ionloop.stores.connect import collection
+
+
+@pytest.fixture
+def writer(store):
+    return whole_run(store, n_turns=3)
+
+
+def test_runs_lists_every_run_with_its_progress(store, writer):
+    Writer(store, "agi").begin()
+    rows = {row.run: row for row in queries.runs(store)}
+    assert set(rows) == {"lgps", "agi"}
+    assert rows["lgps"].n_turns == 3
+    assert rows["lgps"].n_labels == len(writer.labels)
+    assert rows["lgps"].accurate_fraction == writer.turns[-1].accurate_fraction
+    assert rows["lgps"].core_hours == pytest.approx(4.5)
+    assert rows["lgps"].standing.state is RunState.COMPLETED
+    assert rows["agi"].n_turns == 0
+    assert rows["agi"].accurate_fraction is None
+
+
+def test_a_run_without_a_run_document_is_known_by_its_turns(store, writer):
+    collection(store, "runs").remove_docs({})
+    assert [row.run for row in queries.runs(store)] == ["lgps"]
+    assert len(queries.turns(store, "lgps")) == 3
+
+
+def test_turns_have_the_numbers_of_their_documents(store, writer):
+    rows = queries.turns(store, "lgps")
+    assert [row.turn for row in rows] == [0, 1, 2]
+    assert [row.counts for row in rows] == [turn.counts for turn in writer.turns]
+    assert rows[1].train_rmse == pytest.approx(280)  # mean of 275 and 285
+    assert rows[1].validation_rmse == pytest.approx(330)
+    assert rows[1].new_label_rmse == pytest.approx(412.5)
+    assert rows[1].new_label_rms == 620
+    assert [row.core_hours for row in rows] == pytest.approx([0.5, 1.5, 2.5])
+    assert rows[0].rejected == {"outlier": 1}
+    assert rows[0].n_requested == rows[0].n_accepted + 1
+    assert [row.action for row in rows] == ["repeat the stage"] * 2 + ["converged"]
+    assert sum(rows[0].fractions) == pytest.approx(1)
+
+
+def test_wall_time_spans_the_jobs_of_a_turn(store, writer):
+    # Eight jobs, a minute between two starts, the last one half a minute long.
+    assert queries.turns(store, "lgps")[0].wall_seconds == 7 * 60 + 30
+
+
+def test_an_unknown_run_is_answered_with_the_known_ones(store, writer):
+    with pytest.raises(NotFoundError, match=r"no run 'lpgs' .* it has lgps"):
+        queries.turns(store, "lpgs")
+
+
+def test_an_empty_store_says_so(store):
+    assert queries.runs(store) == []
+    with pytest.raises(NotFoundError, match="no runs at all"):
+        queries.summary(store, "lgps")
+
+
+def test_frames_are_all_judged_frames_in_order(store, writer):
+    table = queries.frames(store, "lgps")
+    assert len(table) == 3 * writer.n_frames
+    assert table["iteration"].tolist() == sorted(table["iteration"].tolist())
+    counted = Counter(table["verdict"].tolist())
+    for verdict in ("accurate", "candidate", "failed", "skipped"):
+        assert counted[verdict] == sum(getattr(turn.counts, verdict) for turn in writer.turns)
+
+
+def test_frames_filter(store, writer):
+    table = queries.frames(store, "lgps", iteration=1, verdict="candidate", temperature=600)
+    assert 0 < len(table) < writer.turns[1].counts.candidate
+    assert set(table["temperature"].tolist()) == {600.0}
+    assert set(table["iteration"].tolist()) == {1}
+    assert len(queries.frames(store, "lgps", verdict="skipped")) == 3 * SKIPPED
+    over = queries.frames(store, "lgps", reason="OVER max")
+    assert set(over["reason"].tolist()) == {"over max_labels"}
+    assert len(queries.frames(store, "lgps", temperature=450)) == 0
+    assert len(queries.frames(store, "lgps", iteration=9)) == 0
+
+
+def test_limit_takes_the_first_frames_over_all_turns(store, writer):
+    n = writer.n_frames + 7
+    table = queries.frames(store, "lgps", limit=n)
+    assert table["iteration"].tolist() == [0] * writer.n_frames + [1] * 7
+
+
+def test_picked_frames_have_the_fate_of_their_label(store, writer):
+    table = queries.frames(store, "lgps", reason="picked")
+    status = {label.frame_id: label.status.value for label in writer.labels}
+    assert table["label"].tolist() == [status[i] for i in table["frame_id"].tolist()]
+    assert Counter(table["label_reason"].tolist())["outlier"] == 3
+    others = queries.frames(store, "lgps", reason="over max")
+    assert set(others["label"].tolist()) == {""}
+
+
+def test_a_lost_label_is_missing_and_another_level_does_not_count(store, writer):
+    lost = writer.labels[-1]
+    ledger = collection(store, "labels")
+    ledger.remove_docs({"label_id": lost.label_id})
+    other = lost.model_copy(update={"level": "0123456789ab"})
+    ledger.update([other.model_dump(mode="json")], key="label_id")
+    table = queries.frames(store, "lgps")
+    assert table["label"][table["frame_id"] == lost.frame_id].tolist() == ["missing"]
+
+
+def test_an_unknown_verdict_is_answered_with_the_known_ones(store, writer):
+    with pytest.raises(QueryError, match="accurate, candidate, failed, skipped"):
+        queries.frames(store, "lgps", verdict="good")
+
+
+def test_ten_thousand_frames_take_less_than_a_second(store):
+    whole_run(store, n_turns=2, n_frames=5000, n_picks=300)
+    start = time.perf_counter()
+    table = queries.frames(store, "lgps")
+    assert time.perf_counter() - start < 1
+    assert len(table) == 10_000
+
+
+def test_queries_load_no_blob_they_do_not_need(store, writer, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a blob was loaded")
+
+    monkeypatch.setattr(collection(store, "data"), "query", refuse)
+    queries.runs(store)
+    queries.turns(store, "lgps")
+    queries.jobs(store, "lgps")
+    queries.summary(store, "lgps")
+    queries.labels(store, "lgps")
+
+
+def test_labels_by_status_reason_and_species(store, writer):
+    rejected = queries.labels(store, "lgps", status="rejected")
+    assert [row.reason for row in rejected] == ["outlier"] * 3
+    assert {row.iteration for row in rejected} == {0, 1, 2}
+    accepted = [x for x in writer.labels if x.status is LabelStatus.ACCEPTED]
+    assert len(queries.labels(store, "lgps", status="accepted")) == len(accepted)
+    assert len(queries.labels(store, "lgps", species=["S", "Li"])) == len(writer.labels)
+    assert queries.labels(store, "lgps", species=["S", "Ge"]) == []
+    assert queries.labels(store, "lgps", reason="unconverged") == []
+
+
+def test_jobs_are_counted_by_role_and_state(store, writer):
+    writer.journal("run-1", "train", 3, "running", host="oak", pid=12)
+    sentence = "explore failed: FloorError: 0 of 8 trajectories"
+    writer.journal("bad-1", "explore", 3, "failed", error={"summary": sentence}, folder="/x/y")
+    overview = queries.jobs(store, "lgps")
+    assert overview.counts["train"] == {"completed": 3 * 3 + 2, "running": 1}
+    assert overview.by_state["failed"] == 1
+    assert [(job.name, job.iteration, job.pid) for job in overview.running] == [("train", 3, 12)]
+    assert (overview.failed[0].error, overview.failed[0].folder) == (sentence, "/x/y")
+
+
+def test_summary_of_a_run_that_ended(store, writer):
+    end = queries.summary(store, "lgps")
+    assert end is not None
+    assert end.n_turns == 3
+    assert end.validation is not None
+    assert end.validation.errors.force_mev_per_angstrom == 110
+    assert "converged after 3 turn(s)" in queries.standing(store, "lgps").sentence
+
+
+@pytest.fixture
+def unfinished(store):
+    writer = Writer(store, "lgps")
+    writer.begin()
+    writer.turn(0, 0.5)
+    return writer
+
+
+def test_standing_while_the_runner_lives(store, unfinished):
+    unfinished.set_runner_here()
+    unfinished.journal("run-1", "train", 1, "running")
+    standing = queries.standing(store, "lgps")
+    assert standing.state is RunState.RUNNING
+    assert standing.sentence.endswith("is at work on turn 1: 1 train")
+    assert standing.cure == ""
+
+
+def test_standing_when_the_runner_was_killed(store, unfinished):
+    unfinished.set_runner_here()
+    runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
+    unfinished.set_runner(runner["pid"], runner["process_created"] - 1000)  # the id, used again
+    standing = queries.standing(store, "lgps")
+    assert standing.state is RunState.INTERRUPTED
+    assert f"process {runner['pid']} on {runner['host']}) is gone" in standing.sentence
+    assert standing.cure == "ionloop resume lgps"
+
+
+def test_a_silent_runner_on_another_host_is_gone(store, unfinished):
+    unfinished.set_runner(1, 0.0, host="elsewhere")
+    assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
+
+
+def test_standing_after_a_failure(store, unfinished):
+    sentence = "collect failed: FloorError: 1 of 4 trainings succeeded"
+    unfinished.journal("bad-1", "train", 1, "failed", error={"summary": sentence})
+    standing = queries.standing(store, "lgps")
+    assert standing.state is RunState.FAILED
+    assert sentence in standing.sentence
+    assert standing.cure == "ionloop resume lgps --retry-failed"
+
+
+def test_standing_after_a_stop_on_request(store, unfinished):
+    unfinished.journal("wait-1", "train", 1, "waiting")
+    assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
+
+
+def test_nothing_is_written_by_looking(store, writer):
+    before = [store.docs_store.count(), *(s.count() for s in store.additional_stores.values())]
+    queries.runs(store)
+    queries.frames(store, "lgps")
+    queries.jobs(store, "lgps")
+    after = [store.docs_store.count(), *(s.count() for s in store.additional_stores.values())]
+    assert after == before
+    assert np.isfinite(queries.frames(store, "lgps")["max_devi_f"]).all()

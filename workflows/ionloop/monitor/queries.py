@@ -1,0 +1,484 @@
+"""Queries: from a store to rows. Pure reads; arrays are loaded only where they are asked for."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import psutil
+from jobflow.core.store import JobStore
+
+from ionloop.monitor.rows import JobRow, JobsOverview, LabelRow, RunRow, Standing, TurnRow
+from ionloop.schemas.frames import label_id
+from ionloop.schemas.iteration import IterationDoc
+from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.packed import Array
+from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.schemas.selection import Verdict
+from ionloop.schemas.table import Table, join_tables
+from ionloop.stores.connect import collection, describe
+
+STALE = 150.0  # s without a heartbeat after which a runner on another host counts as gone
+_LABEL_FIELDS = list(LabelRow.model_fields)
+
+
+class QueryError(LookupError):
+    """A query cannot be answered; the message says why and what could be asked."""
+
+
+class NotFoundError(QueryError):
+    """The store does not hold what was asked for; the message names what it does hold."""
+
+
+def run_ids(store: JobStore) -> list[str]:
+    """Return the ids of all runs, the newest last.
+
+    A run that was never written down as one is known by its turns.
+    """
+    entered = collection(store, "runs").query(properties=["run", "started"])
+    started = {document["run"]: str(document.get("started") or "") for document in entered}
+    turns = store.docs_store.query({"output.@class": "IterationDoc"}, properties=["metadata.run"])
+    found = {document["metadata"].get("run") for document in turns} - {None, *started}
+    return [*sorted(found), *sorted(started, key=lambda run: (started[run], run))]
+
+
+def check_run(store: JobStore, run: str) -> None:
+    """Raise if there is no such run.
+
+    Raises
+    ------
+    NotFoundError
+        Naming the runs that there are.
+    """
+    if _run_document(store, run) or store.docs_store.count({"metadata.run": run}):
+        return
+    known = run_ids(store)
+    has = f"it has {', '.join(known)}" if known else "it has no runs at all"
+    raise NotFoundError(f"there is no run {run!r} in {describe(store)}; {has}")
+
+
+def runs(store: JobStore) -> list[RunRow]:
+    """Return all runs, the newest last."""
+    return [_run_row(store, run) for run in run_ids(store)]
+
+
+def iterations(store: JobStore, run: str) -> list[IterationDoc]:
+    """Return the finished turns of a run in order, their tables not loaded.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    found = (IterationDoc.from_stored(output) for output in outputs(store, run, "IterationDoc"))
+    return sorted(found, key=lambda document: document.progress.index)
+
+
+def turns(store: JobStore, run: str) -> list[TurnRow]:
+    """Return the finished turns of a run in order.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    documents = iterations(store, run)
+    wall = _wall_seconds(store, run)
+    spent = [0.0, *(document.progress.core_hours for document in documents)]
+    return [
+        _turn_row(document, after - before, wall.get(document.progress.index))
+        for document, before, after in zip(documents, spent[:-1], spent[1:], strict=True)
+    ]
+
+
+def jobs(store: JobStore, run: str) -> JobsOverview:
+    """Return the jobs of a run by role and state, those that run, and those that failed.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    wanted = [*JobRow.model_fields, "state", "order"]
+    entries = list(collection(store, "jobs").query({"run": run}, properties=wanted))
+    entries.sort(key=lambda entry: entry.get("order", 0))
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in entries:
+        counts[entry["role"]][entry["state"]] += 1
+    return JobsOverview(
+        counts={role: dict(states) for role, states in counts.items()},
+        running=[_job_row(entry) for entry in entries if entry["state"] == "running"],
+        failed=[_job_row(entry) for entry in entries if entry["state"] == "failed"],
+    )
+
+
+def frames(
+    store: JobStore,
+    run: str,
+    iteration: int | None = None,
+    verdict: str | None = None,
+    temperature: float | None = None,
+    reason: str | None = None,
+    limit: int | None = None,
+) -> Table:
+    """Return judged frames with their verdict, reason, and the fate of their label.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    iteration
+        A turn, counted from 0; all turns if left out. Validation MD is no turn.
+    verdict
+        "accurate", "candidate", "failed" or "skipped".
+    temperature
+        Temperature of the thermostat in K.
+    reason
+        Words that the reason holds.
+    limit
+        Most rows to return; the first ones in order of turn, trajectory and step.
+
+    Returns
+    -------
+    Table
+        The columns of a `SelectionDoc`'s verdicts, and ``iteration``, ``label`` ("accepted",
+        "rejected", "missing" where it was asked for but is not there, "" where it was not) and
+        ``label_reason``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    QueryError
+        If there is no such verdict.
+    """
+    check_run(store, run)
+    parts = []
+    left = limit
+    for number, table in verdict_tables(store, run, iteration):
+        rows = np.flatnonzero(_mask(table, verdict, temperature, reason))[:left]
+        parts.append(table.where(rows).with_columns(iteration=np.full(len(rows), number)))
+        left = None if left is None else left - len(rows)
+    found = join_tables(parts)
+    return _with_label_fate(store, run, found) if len(found) else found
+
+
+def verdict_tables(
+    store: JobStore, run: str | None = None, iteration: int | None = None
+) -> list[tuple[int, Table]]:
+    """Return turn number and verdict table of every turn that came to its selection."""
+    criteria: dict[str, Any] = {"output.@class": "SelectionDoc"}
+    if run is not None:
+        criteria["metadata.run"] = run
+    wanted = ["metadata.iteration", "output.verdicts"]
+    found = [
+        (document["metadata"].get("iteration"), document["output"]["verdicts"])
+        for document in store.docs_store.query(criteria, properties=wanted)
+    ]
+    numbered = [(n, table) for n, table in found if n is not None and iteration in (None, n)]
+    tables = load_tables(store, [table for _, table in numbered])
+    return sorted(
+        ((n, table) for (n, _), table in zip(numbered, tables, strict=True)),
+        key=lambda pair: pair[0],
+    )
+
+
+def load_tables(store: JobStore, stored: Sequence[Any]) -> list[Table]:
+    """Return tables from what documents hold: the tables, or references into the blob store."""
+    blobs = [_blob_uuid(table) for table in stored]
+    wanted = {"blob_uuid": {"$in": [blob for blob in blobs if blob is not None]}}
+    loaded = {
+        document["blob_uuid"]: document["data"]
+        for document in collection(store, "data").query(wanted, properties=["blob_uuid", "data"])
+    }
+    return [
+        _as_table(table) if blob is None else Table.unpack(loaded[blob])
+        for table, blob in zip(stored, blobs, strict=True)
+    ]
+
+
+def labels(
+    store: JobStore,
+    run: str,
+    status: str | None = None,
+    reason: str | None = None,
+    species: Iterable[str] = (),
+) -> list[LabelRow]:
+    """Return the labels that a run bought or read in; what it reused belongs to another run.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    status
+        "accepted" or "rejected".
+    reason
+        Reason of the rejection, such as "outlier".
+    species
+        Chemical symbols that the frames hold, all of them.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    criteria: dict[str, Any] = {"run": run}
+    criteria |= {k: v for k, v in (("status", status), ("reason", reason)) if v is not None}
+    if wanted := list(species):
+        criteria["species"] = {"$all": wanted}
+    return [label_row(document) for document in _label_documents(store, criteria)]
+
+
+def label_row(document: dict[str, Any]) -> LabelRow:
+    """Return the row of a stored label."""
+    return LabelRow(**{name: document[name] for name in _LABEL_FIELDS if name in document})
+
+
+def summary(store: JobStore, run: str) -> SummaryDoc | None:
+    """Return the end of a run, or None if it has not come to it.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    return _summary(store, run)
+
+
+def standing(store: JobStore, run: str) -> Standing:
+    """Return where a run stands and, if it stands still, the command that goes on with it.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    end = _summary(store, run)
+    if end is not None:
+        how = "converged" if end.converged else "stopped unconverged"
+        sentence = f"{how} after {end.n_turns} turn(s): {end.reason}"
+        return Standing(state=RunState.COMPLETED, sentence=sentence)
+    runner = _run_document(store, run).get("runner")
+    if runner and _lives(runner):
+        return Standing(state=RunState.RUNNING, sentence=_at_work(runner, jobs(store, run)))
+    return _stands_still(run, runner, jobs(store, run))
+
+
+def outputs(
+    store: JobStore, run: str, schema: str, properties: Sequence[str] = ("output",)
+) -> list[dict[str, Any]]:
+    """Return the stored outputs of one type that a run has, not loaded.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    schema
+        Name of the type, such as ``IterationDoc``.
+    properties
+        Parts of the stored record that are wanted, below ``output``.
+    """
+    criteria = {"metadata.run": run, "output.@class": schema}
+    found = store.docs_store.query(criteria, properties=list(properties))
+    return [document["output"] for document in found]
+
+
+def level_hash(store: JobStore, run: str) -> str | None:
+    """Return the hash of the level of theory of a run's labels, None before the first."""
+    found = outputs(store, run, "Labels", ["output.level"])
+    return LevelOfTheory(**found[0]["level"]).hash if found else None
+
+
+def _run_row(store: JobStore, run: str) -> RunRow:
+    document = _run_document(store, run)
+    found = outputs(store, run, "IterationDoc", ["output.progress"])
+    progress = max((each["progress"] for each in found), key=lambda p: p["index"], default=None)
+    where = {"standing": standing(store, run), "host": _host(document)}
+    if progress is None:
+        return RunRow(run=run, started=document.get("started"), **where)
+    return RunRow(
+        run=run,
+        started=document.get("started"),
+        n_turns=progress["index"] + 1,
+        n_labels=progress["n_labels"],
+        accurate_fraction=progress["accurate_fractions"][-1],
+        core_hours=progress["core_hours"],
+        **where,
+    )
+
+
+def _run_document(store: JobStore, run: str) -> dict[str, Any]:
+    return collection(store, "runs").query_one({"run": run}) or {}
+
+
+def _host(document: dict[str, Any]) -> str | None:
+    return (document.get("runner") or {}).get("host") or document.get("host")
+
+
+def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> TurnRow:
+    new = document.new_label_errors
+    return TurnRow(
+        turn=document.progress.index,
+        stage=document.stage,
+        temperatures=document.temperatures,
+        counts=document.counts,
+        n_requested=document.n_requested,
+        n_accepted=document.n_accepted,
+        rejected=document.rejected,
+        n_training_frames=document.n_training_frames,
+        train_rmse=mean_force_rmse(document.train_errors),
+        validation_rmse=mean_force_rmse(document.validation_errors),
+        new_label_rmse=new.force_mev_per_angstrom if new else None,
+        new_label_rms=new.force_rms_mev_per_angstrom if new else None,
+        rank_correlation=document.rank_correlation,
+        core_hours=core_hours,
+        wall_seconds=wall,
+        action=document.decision.action.value,
+        reason=document.decision.reason,
+        failures=document.failures,
+    )
+
+
+def mean_force_rmse(errors: Sequence[ForceErrors]) -> float | None:
+    """Return the force error in meV/Å, mean over models, None without any."""
+    if not errors:
+        return None
+    return float(np.mean([error.force_mev_per_angstrom for error in errors]))
+
+
+def _wall_seconds(store: JobStore, run: str) -> dict[int, float]:
+    """Return the time between the first start and the last end of every turn's jobs, s."""
+    criteria = {"run": run, "started": {"$exists": True}, "ended": {"$exists": True}}
+    wanted = ["iteration", "started", "ended"]
+    spans: dict[int, list[str]] = defaultdict(list)
+    for entry in collection(store, "jobs").query(criteria, properties=wanted):
+        if entry.get("iteration") is not None:
+            spans[entry["iteration"]] += [entry["started"], entry["ended"]]
+    return {turn: _seconds_between(min(times), max(times)) for turn, times in spans.items()}
+
+
+def _seconds_between(start: str, end: str) -> float:
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _job_row(entry: dict[str, Any]) -> JobRow:
+    fields = {name: entry.get(name) for name in JobRow.model_fields}
+    return JobRow(**fields | {"error": (entry.get("error") or {}).get("summary")})
+
+
+def _mask(
+    table: Table, verdict: str | None, temperature: float | None, reason: str | None
+) -> Array:
+    mask = np.ones(len(table), dtype=bool)
+    if verdict is not None:
+        mask &= table["verdict"] == _verdict(verdict).value
+    if temperature is not None:
+        mask &= np.isclose(table["temperature"], temperature)
+    if reason is not None:
+        mask &= np.char.find(np.char.lower(table["reason"]), reason.lower()) >= 0
+    return mask
+
+
+def _verdict(word: str) -> Verdict:
+    try:
+        return Verdict(word)
+    except ValueError as error:
+        known = ", ".join(Verdict)
+        raise QueryError(f"there is no verdict {word!r}; choose one of {known}") from error
+
+
+def _with_label_fate(store: JobStore, run: str, table: Table) -> Table:
+    picked = np.char.startswith(table["reason"], "picked")
+    fates = _label_fates(store, run, table["frame_id"][picked].tolist())
+    words = [
+        fates.get(frame_id, ("missing", "")) if was_picked else ("", "")
+        for frame_id, was_picked in zip(table["frame_id"].tolist(), picked.tolist(), strict=True)
+    ]
+    status, reason = zip(*words, strict=True)
+    return table.with_columns(label=np.array(status), label_reason=np.array(reason))
+
+
+def _label_fates(store: JobStore, run: str, frame_ids: list[str]) -> dict[str, tuple[str, str]]:
+    level = level_hash(store, run)
+    if level is None:
+        return {}
+    criteria = {"label_id": {"$in": [label_id(frame_id, level) for frame_id in frame_ids]}}
+    wanted = ["frame_id", "status", "reason"]
+    return {
+        document["frame_id"]: (document["status"], document.get("reason") or "")
+        for document in collection(store, "labels").query(criteria, properties=wanted)
+    }
+
+
+def _label_documents(store: JobStore, criteria: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    return collection(store, "labels").query(criteria, properties=_LABEL_FIELDS)
+
+
+def _summary(store: JobStore, run: str) -> SummaryDoc | None:
+    found = outputs(store, run, "SummaryDoc")
+    return SummaryDoc.from_stored(found[-1]) if found else None
+
+
+def _at_work(runner: dict[str, Any], overview: JobsOverview) -> str:
+    roles = Counter(job.role for job in overview.running)
+    work = ", ".join(f"{count} {role}" for role, count in roles.items()) or "between two jobs"
+    numbers = [job.iteration for job in overview.running if job.iteration is not None]
+    turn = f" on turn {max(numbers)}" if numbers else ""
+    return f"{_process(runner)} is at work{turn}: {work}"
+
+
+def _stands_still(run: str, runner: dict[str, Any] | None, overview: JobsOverview) -> Standing:
+    cure = f"ionloop resume {run}"
+    if runner:
+        sentence = f"its runner ({_process(runner)}) is gone before the run came to its end"
+        return Standing(state=RunState.INTERRUPTED, sentence=sentence, cure=cure)
+    if overview.failed and not overview.by_state.get("waiting"):
+        first = overview.failed[0].error or f"{overview.failed[0].name} failed"
+        sentence = f"{len(overview.failed)} job(s) failed; first: {first}"
+        return Standing(state=RunState.FAILED, sentence=sentence, cure=f"{cure} --retry-failed")
+    sentence = "nobody runs it and it has not come to its end"
+    return Standing(state=RunState.INTERRUPTED, sentence=sentence, cure=cure)
+
+
+def _process(runner: dict[str, Any]) -> str:
+    return f"process {runner['pid']} on {runner['host']}"
+
+
+def _lives(runner: dict[str, Any]) -> bool:
+    if runner["host"] == socket.gethostname():
+        return _is_alive(runner["pid"], runner["process_created"])
+    silence = datetime.now(UTC) - datetime.fromisoformat(runner["heartbeat"])
+    return silence.total_seconds() < STALE
+
+
+def _is_alive(pid: int, created: float) -> bool:
+    # A process id is used again; together with the time of creation it is not.
+    try:
+        return bool(abs(psutil.Process(pid).create_time() - created) < 1)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _blob_uuid(stored: Any) -> str | None:
+    packed = stored.get("packed", {}) if isinstance(stored, dict) else {}
+    return packed.get("blob_uuid") if isinstance(packed, dict) else None
+
+
+def _as_table(stored: Any) -> Table:
+    return stored if isinstance(stored, Table) else Table.from_dict(stored)

@@ -1,0 +1,136 @@
+"""What queries answer with: small frozen models, one per line of a table."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ionloop.schemas.document import Model
+from ionloop.schemas.label import LabelStatus, RejectReason
+from ionloop.schemas.run import RunState
+from ionloop.schemas.selection import VerdictCounts
+from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
+
+
+class Standing(Model):
+    """Where a run stands, in words."""
+
+    state: RunState
+    sentence: str
+    cure: str = Field("", description="command that goes on with the run, if it needs one")
+
+
+class RunRow(Model):
+    """A run in one line."""
+
+    run: str
+    started: datetime | None = None
+    host: str | None = None
+    standing: Standing
+    n_turns: int = Field(0, description="finished turns")
+    n_labels: int = Field(0, description="labels requested, up to the last finished turn")
+    accurate_fraction: float | None = Field(None, description="of the last finished turn")
+    core_hours: CoreHours = 0.0
+
+
+class TurnRow(Model):
+    """A finished turn in one line."""
+
+    turn: int = Field(description="counted from 0")
+    stage: int = Field(description="counted from 0")
+    temperatures: list[Temperature]
+    counts: VerdictCounts
+    n_requested: int = Field(description="labels asked for")
+    n_accepted: int
+    rejected: dict[str, int] = Field(description="rejected labels by reason")
+    n_training_frames: int = Field(description="frames in the data set after the turn")
+    train_rmse: float | None = Field(
+        description="force error on training frames, mean over the models",
+        json_schema_extra={"unit": "meV/Å"},
+    )
+    validation_rmse: float | None = Field(
+        description="force error on frames held back, mean over the models",
+        json_schema_extra={"unit": "meV/Å"},
+    )
+    new_label_rmse: float | None = Field(
+        description="force error of the ensemble mean on the new labels, before training on them",
+        json_schema_extra={"unit": "meV/Å"},
+    )
+    new_label_rms: float | None = Field(
+        description="the new labels' own force RMS", json_schema_extra={"unit": "meV/Å"}
+    )
+    rank_correlation: float | None = Field(
+        description="Spearman correlation of deviation and true error of the new labels"
+    )
+    core_hours: CoreHours = Field(description="spent on the turn; the first has the initial data")
+    wall_seconds: Seconds | None = Field(
+        description="first start to last end of its jobs, interruptions included"
+    )
+    action: str = Field(description="what was decided")
+    reason: str
+    failures: list[str]
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Accurate, candidate and failed over judged frames; zeros when nothing was judged."""
+        judged = self.counts.judged or 1
+        counts = self.counts
+        return (counts.accurate / judged, counts.candidate / judged, counts.failed / judged)
+
+
+class JobRow(Model):
+    """A job of the journal that runs or has failed."""
+
+    job_id: str
+    name: str
+    role: str
+    iteration: int | None = None
+    started: datetime | None = None
+    host: str | None = None
+    pid: int | None = None
+    folder: str | None = None
+    error: str | None = Field(None, description="a sentence, if it failed")
+
+
+class JobsOverview(Model):
+    """The jobs of a run."""
+
+    counts: dict[str, dict[str, int]] = Field(description="role to state to number of jobs")
+    running: list[JobRow]
+    failed: list[JobRow]
+
+    @property
+    def by_state(self) -> dict[str, int]:
+        """Number of jobs by state, over all roles."""
+        states = [state for counts in self.counts.values() for state in counts]
+        return {
+            state: sum(counts.get(state, 0) for counts in self.counts.values())
+            for state in dict.fromkeys(states)
+        }
+
+
+class LabelRow(Model):
+    """A label without its frame."""
+
+    label_id: str
+    frame_id: str
+    level: str
+    level_words: str = ""
+    status: LabelStatus
+    reason: RejectReason | None = None
+    detail: str = ""
+    energy: Energy | None = None
+    species: list[str]
+    n_atoms: int
+    seconds: Seconds = 0.0
+    iteration: int | None = None
+
+
+class Found(Model):
+    """One stored thing, found by its key."""
+
+    kind: Literal["run", "job", "label", "frame"]
+    key: str
+    content: dict[str, Any]
