@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ionloop.codes import lammps
 from ionloop.codes.lammps import (
     LammpsError,
     LammpsSettings,
@@ -347,3 +348,48 @@ def test_tasks_that_make_no_sense(tasks, n_models, complaint, tmp_path):
     models = [StoredFile("m.pb", b"")] * n_models
     with pytest.raises(ValueError, match=complaint):
         run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), tmp_path)
+
+
+def test_program_that_does_not_listen_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(lammps, "ENDING_SECONDS", 0.2)
+    program = write_program(tmp_path, "trap '' TERM", "while true; do sleep 0.05; done")
+    with pytest.raises(LammpsError, match=r"made no progress for 0\.1 s"):
+        run_fake([make_task(0)], program, tmp_path, stall_timeout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("cell", "positions", "collapsed"),
+    [
+        (np.eye(3) * 4, [[0, 0, 0], [2, 0, 0]], False),
+        (np.eye(3) * 4, [[0, 0, 0], [0.49, 0, 0]], True),
+        (np.eye(3) * 4, [[0, 0, 0], [3.6, 4, -8]], True),
+        (np.diag([0.4, 9, 9]), [[0, 0, 0]], True),
+        (np.eye(3) * 1e-4, [[0, 0, 0]], True),
+        (np.zeros((3, 3)), [[0, 0, 0]], True),
+    ],
+)
+def test_collapsed_atoms_are_seen_across_the_boundary(cell, positions, collapsed):
+    assert lammps._collapsed(cell, np.array(positions, float), 0.5) is collapsed
+
+
+def test_first_bad_frame_and_its_reason():
+    frames = Frames(("Li",), np.zeros((4, 1, 3)), np.tile(np.eye(3) * 5, (4, 1, 1)))
+    good, target = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 300.0)
+
+    def judge(max_devi_f=good, max_devi_v=good, temperatures=target, frames=frames):
+        return lammps._valid_prefix(
+            frames, max_devi_f, max_devi_v, temperatures, make_task(0), LammpsSettings()
+        )
+
+    assert judge() == (4, "")
+    assert judge(max_devi_f=good * 40) == (2, "max_devi_f exceeds 10 eV/Å at step 20")
+    bad = np.array([1, 1, 1, np.nan])
+    assert judge(max_devi_v=bad) == (3, "the model deviation is not finite at step 30")
+    assert judge(max_devi_f=bad) == (3, "the model deviation is not finite at step 30")
+    hot = np.array([300, 1501, np.nan, 300])
+    assert judge(temperatures=hot) == (1, "the temperature exceeds 1500 K at step 10")
+    lost = replace(frames, positions=np.array([0, 0, np.inf, 0])[:, None, None] + np.zeros(3))
+    assert judge(frames=lost) == (2, "positions or cell are not finite at step 20")
+    assert judge(
+        frames=frames[:0], max_devi_f=good[:0], max_devi_v=good[:0], temperatures=good[:0]
+    ) == (0, "")

@@ -43,6 +43,7 @@ __all__ = [
 
 POLL_SECONDS = 0.5
 _STEP, _V, _F = 0, 1, 4  # columns of a deviation file: step, max_devi_v, max_devi_f
+ENDING_SECONDS = 5.0
 GRACE_SECONDS = 10.0  # for LAMMPS to reach the next dump and halt by itself
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -75,7 +76,8 @@ class Trajectory:
     max_devi_f
         Maximum force deviation in eV/Å, (f,).
     max_devi_v
-        Maximum virial deviation in eV, as LAMMPS prints it, (f,).
+        Maximum virial deviation in eV, (f,), of the components along LAMMPS' own axes: for a
+        start cell that is not lower triangular they are not the frames' axes.
     temperatures
         Instantaneous temperature in K, (f,).
     finished
@@ -270,15 +272,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and what it started: `lmp` of the Python wheel is a wrapper."""
     import psutil
 
-    if process.poll() is None:
-        parent = psutil.Process(process.pid)
-        family = [*parent.children(recursive=True), parent]
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.terminate()
-        for member in psutil.wait_procs(family, timeout=5)[1]:
-            member.kill()
-    process.wait()
+    if process.poll() is not None:
+        return
+    children = psutil.Process(process.pid).children(recursive=True)
+    for member in (*children, process):
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    # Popen reaps its own process: if psutil did, the exit status would be lost.
+    for child in psutil.wait_procs(children, timeout=ENDING_SECONDS)[1]:
+        child.kill()
+    if not _ended(process, ENDING_SECONDS):
+        process.kill()
+        process.wait()
 
 
 def _watch(
@@ -387,7 +392,8 @@ def _valid_prefix(
         ),
         (f"the temperature exceeds {hottest:g} K", ~(temperatures <= hottest)),
     ]
-    valid, fault = min((_first(bad), fault) for fault, bad in faults)
+    firsts = [(_first(bad), fault) for fault, bad in faults]
+    valid, fault = min(firsts, key=lambda first: first[0])
     collapsed = _first_collapsed(frames[:valid], distance)
     if collapsed < valid:
         valid, fault = collapsed, f"two atoms are closer than {distance:g} Å"
@@ -410,7 +416,8 @@ def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
 
     # No packing is closer than fcc; and the neighbour list of a vanishing cell has no end.
     closest_volume = len(positions) * distance**3 / np.sqrt(2)
-    if abs(np.linalg.det(cell)) < closest_volume:
+    volume = abs(cell[0] @ np.cross(cell[1], cell[2]))
+    if volume < closest_volume:
         return True
     periodic = (True, True, True)
     pairs = primitive_neighbor_list("d", periodic, cell, positions, distance)  # type: ignore[no-untyped-call]
