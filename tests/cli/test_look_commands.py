@@ -5,17 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from ionloop.cli import look_commands
+from ionloop.cli.main import app
 from ionloop.stores.connect import open_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "monitor"))
 from synthetic_run import Writer, whole_run
-
-app = typer.Typer()
-look_commands.register(app)
 
 
 @pytest.fixture

@@ -158,22 +158,15 @@ def show(
 
 @contextlib.contextmanager
 def looking_at(url: str) -> Iterator[JobStore]:
-    """Open a store that is there; a request that cannot be met ends in one sentence."""
-    from ionloop.codes.conversions import FrameFileError
-    from ionloop.monitor.queries import QueryError
-    from ionloop.stores.connect import StoreError, open_store
-    from ionloop.workflows.export import ExportError
+    """Open a store that is there."""
+    from ionloop.stores.connect import open_store
 
+    check_there(url)
+    store = open_store(url)
     try:
-        check_there(url)
-        store = open_store(url)
-        try:
-            yield store
-        finally:
-            store.close()  # type: ignore[no-untyped-call]
-    except (StoreError, QueryError, ExportError, FrameFileError, OSError) as error:
-        typer.secho(str(error), fg="red", err=True)
-        raise typer.Exit(2) from error
+        yield store
+    finally:
+        store.close()  # type: ignore[no-untyped-call]
 
 
 def check_there(url: str) -> None:
@@ -301,10 +294,8 @@ def console() -> Any:
 
 def print_json(content: Any) -> None:
     """Print rows as JSON; a number that is not finite becomes null."""
-    import orjson
-    from pydantic import BaseModel
+    from pydantic_core import to_jsonable_python
 
-    def plain(value: Any) -> Any:
-        return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    from ionloop.cli import render
 
-    typer.echo(orjson.dumps(content, default=plain, option=orjson.OPT_INDENT_2).decode())
+    render.print_json(to_jsonable_python(content))
