@@ -143,7 +143,7 @@ def explore_with_lammps(
         reduce_trajectory(trajectory, trust, maker.limits, skip, maker.max_candidates)
         for trajectory in trajectories
     ]
-    versions = {"lammps": lammps.program_version(maker.settings.command)}
+    versions = {"lammps": lammps.version_of_run(Path.cwd())}
     return join_reduced(trajectories, reduced, maker.cores).model_copy(
         update=stamp(maker.settings, **versions)
     )
