@@ -43,6 +43,7 @@ def training(seed: int) -> TrainingDoc:
     return TrainingDoc(
         seed=seed,
         backend="tensorflow",
+        type_map=["Au", "Cu"],
         steps=1,
         warm_start=False,
         train_errors=errors,

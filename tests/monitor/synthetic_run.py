@@ -111,7 +111,7 @@ class Writer:
             times["ended"] = (started + timedelta(seconds=30)).isoformat()
         entry = {"job_id": f"{uuid}-1", "run": self.run, "uuid": uuid, "index": 1, "name": role}
         entry |= {"role": role, "iteration": iteration, "state": state, "order": self.order}
-        entry |= {"job": {"function_args": [{"type_map": TYPE_MAP}]}, **times, **fields}
+        entry |= {**times, **fields}
         collection(self.store, "jobs").update([entry], key="job_id")
         self.order += 1
 
@@ -176,6 +176,7 @@ class Writer:
             training = TrainingDoc(
                 seed=seed,
                 backend="tensorflow",
+                type_map=TYPE_MAP,
                 steps=400,
                 warm_start=False,
                 train_errors=errors(error),

@@ -105,6 +105,7 @@ def train_deepmd(
         **stamp(maker.settings, **versions),
         seed=seed,
         backend=maker.settings.backend,
+        type_map=maker.type_map,
         steps=result.steps,
         warm_start=result.warm_start,
         train_errors=result.train_errors,

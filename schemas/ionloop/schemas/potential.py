@@ -82,6 +82,7 @@ class TrainingDoc(Document):
 
     seed: int
     backend: str
+    type_map: list[str] = Field(description="chemical symbols in the order of the model's types")
     steps: int
     warm_start: bool
     train_errors: ForceErrors

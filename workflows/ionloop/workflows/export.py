@@ -260,7 +260,7 @@ def _potential_account(
     return {
         "run": run,
         "iteration": "production" if iteration is None else iteration,
-        "type_map": type_map(store, members[0].provenance.job),
+        "type_map": members[0].type_map,
         "level_of_theory": _level_words(store, run),
         "validation": _validation(store, run) if iteration is None else None,
         "models": [
@@ -274,22 +274,6 @@ def _model_account(target: Path, member: TrainingDoc) -> dict[str, Any]:
     account = member.model_dump(mode="json", include=fields)
     versions = member.provenance.versions
     return {"file": target.name, "sha256": member.model.sha256, **account, "versions": versions}
-
-
-def type_map(store: JobStore, job: str | None) -> list[str] | None:
-    """Return the chemical symbols in the order of a model's types, None if nobody noted them.
-
-    Parameters
-    ----------
-    store
-        The job store.
-    job
-        uuid of the training job; the journal knows its Maker.
-    """
-    entry = _additional(store, "jobs").query_one({"uuid": job}, properties=["job"])
-    arguments = (entry or {}).get("job", {}).get("function_args", [])
-    makers = (argument for argument in arguments if isinstance(argument, dict))
-    return next((maker["type_map"] for maker in makers if "type_map" in maker), None)
 
 
 def _level_words(store: JobStore, run: str) -> str:
