@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ionloop.cli.main import app
+from ionloop.codes import deepmd, lammps
+from ionloop.config import launch
+from ionloop.runners.local import RunSummary
+from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.run import SummaryDoc, ValidationDoc
+
+ROOT = Path(__file__).parents[2]
+TOY = ROOT / "tests/toy"
+ERRORS = ForceErrors(
+    n_frames=30,
+    energy_mev_per_atom=2.0,
+    force_mev_per_angstrom=120.0,
+    force_rms_mev_per_angstrom=600.0,
+)
+SUMMARY = SummaryDoc(
+    converged=True,
+    reason="accurate fraction reached",
+    n_turns=2,
+    n_labels=130,
+    n_accepted=129,
+    accurate_fractions=[0.5, 0.97],
+    counts=[],
+    core_hours=0.4,
+    potential=None,
+    train_errors=[ERRORS],
+    validation=ValidationDoc(errors=ERRORS, temperatures=[450.0], n_requested=30, n_accepted=30),
+)
+
+cli = CliRunner()
+
+
+@pytest.fixture
+def run_file(tmp_path) -> Path:
+    path = tmp_path / "run.yaml"
+    structure = ROOT / "examples/lgps/LGPS.vasp"
+    path.write_text(f"name: lgps\nstructures: [{structure}]\nlabel: {{model: chgnet}}\n")
+    return path
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
+    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+
+
+def ending(monkeypatch, summary: SummaryDoc | None, *, interrupted: bool = False) -> None:
+    """Let every run end at once in the given way."""
+    ended = RunSummary(run="lgps", counts={"completed": 3}, failures=(), interrupted=interrupted)
+    for name in ("start", "resume"):
+        monkeypatch.setattr(f"ionloop.config.{name}", lambda *args, **options: ended)
+    monkeypatch.setattr(launch, "summary", lambda store, run: summary)
+
+
+def test_help_is_fast_and_names_every_command():
+    begin = time.perf_counter()
+    program = Path(sys.executable).with_name("ionloop")
+    answer = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - begin < 5
+    for command in ("init", "check", "run", "resume", "status", "frames", "export", "show"):
+        assert command in answer.stdout
+
+
+def test_importing_the_commands_imports_nothing_heavy():
+    script = (
+        "import sys, ionloop.cli.main\n"
+        "heavy = {'numpy', 'jobflow', 'pymatgen', 'torch', 'ase', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("command", ["init", "check", "run", "resume"])
+def test_help_shows_examples(command):
+    answer = cli.invoke(app, [command, "--help"])
+    assert f"ionloop {command} " in answer.output
+
+
+def test_init_writes_and_refuses_to_overwrite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.invoke(app, ["init"]).exit_code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"run.yaml", "LGPS.vasp"}
+    again = cli.invoke(app, ["init"])
+    assert again.exit_code == 2
+    assert "run.yaml exists; overwrite it with --force" in again.stderr
+    assert cli.invoke(app, ["init", "--force"]).exit_code == 0
+
+
+@pytest.mark.usefixtures("programs")
+def test_check_prints_json(run_file):
+    answer = cli.invoke(app, ["check", str(run_file), "--json"])
+    assert answer.exit_code == 0
+    report = json.loads(answer.stdout)
+    assert report["estimate"]["most"]["labels"] == 60 + 5 * 300
+    assert {finding["level"] for finding in report["findings"]} <= {"ok", "warning", "error"}
+    assert report["plan"][0].startswith("1. Perturb LGPS.vasp 60 times")
+
+
+@pytest.mark.usefixtures("programs")
+def test_check_says_it_in_words(run_file):
+    answer = cli.invoke(app, ["check", str(run_file)])
+    assert "What will happen" in answer.stdout
+    assert "chgnet covers Li, Ge, P, S" in answer.stdout
+
+
+def test_a_typo_ends_with_a_sentence(run_file):
+    run_file.write_text(run_file.read_text() + "trian: {}\n")
+    answer = cli.invoke(app, ["check", str(run_file)])
+    assert answer.exit_code == 2
+    assert "line 4: trian: unknown key; did you mean 'train'?" in answer.stderr
+    assert "Traceback" not in answer.output
+
+
+def test_debug_shows_the_traceback(run_file):
+    run_file.write_text(run_file.read_text() + "trian: {}\n")
+    answer = cli.invoke(app, ["--debug", "check", str(run_file)])
+    assert isinstance(answer.exception, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ValueError("wrong value"), 2, "wrong value"),
+        (RuntimeError("the store is locked"), 2, "the store is locked"),
+        (KeyError("x"), 1, "unexpected KeyError"),
+        (AttributeError("x"), 1, "unexpected AttributeError"),
+    ],
+)
+def test_errors_end_with_a_sentence_and_a_code(monkeypatch, run_file, error, code, told):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr("ionloop.config.load", fail)
+    answer = cli.invoke(app, ["check", str(run_file)])
+    assert (answer.exit_code, told in answer.stderr) == (code, True)
+    assert "Traceback" not in answer.output
+
+
+def test_run_refuses_before_anything_starts(run_file, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = cli.invoke(app, ["run", str(run_file)])
+    assert answer.exit_code == 2
+    assert "explore.command" in answer.stderr
+    assert not (tmp_path / "ionloop.db").exists()
+
+
+@pytest.mark.usefixtures("programs")
+def test_run_ends_with_the_summary(run_file, monkeypatch):
+    ending(monkeypatch, SUMMARY)
+    answer = cli.invoke(app, ["run", str(run_file)])
+    assert answer.exit_code == 0
+    assert "converged after 2 turns" in answer.stdout
+    assert "0.500 → 0.970" in answer.stdout
+    assert "130 requested, 129 accepted" in answer.stdout
+    assert "force RMSE 120 meV/Å (20% of the forces' RMS, 600 meV/Å)" in answer.stdout
+    assert "ionloop export lgps models" in answer.stdout
+
+
+@pytest.mark.usefixtures("programs")
+def test_run_prints_json_alone(run_file, monkeypatch):
+    ending(monkeypatch, SUMMARY)
+    answer = cli.invoke(app, ["run", str(run_file), "--json"])
+    told = json.loads(answer.stdout)
+    assert told["ok"]
+    assert told["summary"]["validation"]["errors"]["force_mev_per_angstrom"] == 120.0
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_failed_run_ends_with_code_1_and_the_cure(run_file, monkeypatch):
+    ending(monkeypatch, None)
+    answer = cli.invoke(app, ["run", str(run_file)])
+    assert answer.exit_code == 1
+    assert "ionloop resume lgps --retry-failed" in answer.stderr
+
+
+@pytest.mark.usefixtures("programs")
+def test_an_interrupted_run_names_the_command_to_go_on(run_file, monkeypatch):
+    ending(monkeypatch, None, interrupted=True)
+    answer = cli.invoke(app, ["run", str(run_file)])
+    assert answer.exit_code == 130
+    assert "ionloop resume lgps" in answer.stdout
+
+
+def test_resume_without_a_store_creates_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = cli.invoke(app, ["resume"])
+    assert answer.exit_code == 2
+    assert "there is no store ionloop.db" in answer.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_resume_takes_the_store_from_the_environment(tmp_path, monkeypatch):
+    ending(monkeypatch, SUMMARY)
+    store = tmp_path / "my.db"
+    store.touch()
+    answer = cli.invoke(app, ["resume"], env={"IONLOOP_STORE": str(store)})
+    assert answer.exit_code == 0
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("toy")
+def test_run_learns_a_toy_potential(tmp_path):
+    for name in ("run.yaml", "AuCu.vasp"):
+        (tmp_path / name).write_bytes((TOY / name).read_bytes())
+    answer = cli.invoke(app, ["run", str(tmp_path / "run.yaml"), "--json"])
+    assert answer.exit_code == 0, answer.output
+    told = json.loads(answer.stdout)
+    assert told["jobs"].keys() == {"completed"}
+    assert told["summary"]["n_labels"] == told["summary"]["n_accepted"] >= 12
+    assert (tmp_path / "ionloop.db").exists()
