@@ -47,7 +47,8 @@ KILLS = [
 
 def ionloop(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
     command = [str(Path(sys.executable).with_name("ionloop")), *arguments]
-    environment = os.environ | {"PYTHONPATH": str(TOY), "TOY_LOG": str(log)}
+    paths = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": paths, "TOY_LOG": str(log)}
     with (log.parent / "output").open("ab") as output:
         return subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
