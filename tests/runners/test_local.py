@@ -206,6 +206,13 @@ def test_failed_job_leaves_a_record(runner: LocalRunner, store: JobStore) -> Non
     assert [path.name for path in failure.folder.parent.glob("*-*")] == [failure.folder.name]
 
 
+def test_a_failed_replacement_is_the_only_failure(runner: LocalRunner) -> None:
+    bad = toy.becoming_a_failure()
+    summary = runner.run(Flow([bad, toy.count(bad.output)]), RUN)
+    assert summary.counts == {"completed": 1, "failed": 1, "skipped": 2}
+    assert summary.failures[0].summary == "raising failed: ValueError: no such pseudopotential"
+
+
 def test_keep_all_folders(tmp_path: Path, notes: Path) -> None:
     runner = LocalRunner(store_url=str(tmp_path / "run.db"), scratch=tmp_path, keep="all")
     flow = diamond(notes)

@@ -61,6 +61,19 @@ def test_skipped_for_a_failed_parent_unless_tolerant() -> None:
     assert names(ready(entries, survey)) == ["c"]
 
 
+def test_a_tolerant_job_is_skipped_where_no_parent_was_tried() -> None:
+    entries = [
+        entry("a", state="skipped"),
+        entry("b", state="skipped"),
+        entry("c", state="failed"),
+        entry("d", parents=frozenset({"a", "b"}), tolerant=True),
+        entry("e", parents=frozenset({"a", "c"}), tolerant=True),
+    ]
+    survey = Survey.of(entries)
+    assert names([each.entry for each in skips(entries, survey)]) == ["d"]
+    assert names(ready(entries, survey)) == ["e"]
+
+
 def test_stopped_children_are_skipped_even_if_tolerant() -> None:
     entries = [
         entry("a", state="completed", stop="children"),
@@ -130,6 +143,8 @@ def test_every_job_ends_after_its_parents(graph: list[Entry], data: st.DataObjec
                 entries[each.entry.uuid] = replace(each.entry, state="skipped")
                 ended.append(each.entry.uuid)
     assert sorted(ended) == sorted(entries)
-    lost = {uuid for uuid, each in entries.items() if each.state in ("failed", "skipped")}
+    untried = {uuid for uuid, each in entries.items() if each.state == "skipped"}
+    lost = untried | {uuid for uuid, each in entries.items() if each.state == "failed"}
     for each in entries.values():
-        assert (each.state == "skipped") == bool(not each.tolerant and each.parents & lost)
+        tolerant = each.tolerant and not each.parents <= untried
+        assert (each.state == "skipped") == bool(each.parents & lost and not tolerant)

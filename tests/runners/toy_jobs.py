@@ -70,6 +70,12 @@ def raising(text: str = "no such pseudopotential") -> None:
 
 
 @job
+def becoming_a_failure() -> Response:
+    bad = raising()
+    return Response(replace=Flow([bad], output=bad.output))
+
+
+@job
 def dying(number: int = signal.SIGSEGV) -> None:
     os.kill(os.getpid(), number)
 

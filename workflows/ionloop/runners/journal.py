@@ -277,13 +277,20 @@ def _document(job: Job, parents: list[str], run: str, holds: frozenset[str]) -> 
         "state": "waiting",
         "parents": sorted(awaited),
         "holds": sorted(holds),
-        "tolerant": job.config.on_missing_references != OnMissing.ERROR,
+        "tolerant": _is_tolerant(job),
         "on_missing": OnMissing(job.config.on_missing_references).value,
         "cores": job.metadata.get("cores", 1),
         "tries": 0,
         "created": now(),
         "job": job.as_dict(),
     }
+
+
+def _is_tolerant(job: Job) -> bool:
+    # jobflow's store_inputs passes references on unseen: without its parent it has nothing to
+    # pass, and whoever resolves it would fail with a sentence about references.
+    misses = job.config.on_missing_references != OnMissing.ERROR
+    return misses and bool(job.config.resolve_references)
 
 
 def _job_ids(documents: list[Document]) -> list[str]:

@@ -1,8 +1,9 @@
 """Which jobs may start, which never will: pure functions over journal entries.
 
-The rules are those of ``jobflow.run_locally``. A job waits until its parents and everything that
-replaces them or is their detour has ended; it is skipped if a parent failed (unless it tolerates
-missing references) or stopped its children.
+The rules are those of ``jobflow.run_locally``, and one more. A job waits until its parents and
+everything that replaces them or is their detour has ended; it is skipped if a parent failed
+(unless it tolerates missing references) or stopped its children. One that tolerates missing
+references is skipped too if none of its parents was tried: it would report a failure that is none.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Survey:
         Not ended, or replaced or detoured by something that has not ended.
     failed
         Failed, or skipped because a parent failed.
+    untried
+        Those of the failed that were skipped.
     stopped
         Their children are not to run.
     run_stopped
@@ -36,6 +39,7 @@ class Survey:
 
     unsettled: frozenset[str]
     failed: frozenset[str]
+    untried: frozenset[str]
     stopped: frozenset[str]
     run_stopped: bool
 
@@ -44,6 +48,7 @@ class Survey:
         """Survey all entries of a run."""
         unsettled: set[str] = set()
         failed: set[str] = set()
+        untried: set[str] = set()
         stopped: set[str] = set()
         run_stopped = False
         for entry in entries:
@@ -54,7 +59,15 @@ class Survey:
                 run_stopped |= entry.stop == "run"
             elif entry.state != "completed":
                 failed.add(entry.uuid)
-        return cls(frozenset(unsettled), frozenset(failed), frozenset(stopped), run_stopped)
+                if entry.state == "skipped":
+                    untried.add(entry.uuid)
+        return cls(
+            unsettled=frozenset(unsettled),
+            failed=frozenset(failed),
+            untried=frozenset(untried),
+            stopped=frozenset(stopped),
+            run_stopped=run_stopped,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,9 +117,13 @@ def skip(entry: Entry, survey: Survey) -> Skip | None:
         return None
     if entry.parents & survey.stopped:
         return Skip(entry, "children", f"{entry.name} was skipped: a parent stopped its children")
-    if entry.parents & survey.failed and not entry.tolerant:
+    if entry.parents & survey.failed and not _tolerates(entry, survey):
         return Skip(entry, None, f"{entry.name} was skipped: a parent failed or was skipped")
     return None
+
+
+def _tolerates(entry: Entry, survey: Survey) -> bool:
+    return entry.tolerant and not entry.parents <= survey.untried
 
 
 def fitting(able: list[Entry], free: int, budget: int) -> list[Entry]:
