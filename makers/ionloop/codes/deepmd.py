@@ -159,9 +159,7 @@ def train(
         checkpoint=pack_checkpoint(model, folder),
         learning_curve=_finite_curve(folder),
         train_errors=_errors(frozen, training, folder),
-        validation_errors=_errors(frozen, validation, folder)
-        if any(map(len, validation))
-        else None,
+        validation_errors=_errors(frozen, validation, folder) if validation else None,
         steps=training_steps(settings, bool(start)),
         warm_start=bool(start),
         seconds=time.monotonic() - started,
@@ -331,7 +329,7 @@ def _finite_curve(folder: Path) -> Table:
     except TrainingError as error:
         raise TrainingError(_with_log(str(error), folder / "train.log")) from None
     # Where no frame has a virial, its column is NaN by design.
-    for name in ("rmse_trn", "rmse_e_trn", "rmse_f_trn"):
+    for name in {"rmse_trn", "rmse_e_trn", "rmse_f_trn"} & set(curve.names):
         bad = ~np.isfinite(curve[name])
         if bad.any():
             step = curve["step"][bad][0]

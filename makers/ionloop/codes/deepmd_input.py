@@ -23,7 +23,7 @@ from ionloop.schemas.packed import Array
 
 STATISTICS = 100  # frames per composition in the statistics of bias and descriptor
 SEL_MARGIN = 0.12  # cells shrink in NPT runs, and a hot liquid has denser spots than any label
-SAMPLED_ATOMS = 10_000  # atoms per composition whose neighbours are counted
+SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositions
 PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
 ALL_TYPES = {"se_atten", "se_atten_v2", "dpa1"}  # one `sel` for the neighbours of every type
 
@@ -47,8 +47,8 @@ class Neighbours:
 def count_neighbours(frames: Sequence[Frames], rcut: float, type_map: Sequence[str]) -> Neighbours:
     """Count the neighbours within `rcut` (Å) of the most crowded atoms.
 
-    Of a composition with more than 10,000 atoms in all, the densest frames and as many spread
-    evenly over the rest are looked at.
+    Of data with more than 10,000 atoms, the densest frames of every composition and as many that
+    are spread evenly over it are looked at, 8 or more.
     """
     counts = [_neighbour_counts(part, index, rcut, type_map) for part, index in _sample(frames)]
     table = np.concatenate([np.zeros((1, len(type_map)), dtype=int), *counts])
@@ -209,7 +209,7 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
 
 def _sample(frames: Sequence[Frames]) -> Iterator[tuple[Frames, Array]]:
     for part in frames:
-        wanted = max(8, SAMPLED_ATOMS // part.n_atoms)
+        wanted = max(8, SAMPLED_ATOMS // (part.n_atoms * len(frames)))
         densest = np.argsort(part.volumes)[: wanted // 2]
         spread = np.linspace(0, len(part) - 1, min(wanted - wanted // 2, len(part))).astype(int)
         if len(part):
