@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ionloop.cli import render
 from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
 from ionloop.config import launch
@@ -192,6 +193,14 @@ def test_an_interrupted_run_names_the_command_to_go_on(run_file, monkeypatch):
     assert "ionloop resume lgps" in answer.stdout
 
 
+def test_commands_name_the_store_where_it_is_not_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert render.command("status", "a", str(tmp_path / "ionloop.db")) == "ionloop status a"
+    assert render.command("status", "a", "b/my.db") == "ionloop status a --store b/my.db"
+    url = "mongodb://host/base"
+    assert render.command("status", "a", url) == f"ionloop status a --store {url}"
+
+
 def test_resume_without_a_store_creates_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = cli.invoke(app, ["resume"])
@@ -209,6 +218,7 @@ def test_resume_takes_the_store_from_the_environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy")
 def test_run_learns_a_toy_potential(tmp_path):
     for name in ("run.yaml", "AuCu.vasp"):

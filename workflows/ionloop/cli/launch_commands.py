@@ -97,7 +97,7 @@ def resume(
     run_id: Annotated[
         str | None, typer.Argument(help="The run; the latest if none is given.", metavar="RUN")
     ] = None,
-    store: StoreOption = "ionloop.db",
+    store: StoreOption = render.DEFAULT_STORE,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed jobs again.")
     ] = False,
@@ -146,12 +146,10 @@ def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
     if as_json:
         render.print_json(render.outcome(ended, document))
     else:
-        render.print_outcome(ended, document, render.out())
+        render.print_outcome(ended, document, store, render.out())
     if ended.interrupted:
         raise typer.Exit(STOPPED)
     if document is None:
-        render.print_error(
-            f"run {ended.run} failed; when the cause is mended: "
-            f"ionloop resume {ended.run} --retry-failed --store {store}"
-        )
+        again = render.command("resume", f"{ended.run} --retry-failed", store)
+        render.print_error(f"run {ended.run} failed; when the cause is mended: {again}")
         raise typer.Exit(FAILED)

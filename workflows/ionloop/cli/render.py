@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ionloop.schemas.potential import ForceErrors
     from ionloop.schemas.run import SummaryDoc
 
+DEFAULT_STORE = "ionloop.db"
 MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 
 
@@ -51,14 +53,16 @@ def print_report(report: Report, console: Console) -> None:
     console.print(f"\n[bold]What it costs[/]\n  {report.estimate.sentence}\n")
 
 
-def print_outcome(ended: RunSummary, document: SummaryDoc | None, console: Console) -> None:
+def print_outcome(
+    ended: RunSummary, document: SummaryDoc | None, store: str, console: Console
+) -> None:
     """Print how a run ended: its failures, and its summary if it has one."""
     for failure in ended.failures:
         console.print(f"[yellow]![/] {escape(failure.summary)} (see {failure.folder})")
     if ended.interrupted:
-        console.print(f"stopped on request; continue with: ionloop resume {ended.run}")
+        console.print(f"stopped on request; continue with: {command('resume', ended.run, store)}")
     if document is not None:
-        for line in summary_lines(ended.run, document):
+        for line in [*summary_lines(ended.run, document), *next_steps(ended.run, store)]:
             console.print(escape(line))
 
 
@@ -90,7 +94,7 @@ def summary_lines(run: str, document: SummaryDoc) -> list[str]:
         lines.append(
             f"on unseen frames at {temperatures} K: {errors_words(document.validation.errors)}"
         )
-    return [*lines, *next_steps(run)]
+    return lines
 
 
 def training_lines(errors: Sequence[ForceErrors]) -> list[str]:
@@ -107,11 +111,19 @@ def errors_words(errors: ForceErrors) -> str:
     )
 
 
-def next_steps(run: str) -> list[str]:
+def next_steps(run: str, store: str) -> list[str]:
     """Name the commands that come next."""
-    return [
-        "next:",
-        f"  ionloop export {run} models     the potential, as files",
-        f"  ionloop export {run} dataset    the labelled frames",
-        f"  ionloop status {run}            turn by turn",
-    ]
+    steps = {
+        command("export", f"{run} models", store): "the potential, as files",
+        command("export", f"{run} dataset", store): "the labelled frames",
+        command("status", run, store): "turn by turn",
+    }
+    width = max(map(len, steps))
+    return ["next:", *(f"  {step:{width}}  {meaning}" for step, meaning in steps.items())]
+
+
+def command(name: str, arguments: str, store: str) -> str:
+    """Return a command of ionloop, with its store where that is not the default."""
+    if "://" not in store:
+        store = os.path.relpath(store)
+    return f"ionloop {name} {arguments}{'' if store == DEFAULT_STORE else f' --store {store}'}"

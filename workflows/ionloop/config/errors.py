@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -127,7 +128,7 @@ def _expected(details: Iterable[ErrorDetails]) -> str:
     wanted = [text.removeprefix("Input should be ") for text in messages]
     if wanted == messages:
         return "; ".join(dict.fromkeys(messages))
-    plain = (text.partition(", unable to parse")[0] for text in wanted)
+    plain = (re.split(", unable to parse| or instance of", text)[0] for text in wanted)
     return "expected " + " or ".join(dict.fromkeys(plain))
 
 
