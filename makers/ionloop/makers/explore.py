@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from jobflow import Flow, Response
+from pydantic import Field
 
 from ionloop.codes import lammps
 from ionloop.codes.lammps import LammpsSettings, Trajectory, TrajectoryTask
@@ -35,14 +36,17 @@ from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table, join_tables
+from ionloop.schemas.units import Length
 from ionloop.selection import PhysicalLimits, judge
 
 
 class Perturbation(Model):
-    """How start structures are disturbed."""
+    """How the start structures of the trajectories are disturbed."""
 
-    displacement: float = 0.1
-    strain: float = 0.0
+    displacement: Annotated[Length, Field(ge=0)] = Field(
+        0.1, description="largest displacement of an atom in Å"
+    )
+    strain: float = Field(0.0, ge=0, lt=1, description="largest relative strain of the cell")
 
 
 @dataclass

@@ -100,6 +100,8 @@ class TrainSection(CodeSection):
 class ExploreSection(CodeSection):
     """An explorer."""
 
+    limits: PhysicalLimits
+
     @abstractmethod
     def maker(self, type_map: Sequence[str]) -> ExploreMaker:
         """Return the Maker."""

@@ -176,7 +176,7 @@ class RunFile(Model):
             label=self.label.maker(),
             train=self.train.maker(types),
             explore=self.explore.maker(types),
-            select=WindowSelectMaker(settings=self.select),
+            select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
             production=self.train.for_production(self.production).maker(types),
             stages=self.stages,
             trust=self.trust,
