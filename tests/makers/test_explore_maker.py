@@ -62,9 +62,11 @@ def test_equal_seeds_plan_equal_trajectories(gold_copper: Frames) -> None:
     assert tasks(gold_copper, seed=2) != tasks(gold_copper)
 
 
-def test_a_continued_stage_starts_where_it_is_told(gold_copper: Frames) -> None:
-    stage = STAGE.model_copy(update={"start": "continued", "supercell": (2, 1, 1)})
-    assert all(t.start.ids == gold_copper[:1].ids for t in tasks(gold_copper, stage=stage))
+def test_continued_trajectories_start_from_the_final_frames_in_turn(gold_copper: Frames) -> None:
+    finals = single_frames(gold_copper[:5])
+    planned = trajectory_tasks(STAGE, [gold_copper[:1]], Perturbation(), 1, finals)
+    assert len(planned) == 2 * 2 * 3
+    assert [t.start.ids[0] for t in planned] == [gold_copper.ids[i % 5] for i in range(12)]
 
 
 def test_supercells_are_repeated(gold_copper: Frames) -> None:
@@ -97,7 +99,9 @@ def test_frames_of_several_trajectories_count_through(gold_copper: Frames) -> No
     frames = both.deviations["frame"]
     ids = [i for candidate in both.candidates for i in candidate.ids]
     assert sorted(frames[frames >= 0].tolist()) == list(range(len(ids)))
-    assert len(both.final_frames) == 4
+    assert [frame.ids for frame in part.final_frames] == [r.frames[-1].ids for r in runs]
+    whole = both.model_copy(update={"parts": [part]})
+    assert [frame.ids for frame in whole.final_frames] == [r.frames[-1].ids for r in runs]
 
 
 def test_thinning_keeps_both_ends() -> None:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
@@ -45,6 +45,18 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 
 class RelaxationError(RuntimeError):
     """A relaxation did not converge."""
+
+
+class RelaxSettings(Protocol):
+    """When a relaxation ends."""
+
+    @property
+    def relax_fmax(self) -> float:
+        """Largest force at the end, eV/Å."""
+
+    @property
+    def relax_steps(self) -> int:
+        """Most steps."""
 
 
 class ForceFieldSettings(Model):
@@ -310,7 +322,7 @@ def _virial(atoms: Any) -> Array | None:
 
 
 def relax(
-    calculator: Calculator, frame: Frames, settings: ForceFieldSettings, cell: bool = True
+    calculator: Calculator, frame: Frames, settings: RelaxSettings, cell: bool = True
 ) -> Frames:
     """Relax positions and, if asked, the cell of a frame.
 

@@ -133,8 +133,25 @@ class ExploreMaker(Maker, ABC):
         structures: Reference,
         trust: TrustWindow,
         seed: int = 0,
+        previous: Reference = None,
     ) -> Flow:
-        """Run a stage from start structures; the output is an `ExplorationDoc`."""
+        """Run a stage; the output is an `ExplorationDoc`.
+
+        Parameters
+        ----------
+        ensemble
+            The models.
+        stage
+            Temperatures, pressures, lengths.
+        structures
+            List of Frames: the start structures.
+        trust
+            Window with which frames are judged where they are made.
+        seed
+            Seed of disturbances and velocities.
+        previous
+            An `ExplorationDoc` whose final frames are the starts instead.
+        """
 
 
 @dataclass

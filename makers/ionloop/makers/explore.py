@@ -90,10 +90,11 @@ class LammpsExploreMaker(ExploreMaker):
         structures: Reference,
         trust: TrustWindow,
         seed: int = 0,
+        previous: Reference = None,
     ) -> Flow:
-        """Run a stage from start structures; the output is an `ExplorationDoc`."""
+        """Run a stage; the output is an `ExplorationDoc`."""
         spread = assign(
-            spread_trajectories(self, ensemble, stage, structures, trust, seed),
+            spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
             "explore",
             "spread trajectories",
         )
@@ -108,10 +109,12 @@ def spread_trajectories(
     structures: Any,
     trust: TrustWindow,
     seed: int,
+    previous: Any,
 ) -> Response[Any]:
     """Set up the trajectories of a stage and spread them over jobs."""
     starts = [start for part in _value(structures) for start in single_frames(part)]
-    tasks = trajectory_tasks(stage, starts, maker.perturbation, seed)
+    finals = previous.value.final_frames if previous else []
+    tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, finals)
     n_batches = -(-len(tasks) // maker.batch_size)
     batches = [
         assign(
@@ -181,32 +184,41 @@ def collect_exploration(
 
 
 def trajectory_tasks(
-    stage: Stage, starts: Sequence[Frames], perturbation: Perturbation, seed: int
+    stage: Stage,
+    structures: Sequence[Frames],
+    perturbation: Perturbation,
+    seed: int,
+    finals: Sequence[Frames] = (),
 ) -> list[TrajectoryTask]:
-    """Set up every condition of a stage with every start.
+    """Set up every condition of a stage with every start structure.
 
     Parameters
     ----------
     stage
         The conditions.
-    starts
+    structures
         Single frames. Each is used `stage.n_structures` times per condition, disturbed anew.
     perturbation
         Size of the disturbance.
     seed
         Seed of disturbances and velocities.
+    finals
+        Single frames to continue from: the trajectories start there instead, as they are, in
+        turn if there are fewer frames than trajectories.
     """
     runs = [
-        (start, temperature, pressure)
+        (structure, temperature, pressure)
         for temperature, pressure in stage.conditions
-        for start in starts
+        for structure in structures
         for _ in range(stage.n_structures)
     ]
     seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, size=len(runs)).tolist()
     return [
         TrajectoryTask(
             index=index,
-            start=disturbed(start, stage, perturbation, run_seed),
+            start=finals[index % len(finals)]
+            if finals
+            else disturbed(structure, stage.supercell, perturbation, run_seed),
             temperature=temperature,
             pressure=pressure,
             seed=run_seed,
@@ -215,18 +227,18 @@ def trajectory_tasks(
             timestep=stage.timestep,
             dump_every=stage.dump_every,
         )
-        for index, ((start, temperature, pressure), run_seed) in enumerate(
+        for index, ((structure, temperature, pressure), run_seed) in enumerate(
             zip(runs, seeds, strict=True)
         )
     ]
 
 
-def disturbed(start: Frames, stage: Stage, perturbation: Perturbation, seed: int) -> Frames:
-    """Return the repeated and disturbed start frame."""
-    if stage.start == "continued":
-        return start
+def disturbed(
+    structure: Frames, repetitions: tuple[int, int, int], perturbation: Perturbation, seed: int
+) -> Frames:
+    """Return the repeated and disturbed start structure."""
     return perturb(
-        supercell(start, stage.supercell),
+        supercell(structure, repetitions),
         1,
         displacement=perturbation.displacement,
         strain=perturbation.strain,
@@ -322,6 +334,7 @@ def document(trajectory: Trajectory) -> TrajectoryDoc:
         start_id=task.start.ids[0],
         steps_asked=task.steps,
         steps_done=int(trajectory.steps[-1]) if len(trajectory.steps) else 0,
+        n_frames=len(trajectory.frames),
         finished=trajectory.finished,
         stop_reason=trajectory.stop_reason,
         seconds=trajectory.seconds,

@@ -39,6 +39,11 @@ class Ledger:
             if label.reason is None or label.reason.is_final
         }
 
+    def of_run(self, run: str, level: str) -> list[LabelDoc]:
+        """Return the labels of a level that a run asked for first."""
+        documents = self._store.query({"run": run, "level": level})
+        return [LabelDoc.from_stored(document) for document in documents]
+
     def record(self, labels: Sequence[LabelDoc]) -> None:
         """Write labels; when this returns they are safe."""
         self._store.update([label.model_dump(mode="json") for label in labels], key="label_id")

@@ -68,6 +68,7 @@ class TrajectoryDoc(Model):
     start_id: str = Field(description="id of the start frame")
     steps_asked: int
     steps_done: int
+    n_frames: int = Field(description="valid frames")
     finished: bool
     stop_reason: str = Field("", description="a sentence, if it stopped early")
     seconds: Seconds = 0.0
@@ -94,7 +95,9 @@ class ExplorationPart(Document):
     trajectories: list[TrajectoryDoc]
     deviations: Table
     candidates: list[Frames] = Field(description="frames that may be picked")
-    final_frames: list[Frames] = Field(description="last valid frame of every trajectory")
+    final_frames: list[Frames] = Field(
+        description="last valid frame of every trajectory that has one"
+    )
     core_seconds: Seconds = 0.0
 
 
@@ -116,8 +119,15 @@ class ExplorationDoc(Document):
 
     @property
     def final_frames(self) -> list[Frames]:
-        """Last valid frames over all parts; needs the parts loaded."""
-        return [frames for part in self.parts for frames in part.final_frames]
+        """Last valid frame of every trajectory that has one, in order; needs the parts loaded."""
+        finals = {
+            trajectory.index: frame
+            for part in self.parts
+            for trajectory, frame in zip(
+                [t for t in part.trajectories if t.n_frames], part.final_frames, strict=True
+            )
+        }
+        return [finals[index] for index in sorted(finals)]
 
     @property
     def deviations(self) -> Table:

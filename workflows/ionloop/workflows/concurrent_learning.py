@@ -164,8 +164,16 @@ class ConcurrentLearningMaker(Maker):
         stage = self.stages[progress.stage]
         seed = self.seed + 1000 * (progress.index + 1)
         train = self.train.make(dataset, previous.get("ensemble"), seed)
-        starts = self._turn_starts(stage, progress, structures, previous)
-        explore = self.explore.make(train.output, stage, starts, stage.trust or self.trust, seed)
+        # The first turn of a stage begins afresh: the last stage may have had another cell.
+        continues = stage.start == "continued" and progress.turn_of_stage > 0
+        explore = self.explore.make(
+            train.output,
+            stage,
+            structures,
+            stage.trust or self.trust,
+            seed,
+            previous["exploration"] if continues else None,
+        )
         select = self.select.make(explore.output, dataset, self._max_labels(stage, progress), seed)
         label = self.label.make(select.output.picked)
         compare = self.train.evaluate(train.output, label.output)
@@ -209,17 +217,6 @@ class ConcurrentLearningMaker(Maker):
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
-
-    def _turn_starts(
-        self,
-        stage: Stage,
-        progress: StageProgress,
-        structures: Reference,
-        previous: dict[str, Reference],
-    ) -> Reference:
-        # The first turn of a stage begins afresh: the last stage may have had another cell.
-        continues = stage.start == "continued" and progress.turn_of_stage > 0
-        return previous["exploration"].final_frames if continues else structures
 
     def _max_labels(self, stage: Stage, progress: StageProgress) -> int:
         asked = stage.max_labels or self.select.max_labels

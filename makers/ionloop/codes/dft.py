@@ -1,0 +1,127 @@
+"""What the DFT programs share: settings, the k-point grid, relaxation."""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from ionloop.codes.acceptance import AcceptanceLimits, Calculated
+from ionloop.schemas.document import Model
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.schemas.units import Force, Seconds
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+KGrid = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class DftSettings(Model):
+    """Settings that every DFT program has."""
+
+    code: ClassVar[str]
+
+    command: str
+    version: str
+    xc: str = Field("PBE", description="exchange-correlation functional, in the program's words")
+    kpoints: KGrid = Field((1, 1, 1), description="k-points along each reciprocal vector, with Γ")
+    k_spacing: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="largest distance of k-points (2π included, as VASP's KSPACING); replaces "
+        "`kpoints` by a grid that fits each cell",
+        json_schema_extra={"unit": "1/Å"},
+    )
+    spin_polarised: bool = Field(False, description="whether the two spins differ")
+    max_scf_steps: PositiveInt = Field(
+        200, description="electronic steps after which a frame counts as unconverged"
+    )
+    timeout: Annotated[Seconds, Field(gt=0)] = Field(
+        7200.0, description="time limit of one frame in s"
+    )
+    limits: AcceptanceLimits = Field(
+        AcceptanceLimits(), description="limits beyond which a label is rejected"
+    )
+    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
+        0.05, description="largest force at the end of a relaxation, eV/Å"
+    )
+    relax_steps: PositiveInt = Field(200, description="most steps of a relaxation")
+
+    @property
+    def k_words(self) -> str | list[int]:
+        """The k-points as the level of theory tells them."""
+        return f"spacing {self.k_spacing:g} 1/Å" if self.k_spacing else list(self.kpoints)
+
+    def k_grid(self, cell: Array) -> tuple[int, int, int]:
+        """Return the k-points along each reciprocal vector of a cell.
+
+        Parameters
+        ----------
+        cell
+            Lattice vectors as rows in Å, (3, 3).
+        """
+        if self.k_spacing is None:
+            return self.kpoints
+        lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell), axis=0)
+        # The grid of a vector that fits the spacing exactly does not hang on round-off.
+        a, b, c = np.maximum(1, np.ceil(lengths / self.k_spacing - 1e-9)).astype(int).tolist()
+        return a, b, c
+
+
+def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:
+    """Return the result of a calculation whose electronic steps did not converge."""
+    nothing = np.full((frame.n_atoms, 3), np.nan)
+    return Calculated(np.nan, nothing, converged=False, seconds=seconds, cores=cores)
+
+
+class NotConvergedError(RuntimeError):
+    """The electronic steps did not converge on the way of a relaxation."""
+
+
+def as_calculator(calculate: Callable[[Frames], Calculated]) -> Calculator:
+    """Return an ASE calculator around a function that calculates one frame.
+
+    Parameters
+    ----------
+    calculate
+        Takes Frames of one; its errors pass through, and electronic steps that did not converge
+        raise `NotConvergedError`.
+    """
+    from ase.calculators.calculator import Calculator, all_changes
+
+    from ionloop.codes.conversions import from_ase
+
+    class FrameCalculator(Calculator):
+        implemented_properties = [  # noqa: RUF012  # ASE declares an instance variable
+            "energy",
+            "free_energy",
+            "forces",
+            "stress",
+        ]
+
+        def calculate(
+            self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes
+        ) -> None:
+            super().calculate(atoms, properties, system_changes)
+            bare = atoms.copy()
+            self.results = _ase_results(calculate(from_ase([bare])[0]), bare.get_volume())
+
+    return FrameCalculator()
+
+
+def _ase_results(result: Calculated, volume: float) -> dict[str, Any]:
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    if not result.converged:
+        raise NotConvergedError("the electronic steps did not converge")
+    assert result.virial is not None
+    return {
+        "energy": result.energy,
+        "free_energy": result.energy,
+        "forces": result.forces,
+        "stress": full_3x3_to_voigt_6_stress(-result.virial / volume),
+    }

@@ -1,0 +1,444 @@
+"""VASP: settings, level of theory, and the inputs of a frame; `vasp_results` reads what it gave.
+
+Conventions of VASP that are undone here and there, so that nothing of them is seen outside:
+
+- atoms are grouped by species, in the order of the POTCAR; results come back in the frame's order;
+- a left-handed cell is refused by VASP, so the mirror image through the origin is calculated:
+  energy and virial are the same, positions and forces change their sign;
+- the stress in vasprun.xml, in kB, is positive where the cell wants to expand, so the virial is
+  stress times volume (ASE's stress has the other sign);
+- the energy is ``e_fr_energy``, the free energy TOTEN, because the forces derive from it (VASP
+  wiki, "ISMEAR"); the energy extrapolated to σ → 0 does not fit the forces.
+"""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from ionloop.codes.acceptance import AcceptanceLimits, Calculated
+from ionloop.codes.conversions import to_pymatgen
+from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
+from ionloop.schemas.document import Model
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.packed import Array
+from ionloop.schemas.units import Femtoseconds, Force, Temperature
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
+    from pymatgen.io.vasp.inputs import VaspInput
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+OURS = {
+    "ENCUT": "say encut",
+    "KSPACING": "say kpoints",
+    "KGAMMA": "k-points are centred on Γ",
+    "NSW": "a label is one ionic step",
+    "IBRION": "a label is one ionic step",
+    "ISIF": "a label has a stress",
+    "PSTRESS": "a label is an energy, not an enthalpy",
+}
+"""INCAR tags that are not for `incar`, and why."""
+
+_FREE_BY_PURPOSE = (
+    # the way of the electronic steps, and where they start
+    "ALGO IALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LDIAG LSUBROT ISEARCH TIME WEIMIN",
+    "AMIX BMIX AMIN AMIX_MAG BMIX_MAG IMIX INIMIX MAXMIX MIXPRE MREMOVE WC LMAXMIX",
+    # the way of the ions: where they end up is checked against the request
+    "NSW IBRION ISIF POTIM EDIFFG NFREE SMASS TEBEG TEEND MDALGO LANGEVIN_GAMMA NBLOCK KBLOCK",
+    # effort that a converged result does not depend on
+    "ISYM SYMPREC NBANDS NCORE NPAR KPAR NSIM LPLANE LSCALU LSCALAPACK LSCAAWARE LASYNC",
+    # what is written
+    "LWAVE LCHARG LVTOT LVHAR LAECHG LELF LORBIT NWRITE NEDOS EMIN EMAX SYSTEM LH5",
+)
+FREE = frozenset(tag for tags in _FREE_BY_PURPOSE for tag in tags.split())
+"""INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
+
+
+class MissingPotcarError(FileNotFoundError):
+    """A POTCAR is not where pymatgen looks for it."""
+
+
+class VaspSettings(Model):
+    """A level of theory of VASP, how to start VASP, and the limits on its labels."""
+
+    preset: str | None = Field(
+        None, description=f"named settings to start from: {', '.join(PRESETS)}; see docs/vasp.md"
+    )
+    encut: PositiveFloat | None = Field(
+        None, description="plane-wave cut-off in eV; none: the preset's"
+    )
+    kpoints: KPoints | None = Field(
+        None,
+        description="'gamma' for the Γ point alone, or the largest spacing of k-points in 1/Å "
+        "(KSPACING, with 2π), Γ-centred; none: the preset's",
+    )
+    potcar_functional: str = Field(
+        "PBE_54", description="release of the POTCARs in the words of pymatgen: PBE_54, PBE_64, …"
+    )
+    potcars: dict[str, str] = Field(
+        default_factory=dict,
+        description="POTCAR of each element, such as {Li: Li_sv}; those of the preset otherwise",
+    )
+    incar: dict[str, Any] = Field(
+        default_factory=dict,
+        description="INCAR tags that replace those of a force label; null removes one",
+    )
+    vasp_cmd: str = Field("vasp_std", description="command that starts VASP, such as srun vasp_std")
+    vasp_gamma_cmd: str | None = Field(
+        None, description="command for runs with the Γ point alone; none: vasp_cmd"
+    )
+    max_errors: PositiveInt = Field(
+        5, description="times that custodian may correct and restart one calculation"
+    )
+    frozen_after: PositiveFloat = Field(
+        21_600.0, description="time in s without output after which a calculation counts as hung"
+    )
+    limits: AcceptanceLimits = Field(
+        AcceptanceLimits(), description="limits beyond which a label is rejected"
+    )
+    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
+        0.01, description="largest force at the end of a relaxation, eV/Å"
+    )
+    relax_steps: PositiveInt = Field(200, description="most ionic steps of a relaxation")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ValueError(f"there is no preset {self.preset!r}; known: {', '.join(PRESETS)}")
+        if self.preset is None and (self.encut is None or self.kpoints is None):
+            raise ValueError("without a preset, say encut and kpoints")
+        for tag in self.incar:
+            if tag != tag.upper():
+                raise ValueError(f"incar: write {tag.upper()}, not {tag}")
+            if tag in OURS:
+                raise ValueError(f"incar: {tag} is not set there: {OURS[tag]}")
+        return self
+
+
+class MolecularDynamics(Model):
+    """A run of ab initio molecular dynamics in the NVT ensemble (Nosé-Hoover)."""
+
+    temperature: Temperature = Field(gt=0, description="temperature in K")
+    steps: PositiveInt = Field(description="MD steps")
+    every: PositiveInt = Field(10, description="every so many steps a frame is kept")
+    skip: NonNegativeInt = Field(0, description="steps at the start of which no frame is kept")
+    timestep: Femtoseconds = Field(2.0, gt=0, description="MD time step in fs")
+
+
+def cutoff(settings: VaspSettings) -> float:
+    """Return the plane-wave cut-off in eV."""
+    return settings.encut if settings.encut is not None else PRESETS[str(settings.preset)].encut
+
+
+def kpoints(settings: VaspSettings) -> KPoints:
+    """Return ``'gamma'`` or the largest spacing of k-points in 1/Å."""
+    if settings.kpoints is not None:
+        return settings.kpoints
+    return PRESETS[str(settings.preset)].kpoints
+
+
+def potcars(settings: VaspSettings) -> dict[str, str]:
+    """Return the POTCAR of each element."""
+    preset = PRESETS[settings.preset].potcars if settings.preset else {}
+    return {**preset, **settings.potcars}
+
+
+def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
+    """Return the INCAR tags of a force label, with changes for another kind of run."""
+    spacing = kpoints(settings)
+    mesh = {} if spacing == "gamma" else {"KSPACING": spacing, "KGAMMA": True}
+    tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
+    return {tag: value for tag, value in tags.items() if value is not None}
+
+
+def relaxation(settings: VaspSettings) -> dict[str, Any]:
+    """Return the INCAR changes that relax positions and cell (conjugate gradients)."""
+    return {
+        "IBRION": 2,
+        "ISIF": 3,
+        "NSW": settings.relax_steps,
+        "EDIFFG": -settings.relax_fmax,
+    }
+
+
+def dynamics(run: MolecularDynamics) -> dict[str, Any]:
+    """Return the INCAR changes that run molecular dynamics in the NVT ensemble."""
+    return {
+        "IBRION": 0,
+        "ISIF": 2,
+        "MDALGO": 2,
+        "SMASS": 0,
+        "NSW": run.steps,
+        "POTIM": run.timestep,
+        "TEBEG": run.temperature,
+        "TEEND": run.temperature,
+    }
+
+
+def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
+    """Describe everything that decides a label's value, without VASP or its POTCARs.
+
+    Tags that decide only how a result is reached (`FREE`), the command and the limits are left
+    out. Two ways of writing one level, as a preset or in full, are one level.
+    """
+    tags = {tag: value for tag, value in incar(settings).items() if tag not in FREE}
+    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
+        tags.pop(tag, None)
+    spacing = kpoints(settings)
+    return LevelOfTheory(
+        code="vasp",
+        settings={
+            "ENCUT": plain(cutoff(settings)),
+            "k-points": "Γ" if spacing == "gamma" else f"spacing {spacing:g} 1/Å",
+            "POTCAR": " ".join([settings.potcar_functional, *sorted(potcars(settings).values())]),
+            **{tag: plain(tags[tag]) for tag in sorted(tags)},
+        },
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return one form of a value that INCAR can say in several, such as 500 and 500.0."""
+    if isinstance(value, str):
+        word = value.strip()
+        return word.upper() if len(word) <= 2 else word.capitalize()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a frame is handed to VASP: atoms grouped by species, the cell right-handed.
+
+    Parameters
+    ----------
+    order
+        Index in the frame of each atom of the POSCAR, (n,).
+    hand
+        1, or -1 where the frame is mirrored through the origin.
+    """
+
+    order: Array
+    hand: int
+
+    @classmethod
+    def of(cls, frame: Frames) -> Self:
+        """Work out the arrangement of a frame."""
+        species = list(dict.fromkeys(frame.symbols))
+        order = np.argsort([species.index(symbol) for symbol in frame.symbols], kind="stable")
+        return cls(order, 1 if np.linalg.det(frame.cells[0]) > 0 else -1)
+
+    def arrange(self, frame: Frames) -> Frames:
+        """Return the frame as VASP gets it."""
+        return Frames(
+            tuple(frame.symbols[index] for index in self.order),
+            self.hand * frame.positions[:, self.order],
+            self.hand * frame.cells,
+        )
+
+    def restore_frame(self, frame: Frames) -> Frames:
+        """Return frames that VASP gave as those of the frame itself."""
+        back = np.argsort(self.order)
+        return Frames(
+            tuple(frame.symbols[index] for index in back),
+            self.hand * frame.positions[:, back],
+            self.hand * frame.cells,
+        )
+
+    def restore(self, result: Calculated) -> Calculated:
+        """Return a result of the arranged frame as one of the frame itself."""
+        back = np.argsort(self.order)
+        return replace(
+            result,
+            forces=self.hand * result.forces[back],
+            positions=None if result.positions is None else self.hand * result.positions[back],
+            cell=None if result.cell is None else self.hand * result.cell,
+        )
+
+
+def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
+    """Return pymatgen's input set, which holds these settings and no default of its own.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    **changes
+        INCAR tags of another kind of run, such as `relaxation` returns them.
+    """
+    from pymatgen.io.vasp.inputs import Kpoints
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+    symbols = potcars(settings)
+    mesh: Any = Kpoints.gamma_automatic((1, 1, 1)) if kpoints(settings) == "gamma" else {}
+    with _quiet():
+        return VaspInputSet(
+            config_dict={
+                "INCAR": {},
+                "POTCAR": symbols,
+                "POTCAR_FUNCTIONAL": settings.potcar_functional,
+            },
+            # As the user's, no tag is dropped or replaced.
+            user_incar_settings=incar(settings, **changes),
+            user_kpoints_settings=mesh,
+            # pymatgen replaces W by W_sv in PBE_54 unless told twice.
+            user_potcar_settings={"W": symbols["W"]} if "W" in symbols else {},
+            sort_structure=False,
+            validate_magmom=False,
+        )
+
+
+def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> VaspInput:
+    """Return the inputs of a frame, with the names of the POTCARs instead of their content.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not one frame, or an element has no POTCAR in the settings.
+    """
+    check_elements(settings, frame.symbols)
+    with _quiet():
+        return input_set(settings, **changes).get_input_set(to_structure(frame), potcar_spec=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what pymatgen says about settings that were chosen on purpose."""
+    from pymatgen.io.vasp.sets import BadInputSetWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadInputSetWarning)
+        yield
+
+
+def to_structure(frame: Frames) -> Structure:
+    """Return the pymatgen Structure of a frame as VASP gets it, grouped and right-handed.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not one frame.
+    """
+    if len(frame) != 1:
+        raise ValueError(f"VASP takes one frame, got {len(frame)}")
+    structure = to_pymatgen(Arrangement.of(frame).arrange(frame))[0]
+    structure.remove_site_property("positions")
+    return structure
+
+
+def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if an element has no POTCAR in the settings.
+
+    Raises
+    ------
+    ValueError
+        Naming the elements and the cure.
+    """
+    missing = [symbol for symbol in dict.fromkeys(elements) if symbol not in potcars(settings)]
+    if missing:
+        raise ValueError(
+            f"no POTCAR is named for {', '.join(missing)}; say which one, such as "
+            f"potcars: {{{missing[0]}: {missing[0]}}}"
+        )
+
+
+@dataclass(frozen=True)
+class Potential:
+    """What the header of a POTCAR says.
+
+    Parameters
+    ----------
+    symbol
+        Its name, such as Li_sv.
+    title
+        Its TITEL.
+    valence
+        Valence electrons.
+    enmax
+        Recommended cut-off in eV.
+    known
+        Whether pymatgen knows its content, so that it is whole and of the release it should be.
+    """
+
+    symbol: str
+    title: str
+    valence: float
+    enmax: float
+    known: bool
+
+
+def find_potential(symbol: str, functional: str) -> Potential:
+    """Look for a POTCAR where pymatgen looks for it.
+
+    Raises
+    ------
+    MissingPotcarError
+        If PMG_VASP_PSP_DIR is not set or has no such file.
+    ValueError
+        If pymatgen knows no such release.
+    """
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+    if functional not in PotcarSingle.functional_dir:
+        known = ", ".join(PotcarSingle.functional_dir)
+        raise ValueError(f"there is no potcar_functional {functional!r}; known: {known}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            single = PotcarSingle.from_symbol_and_functional(symbol, functional)
+    except (OSError, ValueError) as problem:
+        raise MissingPotcarError(_potcar_sentence(symbol, functional)) from problem
+    return Potential(symbol, single.TITEL, single.zval, single.enmax, single.is_valid)
+
+
+def _potcar_sentence(symbol: str, functional: str) -> str:
+    from pymatgen.core import SETTINGS
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+    folder = SETTINGS.get("PMG_VASP_PSP_DIR")
+    if folder is None:
+        return (
+            f"the POTCAR of {symbol} ({functional}) cannot be found: PMG_VASP_PSP_DIR is not set; "
+            "set it to the folder of the POTCARs, in the environment or in ~/.config/.pmgrc.yaml"
+        )
+    place = f"{folder}/{PotcarSingle.functional_dir[functional]}"
+    return (
+        f"the POTCAR of {symbol} ({functional}) is not in PMG_VASP_PSP_DIR; put it at "
+        f"{place}/POTCAR.{symbol}.gz or {place}/{symbol}/POTCAR"
+    )
+
+
+def in_words(settings: VaspSettings, elements: Sequence[str]) -> dict[str, str]:
+    """Return INCAR, KPOINTS and POTCAR.spec of a label in one line each.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    elements
+        Chemical symbols of the structures.
+
+    Raises
+    ------
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_elements(settings, elements)
+    spacing = kpoints(settings)
+    symbols = potcars(settings)
+    mesh = "Γ alone" if spacing == "gamma" else f"no file; KSPACING = {spacing:g} 1/Å, Γ-centred"
+    spec = " ".join(symbols[element] for element in elements)
+    return {
+        "INCAR": ", ".join(f"{tag} = {value}" for tag, value in sorted(incar(settings).items())),
+        "KPOINTS": mesh,
+        "POTCAR.spec": f"{settings.potcar_functional}: {spec}",
+    }

@@ -1,0 +1,259 @@
+"""What a VASP run gave, and how it differs from what was asked for."""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ionloop.codes.acceptance import Calculated
+from ionloop.codes.conversions import from_pymatgen
+from ionloop.codes.vasp import FREE, Arrangement, VaspSettings, plain, requested_inputs
+from ionloop.schemas.frames import Frames
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp.inputs import Incar, Kpoints
+    from pymatgen.io.vasp.outputs import Vasprun
+
+KBAR = 1602.176634  # kB in one eV/Å³
+
+# VASP's own account, in vasprun.xml, of the tags that it may overrule: (its name, ours).
+_EFFECTIVE = {"ENMAX": "ENCUT", "ISMEAR": "ISMEAR", "SIGMA": "SIGMA", "ISPIN": "ISPIN"}
+
+
+class VaspError(RuntimeError):
+    """A VASP run ended without a result."""
+
+
+def read_results(folder: Path) -> list[Calculated]:
+    """Read every ionic step of a finished run, atoms in the order of the POSCAR.
+
+    Parameters
+    ----------
+    folder
+        Where vasprun.xml is, gzipped or not.
+
+    Raises
+    ------
+    VaspError
+        If it is absent, cut short, or holds no ionic step.
+    """
+    vasprun = _read_vasprun(folder)
+    limit = vasprun.parameters["NELM"]
+    return [_result(step, limit) for step in vasprun.ionic_steps]
+
+
+def _result(step: Mapping[str, Any], limit: int) -> Calculated:
+    structure = step["structure"]
+    stress = step.get("stress")
+    return Calculated(
+        energy=float(step["e_fr_energy"]),
+        forces=np.array(step["forces"], dtype=float),
+        virial=None if stress is None else np.array(stress) * structure.volume / KBAR,
+        positions=structure.cart_coords,
+        cell=structure.lattice.matrix.copy(),
+        # A run that needed its last step to converge is taken as one that did not.
+        converged=len(step["electronic_steps"]) < limit,
+    )
+
+
+def read_final_frame(folder: Path) -> Frames:
+    """Read where a relaxation ended, atoms in the order of the POSCAR.
+
+    Raises
+    ------
+    VaspError
+        If vasprun.xml cannot be read, or the relaxation did not converge.
+    """
+    vasprun = _read_vasprun(folder)
+    if not vasprun.converged:
+        what = "ionic" if vasprun.converged_electronic else "electronic"
+        raise VaspError(f"the relaxation in {folder} did not converge ({what} steps)")
+    (frame,) = from_pymatgen([vasprun.final_structure])
+    return frame.unlabelled()
+
+
+def is_unconverged(folder: Path) -> bool:
+    """Return whether a run wrote a whole vasprun.xml and its electronic steps did not converge."""
+    try:
+        return not all(result.converged for result in read_results(folder))
+    except VaspError:
+        return False
+
+
+def _read_vasprun(folder: Path) -> Vasprun:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.outputs import UnconvergedVASPWarning, Vasprun
+
+    path = zpath(str(folder / "vasprun.xml"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnconvergedVASPWarning)
+            vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+    except FileNotFoundError as problem:
+        raise VaspError(f"VASP wrote no {path}") from problem
+    except (SyntaxError, KeyError, ValueError, AttributeError) as problem:
+        raise VaspError(f"{path} cannot be read, it may be cut short: {problem}") from problem
+    if not vasprun.ionic_steps:
+        raise VaspError(f"{path} holds no ionic step")
+    return vasprun
+
+
+def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes: Any) -> str:
+    """Say how the last run in a folder differs from the level that was asked for.
+
+    custodian's handlers rescue a run by changing its inputs. What decides only how a result is
+    reached (`FREE`) may change; anything else makes the label one of another level.
+
+    Parameters
+    ----------
+    settings
+        The level that was asked for.
+    frame
+        The one frame that was asked for.
+    folder
+        Where the run was: INCAR, KPOINTS and vasprun.xml, gzipped or not.
+    **changes
+        INCAR tags of another kind of run.
+
+    Returns
+    -------
+    str
+        A sentence, or nothing where the level is the one asked for.
+
+    Raises
+    ------
+    VaspError
+        If vasprun.xml cannot be read.
+    """
+    asked = requested_inputs(settings, frame, **changes)
+    vasprun = _read_vasprun(folder)
+    arranged = Arrangement.of(frame).arrange(frame).symbols
+    differences = [
+        *_incar_differences(asked["INCAR"], _read_incar(folder)),
+        *_effective_differences(asked["INCAR"], vasprun.parameters),
+        *_kpoint_differences(asked["KPOINTS"], _read_kpoints(folder)),
+        *_potcar_differences(asked["POTCAR.spec"].split(), vasprun.potcar_symbols),
+        *_species_differences(arranged, vasprun.atomic_symbols),
+    ]
+    return f"the run differs from the request: {'; '.join(differences)}" if differences else ""
+
+
+def _incar_differences(asked: Incar, done: Incar) -> Iterator[str]:
+    for tag in sorted({*asked, *done} - FREE):
+        before, after = asked.get(tag), done.get(tag)
+        if not _same(before, after):
+            yield f"{tag} {_word(before)} → {_word(after)}"
+
+
+def _effective_differences(asked: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
+    for name, tag in _EFFECTIVE.items():
+        before, after = asked.get(tag), parameters.get(name)
+        if before is not None and after is not None and not _same(before, after):
+            yield f"VASP used {name} {_word(after)} where {tag} {_word(before)} was asked for"
+
+
+def _kpoint_differences(asked: Kpoints | None, done: Kpoints | None) -> Iterator[str]:
+    before, after = _mesh(asked), _mesh(done)
+    if before != after:
+        yield f"KPOINTS {before} → {after}"
+
+
+def _potcar_differences(asked: Sequence[str], titles: Sequence[str]) -> Iterator[str]:
+    used = [title.split()[1] for title in titles]
+    if list(asked) != used:
+        yield f"POTCAR {' '.join(asked)} → {' '.join(used)}"
+
+
+def _species_differences(asked: Sequence[str], used: Sequence[str]) -> Iterator[str]:
+    if list(asked) != list(used):
+        before, after = (" ".join(dict.fromkeys(symbols)) for symbols in (asked, used))
+        yield f"the atoms, in the order of the POTCAR: {before} → {after}"
+
+
+def _mesh(points: Kpoints | None) -> str:
+    if points is None:
+        return "none"
+    style = points.style.name
+    # An odd Monkhorst-Pack mesh is Γ-centred.
+    if style == "Monkhorst" and all(n % 2 for n in points.kpts[0]):
+        style = "Gamma"
+    divisions = ", ".join("×".join(f"{n:g}" for n in row) for row in points.kpts)
+    shift = "" if not any(points.kpts_shift) else f" shifted by {points.kpts_shift}"
+    return f"{style} {divisions}{shift}"
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        return math.isclose(before, after, rel_tol=1e-6)
+    return bool(plain(before) == plain(after))
+
+
+def _word(value: Any) -> str:
+    return "unset" if value is None else f"{value}"
+
+
+def _read_incar(folder: Path) -> Incar:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Incar
+
+    return Incar.from_file(zpath(str(folder / "INCAR")))
+
+
+def _read_kpoints(folder: Path) -> Kpoints | None:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    path = Path(zpath(str(folder / "KPOINTS")))
+    return Kpoints.from_file(str(path)) if path.exists() else None
+
+
+def corrections(folder: Path) -> list[str]:
+    """Return what custodian corrected in a folder, one phrase per correction.
+
+    Parameters
+    ----------
+    folder
+        Where custodian.json is, gzipped or not; without one there were no corrections.
+    """
+    from monty.os.path import zpath
+    from monty.serialization import loadfn
+
+    path = Path(zpath(str(folder / "custodian.json")))
+    if not path.exists():
+        return []
+    log = loadfn(path, cls=None)
+    return [_correction(entry) for job in log for entry in job["corrections"]]
+
+
+def _correction(entry: Mapping[str, Any]) -> str:
+    actions = [_action(action) for action in entry["actions"] or []]
+    return f"{', '.join(entry['errors'])} → {', '.join(actions) or 'nothing'}"
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    target = action.get("dict") or action.get("file") or "?"
+    changes = action["action"].get("_set", action["action"])
+    return f"{target} {', '.join(f'{key} = {value}' for key, value in changes.items())}"
+
+
+def obituary(problem: BaseException, folder: Path) -> str:
+    """Say why a run gave no result: custodian's error, its corrections, VASP's last words."""
+    cures = "; ".join(corrections(folder)) or "none"
+    said = " / ".join(_last_words(folder)) or "nothing"
+    return f"{problem}; custodian's corrections: {cures}; VASP's last words: {said}"
+
+
+def _last_words(folder: Path, n_lines: int = 2) -> list[str]:
+    return [
+        line.strip()
+        for name in ("vasp.out", "std_err.txt")
+        if (folder / name).exists()
+        for line in (folder / name).read_text(errors="replace").splitlines()[-n_lines:]
+        if line.strip()
+    ]

@@ -1,0 +1,117 @@
+"""Labels from DFT programs that run outside, one start per frame: GPAW and CP2K."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+from jobflow import Job
+
+from ionloop.codes import cp2k, gpaw
+from ionloop.codes.acceptance import accept
+from ionloop.codes.cp2k import Cp2kSettings
+from ionloop.codes.dft import DftSettings, as_calculator
+from ionloop.codes.forcefield import relax
+from ionloop.codes.gpaw import GpawSettings
+from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.label import (
+    BatchLabelMaker,
+    LabelBatch,
+    by_id,
+    record_labels,
+    without_settled,
+)
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, LevelOfTheory
+
+CODES: dict[str, ModuleType] = {"gpaw": gpaw, "cp2k": cp2k}
+
+
+@dataclass
+class DftLabelMaker(BatchLabelMaker):
+    """Base class of the labellers that start a DFT program per frame.
+
+    Parameters
+    ----------
+    settings
+        Level of theory, command, and the limits on the labels.
+    batch_size
+        Frames per job, calculated one after another.
+    cores
+        MPI ranks of a calculation.
+    """
+
+    batch_size: int = 5
+    settings: DftSettings = field(default_factory=GpawSettings)
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        level: LevelOfTheory = CODES[self.settings.code].level_of_theory(self.settings)
+        return level
+
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that labels the frames with the given ids."""
+        return assign(label_with_dft(self, frames, frame_ids), "label", "label", self.cores)
+
+    def relax(self, frames: Reference) -> Job:
+        """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+        return assign(relax_with_dft(self, frames), "label", "relax", self.cores)
+
+
+@dataclass
+class GpawLabelMaker(DftLabelMaker):
+    """Labels from GPAW in plane waves.
+
+    Parameters
+    ----------
+    settings
+        Level of theory, command, and the limits on the labels.
+    """
+
+    name: str = "label with GPAW"
+    settings: GpawSettings = field(default_factory=GpawSettings)
+
+
+@dataclass
+class Cp2kLabelMaker(DftLabelMaker):
+    """Labels from CP2K.
+
+    Parameters
+    ----------
+    settings
+        Level of theory, command, and the limits on the labels.
+    """
+
+    name: str = "label with CP2K"
+    settings: Cp2kSettings = field(default_factory=Cp2kSettings)
+
+
+@stored_job(LabelBatch, expose_store=True)
+def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[str]) -> LabelBatch:
+    """Label frames one by one, each in a folder of its own, and record each label at once."""
+    level = maker.level
+    todo = without_settled(frame_ids, level)
+    calculate = CODES[maker.settings.code].calculate
+
+    def label(frame: Frames) -> LabelDoc:
+        result = calculate(maker.settings, frame, Path.cwd() / frame.ids[0], maker.cores)
+        return accept(frame, result, level, maker.settings.limits)
+
+    record_labels(by_id(frames, todo), level, label)
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
+
+
+@stored_job()
+def relax_with_dft(maker: DftLabelMaker, frames: list[Frames]) -> list[Frames]:
+    """Relax cells and positions of every frame."""
+    calculate = partial(
+        CODES[maker.settings.code].calculate,
+        maker.settings,
+        folder=Path.cwd() / "relax",
+        cores=maker.cores,
+    )
+    singles = [part[index] for part in frames for index in range(len(part))]
+    return [relax(as_calculator(calculate), frame, maker.settings) for frame in singles]

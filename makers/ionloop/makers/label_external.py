@@ -1,0 +1,227 @@
+"""Labels from outside: the frames are written out, the run pauses, results are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobflow import CURRENT_JOB, Job
+
+from ionloop.codes import external
+from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.conversions import FrameFileError
+from ionloop.codes.external import ExternalSettings
+from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.label import (
+    BatchLabelMaker,
+    LabelBatch,
+    by_id,
+    read_labelled,
+    without_settled,
+)
+from ionloop.makers.ledger import Ledger, current_ledger
+from ionloop.schemas.document import Model
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import (
+    LabelDoc,
+    LabelStatus,
+    LevelOfTheory,
+    Rejection,
+    RejectReason,
+)
+
+
+class WaitingForLabelsError(RuntimeError):
+    """Frames wait for labels from outside; the run pauses."""
+
+
+@dataclass
+class ExternalLabelMaker(BatchLabelMaker):
+    """Labels that are calculated outside and imported.
+
+    Parameters
+    ----------
+    settings
+        The level of theory in words, and where the frames are written.
+    """
+
+    name: str = "label outside"
+    batch_size: int = 1_000_000
+    settings: ExternalSettings = field(default_factory=lambda: ExternalSettings(level="external"))
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return external.level_of_theory(self.settings)
+
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that waits for the labels of the frames with the given ids."""
+        return assign(wait_for_labels(self, frames, frame_ids), "label", "wait for labels")
+
+    def relax(self, frames: Reference) -> Job:
+        """Refuse: what runs outside cannot be asked to relax.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "an outside labeller does not relax; set initial.relax to false and relax the start "
+            "structures before the run"
+        )
+
+
+@stored_job(LabelBatch, expose_store=True)
+def wait_for_labels(
+    maker: ExternalLabelMaker, frames: list[Frames], frame_ids: list[str]
+) -> LabelBatch:
+    """Write frames out until all of them have labels.
+
+    Raises
+    ------
+    WaitingForLabelsError
+        While labels are missing.
+    """
+    missing = by_id(frames, without_settled(frame_ids, maker.level))
+    if missing:
+        documents = [expected(frame, maker.level) for frame in missing]
+        current_ledger().record([document.model_copy(update=stamp()) for document in documents])
+        raise WaitingForLabelsError(_write_out(maker.settings, missing))
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=0)
+
+
+def _write_out(settings: ExternalSettings, frames: list[Frames]) -> str:
+    run = stamp()["run"] or "run"
+    folder = settings.folder / run / _step()
+    external.write_requests(frames, folder)
+    return (
+        f"{len(frames)} frames to label are in {folder}; import what is finished with "
+        f"`ionloop label {run} PATH...`, then go on with `ionloop resume {run} --retry-failed`"
+    )
+
+
+def _step() -> str:
+    """Name the step of the run: the turn, or what comes before and after the loop."""
+    job = CURRENT_JOB.job
+    turn = job.metadata.get("iteration") if job else None
+    if turn is not None:
+        return f"turn-{turn}"
+    return "validation" if job and job.name.startswith("validation") else "initial"
+
+
+def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
+    """Return the entry of a frame whose label has not come yet."""
+    return LabelDoc(
+        frame_id=frame.ids[0],
+        level=level.hash,
+        level_words=level.words,
+        status=LabelStatus.REJECTED,
+        reason=RejectReason.NO_RESULT,
+        detail="waits for its label from outside",
+        species=frame.species,
+        n_atoms=frame.n_atoms,
+        frame=frame.unlabelled(),
+    )
+
+
+class Imported(Model):
+    """What became of the calculations that were offered."""
+
+    accepted: list[str]
+    rejected: list[Rejection]
+    unmatched: list[str]
+    duplicates: list[str]
+    unreadable: list[str]
+    n_missing: int
+
+
+def import_labels(
+    ledger: Ledger,
+    settings: ExternalSettings,
+    run: str,
+    paths: Sequence[Path],
+    fmt: str | None = None,
+) -> Imported:
+    """Enter finished calculations into the ledger as labels of the frames that a run waits for.
+
+    Parameters
+    ----------
+    ledger
+        The ledger of the run's store.
+    settings
+        Level of theory and limits.
+    run
+        Id of the run.
+    paths
+        Files, or folders of DeePMD data, with one labelled frame or many.
+    fmt
+        Format in the words of dpdata or ASE; worked out from each path when not given.
+
+    Returns
+    -------
+    Imported
+        The fate of every calculation, and how many frames still wait.
+    """
+    level = external.level_of_theory(settings)
+    known = {label.frame_id: label for label in ledger.of_run(run, level.hash)}
+    report = Imported(
+        accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
+    )
+    requests = {frame_id: label.frame.unlabelled() for frame_id, label in known.items()}
+    for name, frame in _read(paths, fmt, report.unreadable):
+        match = external.find_request(frame, requests, settings.limits.position_tolerance)
+        if match is None:
+            report.unmatched.append(name)
+        elif _is_settled(known[match[0]]):
+            report.duplicates.append(f"{name}: frame {match[0]} has its label")
+        else:
+            known[match[0]] = _judge(known[match[0]], match[1], level, settings)
+            ledger.record([known[match[0]]])
+            _note(report, known[match[0]])
+    waiting = sum(not _is_settled(label) for label in known.values())
+    return report.model_copy(update={"n_missing": waiting})
+
+
+def _read(
+    paths: Sequence[Path], fmt: str | None, unreadable: list[str]
+) -> Iterator[tuple[str, Frames]]:
+    for path in paths:
+        try:
+            parts = read_labelled(path, fmt, None)
+        except (FrameFileError, ValueError) as error:
+            unreadable.append(str(error))
+            continue
+        singles = [part[index] for part in parts for index in range(len(part))]
+        for number, frame in enumerate(singles, 1):
+            yield (str(path) if len(singles) == 1 else f"{path}, frame {number}"), frame
+
+
+def _is_settled(label: LabelDoc) -> bool:
+    return label.reason is None or label.reason.is_final
+
+
+def _judge(
+    waiting: LabelDoc, given: Frames, level: LevelOfTheory, settings: ExternalSettings
+) -> LabelDoc:
+    assert given.energies is not None and given.forces is not None
+    result = Calculated(
+        energy=float(given.energies[0]),
+        forces=given.forces[0],
+        virial=None if given.virials is None else given.virials[0],
+        positions=given.positions[0],
+        cell=given.cells[0],
+    )
+    verdict = accept(waiting.frame.unlabelled(), result, level, settings.limits)
+    belongs = {"run": waiting.run, "iteration": waiting.iteration}
+    return verdict.model_copy(update={**belongs, "provenance": waiting.provenance})
+
+
+def _note(report: Imported, label: LabelDoc) -> None:
+    if label.reason is None:
+        report.accepted.append(label.frame_id)
+    else:
+        report.rejected.append(
+            Rejection(frame_id=label.frame_id, reason=label.reason, detail=label.detail)
+        )

@@ -1,0 +1,281 @@
+"""Labels from VASP: atomate2 writes the inputs, custodian watches the run, we judge the result."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jobflow import Job
+
+from ionloop.codes import vasp, vasp_results
+from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.errors import MissingExtraError
+from ionloop.codes.vasp import Arrangement, MolecularDynamics, VaspSettings
+from ionloop.codes.vasp_results import VaspError
+from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.label import (
+    BatchLabelMaker,
+    LabelBatch,
+    account,
+    by_id,
+    record_labels,
+    without_settled,
+)
+from ionloop.makers.ledger import current_ledger
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, Labels, LabelStatus, LevelOfTheory, RejectReason
+
+POLL_SECONDS = 1.0
+"""How often it is looked whether VASP has ended, in s."""
+
+LOOK_SECONDS = 300.0
+"""How often the handlers look at a running calculation, at the longest, in s."""
+
+
+@dataclass
+class VaspLabelMaker(BatchLabelMaker):
+    """Labels from VASP, one job per frame, so that a queue spreads them.
+
+    Parameters
+    ----------
+    settings
+        Level of theory, command, and the limits on the labels.
+    """
+
+    name: str = "label with VASP"
+    batch_size: int = 1
+    settings: VaspSettings = field(default_factory=lambda: VaspSettings(preset="lgps"))
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return vasp.level_of_theory(self.settings)
+
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that labels the frames with the given ids."""
+        return assign(label_with_vasp(self, frames, frame_ids), "label", "label", self.cores)
+
+    def relax(self, frames: Reference) -> Job:
+        """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+        return assign(relax_with_vasp(self, frames), "label", "relax", self.cores)
+
+    def aimd(self, frames: Reference, run: MolecularDynamics) -> Job:
+        """Run molecular dynamics from a list of Frames; the output is a `Labels` document.
+
+        Every `run.every`-th step is a label at the Maker's level of theory, entered into the
+        ledger like any other.
+        """
+        return assign(dynamics_with_vasp(self, frames, run), "label", "AIMD", self.cores)
+
+
+@stored_job(LabelBatch, expose_store=True)
+def label_with_vasp(
+    maker: VaspLabelMaker, frames: list[Frames], frame_ids: list[str]
+) -> LabelBatch:
+    """Label frames one by one, each in a folder of its own, and record each label at once."""
+    todo = without_settled(frame_ids, maker.level)
+    record_labels(by_id(frames, todo), maker.level, lambda frame: label(maker, frame))
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
+
+
+@stored_job()
+def relax_with_vasp(maker: VaspLabelMaker, frames: list[Frames]) -> list[Frames]:
+    """Relax cells and positions of every frame."""
+    singles = [part[index] for part in frames for index in range(len(part))]
+    return [relaxed(maker, frame) for frame in singles]
+
+
+@stored_job(Labels, expose_store=True)
+def dynamics_with_vasp(
+    maker: VaspLabelMaker, frames: list[Frames], run: MolecularDynamics
+) -> Labels:
+    """Run molecular dynamics from every frame, and record every so many steps as labels."""
+    singles = [part[index] for part in frames for index in range(len(part))]
+    found = {doc.frame_id: doc for frame in singles for doc in trajectory(maker, frame, run)}
+    documents = [doc.model_copy(update=stamp(maker.settings)) for doc in found.values()]
+    current_ledger().record(documents)
+    labels = account(maker.level, list(found), found, calculated=set(found))
+    return labels.model_copy(update=stamp(maker.level))
+
+
+def label(maker: VaspLabelMaker, frame: Frames) -> LabelDoc:
+    """Calculate one frame and judge the result.
+
+    Raises
+    ------
+    VaspError
+        If there was no result.
+    """
+    folder, begin = Path.cwd() / frame.ids[0], time.perf_counter()
+    run_vasp("StaticMaker", maker.settings, frame, folder)
+    result = Arrangement.of(frame).restore(vasp_results.read_results(folder)[-1])
+    spent = replace(result, seconds=time.perf_counter() - begin, cores=maker.cores)
+    verdict = accept(frame, spent, maker.level, maker.settings.limits)
+    return at_level(verdict, vasp_results.compare_level(maker.settings, frame, folder))
+
+
+def relaxed(maker: VaspLabelMaker, frame: Frames) -> Frames:
+    """Relax one frame, on the grid of the ids at the end.
+
+    Raises
+    ------
+    VaspError
+        If the relaxation did not converge, or ended at another level of theory.
+    """
+    folder, changes = Path.cwd() / f"relax-{frame.ids[0]}", vasp.relaxation(maker.settings)
+    run_vasp("RelaxMaker", maker.settings, frame, folder, **changes)
+    difference = vasp_results.compare_level(maker.settings, frame, folder, **changes)
+    if difference:
+        raise VaspError(f"the relaxation of {frame.formula} is of another level: {difference}")
+    return Arrangement.of(frame).restore_frame(vasp_results.read_final_frame(folder)).snapped()
+
+
+def trajectory(maker: VaspLabelMaker, frame: Frames, run: MolecularDynamics) -> list[LabelDoc]:
+    """Run molecular dynamics from one frame; return every `run.every`-th step as a label.
+
+    Raises
+    ------
+    VaspError
+        If there was no result.
+    """
+    folder, begin = Path.cwd() / f"aimd-{frame.ids[0]}", time.perf_counter()
+    changes = vasp.dynamics(run)
+    run_vasp("MDMaker", maker.settings, frame, folder, **changes)
+    results = vasp_results.read_results(folder)[run.skip :: run.every]
+    seconds = (time.perf_counter() - begin) / max(len(results), 1)
+    difference = vasp_results.compare_level(maker.settings, frame, folder, **changes)
+    labels = []
+    for result in results:
+        step = replace(Arrangement.of(frame).restore(result), seconds=seconds, cores=maker.cores)
+        verdict = accept(visited(frame, step), step, maker.level, maker.settings.limits)
+        labels.append(at_level(verdict, difference))
+    return labels
+
+
+def visited(frame: Frames, step: Calculated) -> Frames:
+    """Return the configuration of a step, on the grid of the ids."""
+    assert step.positions is not None and step.cell is not None
+    return Frames(frame.symbols, step.positions[None], step.cell[None]).snapped()
+
+
+def at_level(verdict: LabelDoc, difference: str) -> LabelDoc:
+    """Reject an accepted label if its run differs from the level of theory asked for."""
+    if not difference or verdict.status is LabelStatus.REJECTED:
+        return verdict
+    changes = {
+        "status": LabelStatus.REJECTED,
+        "reason": RejectReason.OTHER_LEVEL,
+        "detail": difference,
+        "energy": None,
+        "frame": verdict.frame.unlabelled(),
+    }
+    return verdict.model_copy(update=changes)
+
+
+def run_vasp(
+    maker_name: str, settings: VaspSettings, frame: Frames, folder: Path, **changes: Any
+) -> None:
+    """Run one of atomate2's Makers in a folder: write inputs, run under custodian, parse.
+
+    Returns too where custodian gave up on a run whose electronic steps do not converge: its
+    files are whole, and say so.
+
+    Parameters
+    ----------
+    maker_name
+        StaticMaker, RelaxMaker or MDMaker.
+    settings
+        Level of theory and command.
+    frame
+        Frames of one.
+    folder
+        Folder of the run; what an interrupted run left there is removed.
+    **changes
+        INCAR tags of another kind of run than a label.
+
+    Raises
+    ------
+    VaspError
+        If the run gave no result, with custodian's corrections and VASP's last words.
+    MissingExtraError
+        If atomate2 is not installed.
+    """
+    vasp.check_elements(settings, frame.symbols)
+    maker = atomate2_maker(maker_name, settings, **changes)
+    from custodian.custodian import CustodianError
+
+    with working_folder(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            # The undecorated method: this job is the job, and its result is a label.
+            type(maker).make.original(maker, vasp.to_structure(frame))
+        except CustodianError as problem:
+            if not vasp_results.is_unconverged(folder):
+                raise VaspError(vasp_results.obituary(problem, folder)) from problem
+
+
+def atomate2_maker(name: str, settings: VaspSettings, **changes: Any) -> Any:
+    """Return one of atomate2's Makers with our inputs, command and handlers.
+
+    Raises
+    ------
+    MissingExtraError
+        If atomate2 or custodian is not installed.
+    """
+    try:
+        from atomate2.vasp.jobs import core, md
+    except ImportError as problem:
+        raise MissingExtraError("atomate2", "vasp", "labelling with VASP") from problem
+    maker_type: Any = md.MDMaker if name == "MDMaker" else getattr(core, name)
+    look = min(LOOK_SECONDS, settings.frozen_after / 2)
+    poll = min(POLL_SECONDS, look)
+    return maker_type(
+        input_set_generator=vasp.input_set(settings, **changes),
+        run_vasp_kwargs={
+            "vasp_cmd": settings.vasp_cmd,
+            "vasp_gamma_cmd": settings.vasp_gamma_cmd or settings.vasp_cmd,
+            "max_errors": settings.max_errors,
+            "handlers": handlers(settings),
+            "custodian_kwargs": {"polling_time_step": poll, "monitor_freq": round(look / poll)},
+        },
+        # Convergence is judged with everything else, not raised as an error.
+        stop_children_kwargs={"handle_unsuccessful": False},
+    )
+
+
+def handlers(settings: VaspSettings) -> list[Any]:
+    """Return custodian's handlers that may save a label, new ones: they count their errors.
+
+    Handlers whose only cure is another level of theory (smearing, k-points) are left out, and
+    so are those that judge the energy, which the limits do.
+    """
+    from custodian.vasp.handlers import (
+        FrozenJobErrorHandler,
+        NonConvergingErrorHandler,
+        StdErrHandler,
+        UnconvergedErrorHandler,
+        VaspErrorHandler,
+    )
+
+    return [
+        VaspErrorHandler(),
+        UnconvergedErrorHandler(),
+        NonConvergingErrorHandler(),
+        FrozenJobErrorHandler(timeout=settings.frozen_after),
+        StdErrHandler(),
+    ]
+
+
+@contextlib.contextmanager
+def working_folder(folder: Path) -> Iterator[None]:
+    """Work in a new folder; what an interrupted run left there is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with contextlib.chdir(folder):
+        yield
