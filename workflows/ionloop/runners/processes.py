@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
+QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 CLOCK_DRIFT = 5.0  # creation times move when the system clock is set
 
 
@@ -38,7 +40,7 @@ def launch(task: worker.Task) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([worker.__name__])
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
-    with _environment(task.env), _bare_main():
+    with _environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main():
         process.start()
     return process
 
