@@ -51,7 +51,7 @@ class Kind(Model):
 class Cp2kSettings(DftSettings):
     """CP2K with Gaussians and plane waves as a labeller."""
 
-    code: ClassVar[str] = "cp2k"
+    program: ClassVar[str] = "cp2k"
 
     command: str = Field(
         "mpirun.openmpi -np {cores} cp2k.psmp",

@@ -24,7 +24,7 @@ KGrid = tuple[PositiveInt, PositiveInt, PositiveInt]
 class DftSettings(Model):
     """Settings that every DFT program has."""
 
-    code: ClassVar[str]
+    program: ClassVar[str]
 
     command: str
     version: str

@@ -30,7 +30,7 @@ PROBE_SECONDS = 300.0
 class GpawSettings(DftSettings):
     """GPAW in plane waves as a labeller."""
 
-    code: ClassVar[str] = "gpaw"
+    program: ClassVar[str] = "gpaw"
 
     command: str = Field(
         "mpirun.openmpi -np {cores} gpaw python",

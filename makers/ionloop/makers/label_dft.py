@@ -49,7 +49,7 @@ class DftLabelMaker(BatchLabelMaker):
     @property
     def level(self) -> LevelOfTheory:
         """The level of theory of the labels."""
-        level: LevelOfTheory = CODES[self.settings.code].level_of_theory(self.settings)
+        level: LevelOfTheory = CODES[self.settings.program].level_of_theory(self.settings)
         return level
 
     def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
@@ -94,7 +94,7 @@ def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[s
     """Label frames one by one, each in a folder of its own, and record each label at once."""
     level = maker.level
     todo = without_settled(frame_ids, level)
-    calculate = CODES[maker.settings.code].calculate
+    calculate = CODES[maker.settings.program].calculate
 
     def label(frame: Frames) -> LabelDoc:
         result = calculate(maker.settings, frame, Path.cwd() / frame.ids[0], maker.cores)
@@ -108,7 +108,7 @@ def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[s
 def relax_with_dft(maker: DftLabelMaker, frames: list[Frames]) -> list[Frames]:
     """Relax cells and positions of every frame."""
     calculate = partial(
-        CODES[maker.settings.code].calculate,
+        CODES[maker.settings.program].calculate,
         maker.settings,
         folder=Path.cwd() / "relax",
         cores=maker.cores,

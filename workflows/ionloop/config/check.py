@@ -156,6 +156,9 @@ def look_at_data(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     if not initial.n_perturbed and not initial.data:
         cure = "set initial.n_perturbed, or name labelled data in initial.data"
         yield error("initial", "there is nothing to train on", cure)
+    if initial.relax and not run_file.label.relaxes:
+        sentence = f"the labeller ({run_file.label.code}) does not relax"
+        yield error("initial.relax", sentence, "relax the start structures before the run")
     for number, data in enumerate(initial.data):
         if not data.same_level:
             sentence = (

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -24,14 +26,22 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ionloop.codes import deepmd, forcefield, lammps
+from ionloop.codes import cp2k, deepmd, forcefield, gpaw, lammps
+from ionloop.codes.cp2k import Cp2kSettings
 from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.codes.dft import DftSettings
+from ionloop.codes.errors import ProgramNotFoundError
+from ionloop.codes.external import ExternalSettings
 from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.codes.gpaw import GpawSettings
 from ionloop.codes.lammps import LammpsSettings
+from ionloop.codes.program import ProgramError
 from ionloop.config.findings import Finding, error, ok, warning
 from ionloop.makers.base import ExploreMaker, LabelMaker, TrainMaker
 from ionloop.makers.explore import LammpsExploreMaker, Perturbation
 from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.makers.label_dft import Cp2kLabelMaker, DftLabelMaker, GpawLabelMaker
+from ionloop.makers.label_external import ExternalLabelMaker
 from ionloop.makers.train import DeepmdTrainMaker
 from ionloop.schemas.document import Model
 from ionloop.selection.physical import PhysicalLimits
@@ -65,9 +75,12 @@ class CodeSection(Model, ABC):
 class LabelSection(CodeSection):
     """A labeller."""
 
-    @abstractmethod
+    relaxes: ClassVar[bool] = True
+
     def maker(self) -> LabelMaker:
         """Return the Maker."""
+        maker: LabelMaker = self.build()
+        return maker
 
     @abstractmethod
     def label_seconds(self, n_atoms: int) -> float | None:
@@ -151,11 +164,6 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
     )
     cores: PositiveInt = Field(ForceFieldLabelMaker.cores, description="cores of one job")
 
-    def maker(self) -> LabelMaker:
-        """Return the Maker."""
-        maker: LabelMaker = self.build()
-        return maker
-
     def located(self, folder: Path) -> Self:
         """Return the section with the checkpoint's path made absolute."""
         if self.checkpoint is None:
@@ -179,6 +187,108 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
         """Estimate the core seconds of one label, None where nothing is known."""
         rate = self.seconds_of_50_atoms.get(self.model.lower())
         return None if rate is None else rate * n_atoms / 50
+
+
+class DftSection(LabelSection, DftSettings):
+    """A labeller that starts a DFT program per frame."""
+
+    batch_size: PositiveInt = Field(
+        DftLabelMaker.batch_size,
+        description="frames per job; every label is safe as soon as it is calculated",
+    )
+    floor: Fraction = Field(
+        DftLabelMaker.floor,
+        description="smallest accepted fraction of the labels with which a turn goes on",
+    )
+    cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
+
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Start the program for its version, and look for what it needs for each element."""
+        try:
+            yield from self.probe(elements)
+        except (ProgramError, ProgramNotFoundError, FileNotFoundError) as problem:
+            yield error("label.command", _words(problem))
+            return
+        yield ok("label", f"labels come from {self.maker().level.words}")
+
+    @abstractmethod
+    def probe(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Start the program and say what it lacks.
+
+        Raises
+        ------
+        ProgramError, ProgramNotFoundError, FileNotFoundError
+            If it does not answer.
+        """
+
+
+class GpawSection(GpawSettings, DftSection):
+    """Labels from GPAW in plane waves."""
+
+    settings_type = GpawSettings
+    maker_type = GpawLabelMaker
+
+    code: Literal["gpaw"] = Field("gpaw", description="GPAW, plane waves")
+
+    def probe(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Start GPAW and say which setups it lacks."""
+        with TemporaryDirectory() as folder:
+            answer = gpaw.probe(self, elements, Path(folder), self.cores)
+        version, ranks = answer["version"], answer["ranks"]
+        yield ok("label.command", f"GPAW {version} labels, on {ranks} MPI rank(s) a frame")
+        yield _there("label.setups", {"setup": answer["missing"]}, elements)
+
+    def label_seconds(self, n_atoms: int) -> float | None:
+        """Estimate the core seconds of one label: 48 for 50 atoms of LGPS at Γ and 400 eV."""
+        size: float = (n_atoms / 50) ** 2.5 * (self.cutoff / 400) ** 1.5
+        return 48 * size * prod(self.kpoints)
+
+
+class Cp2kSection(Cp2kSettings, DftSection):
+    """Labels from CP2K, Gaussians and plane waves."""
+
+    settings_type = Cp2kSettings
+    maker_type = Cp2kLabelMaker
+
+    code: Literal["cp2k"] = Field("cp2k", description="CP2K")
+
+    def probe(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Start CP2K and say which basis sets and pseudopotentials its data folder lacks."""
+        version, data = cp2k.probe(self, self.cores)
+        yield ok("label.command", f"CP2K {version} labels, on {self.cores} MPI rank(s) a frame")
+        yield _there("label.kinds", cp2k.missing_kinds(self, elements, data), elements)
+
+    def label_seconds(self, n_atoms: int) -> float | None:
+        """Estimate the core seconds of one label: 214 for 50 atoms of LGPS at Γ."""
+        return 214 * (n_atoms / 50) ** 2 * prod(self.kpoints)
+
+
+class ExternalSection(LabelSection, ExternalSettings):
+    """Labels that are calculated outside and imported by ``ionloop label``."""
+
+    settings_type = ExternalSettings
+    maker_type = ExternalLabelMaker
+    relaxes = False
+
+    code: Literal["external"] = Field("external", description="labels from outside")
+    floor: Fraction = Field(
+        ExternalLabelMaker.floor,
+        description="smallest fraction of the labels with which a turn goes on",
+    )
+
+    def located(self, folder: Path) -> Self:
+        """Return the section with the path of the frames to label made absolute."""
+        return self.model_copy(update={"folder": folder / self.folder.expanduser()})
+
+    def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Say where the frames will be written."""
+        sentence = f"frames to label will be written to {self.folder}; the run pauses for them"
+        yield ok("label.folder", sentence)
+        yield ok("label", f"labels come from {self.maker().level.words}")
+
+    def label_seconds(self, n_atoms: int) -> float | None:
+        """Return None: what runs outside is not known."""
+        return None
 
 
 class DeepmdSection(TrainSection, DeepmdSettings):
@@ -290,7 +400,12 @@ class LammpsSection(ExploreSection, LammpsSettings):
 
 
 CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
-    "label": {"forcefield": ForceFieldSection},
+    "label": {
+        "forcefield": ForceFieldSection,
+        "gpaw": GpawSection,
+        "cp2k": Cp2kSection,
+        "external": ExternalSection,
+    },
     "train": {"deepmd": DeepmdSection},
     "explore": {"lammps": LammpsSection},
 }
@@ -342,6 +457,14 @@ def _coverage(model: str, covered: set[str] | None, elements: Sequence[str]) -> 
         yield error("label.model", sentence, "choose a labeller that covers every element")
     else:
         yield ok("label.model", f"{model} covers {', '.join(elements)}")
+
+
+def _there(key: str, missing: Mapping[str, list[str]], elements: Sequence[str]) -> Finding:
+    lacks = [f"no {kind} for {', '.join(names)}" for kind, names in missing.items() if names]
+    if lacks:
+        cure = "install more of them, or name others"
+        return error(key, f"the program has {' and '.join(lacks)}", cure)
+    return ok(key, f"there is a {' and a '.join(missing)} for {', '.join(elements)}")
 
 
 def _words(problem: BaseException) -> str:
