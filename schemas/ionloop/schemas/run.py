@@ -13,12 +13,16 @@ from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.selection import VerdictCounts
 from ionloop.schemas.units import CoreHours, Seconds, Temperature
 
+WAITING = "WaitingForLabelsError"
+"""Name of the error that pauses a run until labels are imported."""
+
 
 class RunState(StrEnum):
     """State of a run."""
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
 

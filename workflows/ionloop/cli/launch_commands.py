@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ionloop.runners.local import RunSummary
     from ionloop.runners.progress import Observer
 
-BAD_INPUT, FAILED, STOPPED = 2, 1, 130
+BAD_INPUT, FAILED, PAUSED, STOPPED = 2, 1, 3, 130
 
 RunFilePath = Annotated[Path, typer.Argument(help="The run file.", metavar="RUN.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -140,7 +140,7 @@ def _observer() -> Observer:
 
 
 def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
-    from ionloop.config.launch import summary
+    from ionloop.config.launch import is_paused, summary
 
     document = summary(store, ended.run)
     if as_json:
@@ -149,6 +149,8 @@ def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
         render.print_outcome(ended, document, store, render.out())
     if ended.interrupted:
         raise typer.Exit(STOPPED)
+    if document is None and is_paused(ended):
+        raise typer.Exit(PAUSED)
     if document is None:
         again = render.command("resume", f"{ended.run} --retry-failed", store)
         render.print_error(f"run {ended.run} failed; when the cause is mended: {again}")

@@ -96,7 +96,7 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if value == {}:
         return "its own" if isinstance(field.default, BaseModel) else "none"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = str(value) if isinstance(value, str | Path) else json.dumps(value, ensure_ascii=False)
     return f"`{text}`"
 
 

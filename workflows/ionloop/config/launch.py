@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,17 @@ from typing import Any
 from jobflow import Flow
 from jobflow.core.store import JobStore
 
+from ionloop.config.codes import ExternalSection
 from ionloop.config.errors import Source
 from ionloop.config.run_file import RunFile, validate
+from ionloop.makers import label_external
+from ionloop.makers.label_external import Imported
+from ionloop.makers.ledger import Ledger
 from ionloop.runners.journal import Journal
 from ionloop.runners.local import LocalRunner, RunSummary
 from ionloop.runners.lock import RunLockedError
 from ionloop.runners.progress import Observer, Silent
-from ionloop.schemas.run import RunDoc, RunState, SummaryDoc
+from ionloop.schemas.run import WAITING, RunDoc, RunState, SummaryDoc
 from ionloop.stores.connect import collection, describe, open_store
 
 # Where and how a run computes may change from one attempt to the next; what it computes may not.
@@ -91,8 +95,7 @@ def resume(
     with _opened(store_url) as store:
         document = find_run(store, run)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
-        place = Path(describe(store))
-    run_file = validate(Source(place, {**document.run_file, "store": store_url}, marks=None))
+        run_file = _stored_run_file(store, document, store_url)
 
     def work(runner: LocalRunner) -> RunSummary:
         if not submitted:
@@ -100,6 +103,40 @@ def resume(
         return runner.resume(document.run, retry_failed=retry_failed)
 
     return _execute(run_file, document.run, observer, work)
+
+
+def import_labels(
+    store_url: str, run: str, paths: Sequence[Path], fmt: str | None = None
+) -> Imported:
+    """Import finished calculations as labels of the frames that a run waits for.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    paths
+        Files, or folders of DeePMD data.
+    fmt
+        Format in the words of dpdata or ASE; worked out from each path when not given.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    ValueError
+        If the run's labels do not come from outside.
+    """
+    with _opened(store_url) as store:
+        run_file = _stored_run_file(store, find_run(store, run), store_url)
+        if not isinstance(run_file.label, ExternalSection):
+            raise ValueError(
+                f"run {run!r} calculates its labels itself (label.code: {run_file.label.code}); "
+                "only a run with label.code: external takes labels from outside"
+            )
+        ledger = Ledger(collection(store, "labels"))
+        return label_external.import_labels(ledger, run_file.label, run, paths, fmt)
 
 
 def find_run(store: JobStore, run: str | None = None) -> RunDoc:
@@ -152,6 +189,11 @@ def free_name(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{name}-{number}"
     return free
+
+
+def _stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
+    place = Path(describe(store))
+    return validate(Source(place, {**document.run_file, "store": store_url}, marks=None))
 
 
 def _is_there(run_file: RunFile) -> bool:
@@ -209,7 +251,14 @@ def _state(store_url: str, ended: RunSummary) -> RunState:
     # A lost label or model is no failure of the run: what counts is that it has its summary.
     if ended.interrupted:
         return RunState.INTERRUPTED
-    return RunState.COMPLETED if summary(store_url, ended.run) else RunState.FAILED
+    if summary(store_url, ended.run):
+        return RunState.COMPLETED
+    return RunState.PAUSED if is_paused(ended) else RunState.FAILED
+
+
+def is_paused(ended: RunSummary) -> bool:
+    """Return whether a run waits for labels from outside."""
+    return any(WAITING in failure.summary for failure in ended.failures)
 
 
 def _set_state(store_url: str, run: str, state: RunState) -> None:

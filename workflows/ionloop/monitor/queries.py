@@ -18,7 +18,7 @@ from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
-from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.schemas.run import WAITING, RunState, SummaryDoc
 from ionloop.schemas.selection import Verdict
 from ionloop.schemas.table import Table, join_tables
 from ionloop.stores.connect import collection, describe
@@ -448,6 +448,9 @@ def _stands_still(run: str, runner: dict[str, Any] | None, overview: JobsOvervie
     if runner:
         sentence = f"its runner ({_process(runner)}) is gone before the run came to its end"
         return Standing(state=RunState.INTERRUPTED, sentence=sentence, cure=cure)
+    if words := [job.error for job in overview.failed if job.error and WAITING in job.error]:
+        sentence = words[0].partition(f"{WAITING}: ")[2]
+        return Standing(state=RunState.PAUSED, sentence=sentence, cure=f"{cure} --retry-failed")
     if overview.failed and not overview.by_state.get("waiting"):
         first = overview.failed[0].error or f"{overview.failed[0].name} failed"
         sentence = f"{len(overview.failed)} job(s) failed; first: {first}"

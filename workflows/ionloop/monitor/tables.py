@@ -16,6 +16,7 @@ from ionloop.schemas.table import Table
 _COLOURS = {
     RunState.RUNNING: "cyan",
     RunState.INTERRUPTED: "yellow",
+    RunState.PAUSED: "yellow",
     RunState.COMPLETED: "green",
     RunState.FAILED: "red",
 }
