@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from ionloop.schemas.frames import Frames
 from ionloop.stores.connect import open_store
 
 TOY = Path(__file__).parent / "toy"
+STAND_IN = Path(__file__).parent / "vasp"
 
 
 @pytest.fixture
@@ -40,3 +45,56 @@ def gold_copper() -> Frames:
     """Twelve perturbed frames of the 8-atom toy cell."""
     (start,) = load_structures([TOY / "AuCu.vasp"])
     return perturb(start, 12, displacement=0.15, strain=0.03, seed=5)
+
+
+@pytest.fixture(scope="module")
+def vasp_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInVasp]:
+    """Provide the stand-in for VASP, with made-up POTCARs, here and in worker processes."""
+    from pymatgen.core import SETTINGS
+
+    folder = tmp_path_factory.mktemp("vasp")
+    stand_in = StandInVasp(folder / "misdeeds.json", folder / "vasp.log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(STAND_IN))
+        write_potcars = importlib.import_module("fake_potcars").write_potcars
+        potcars = str(write_potcars(folder / "potcars", {"Au": 11, "Cu": 11}))
+        patch.setenv("PMG_VASP_PSP_DIR", potcars)
+        patch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", potcars)
+        patch.setenv("STAND_IN_VASP", str(stand_in.misdeeds))
+        patch.setenv("STAND_IN_LOG", str(stand_in.log))
+        stand_in.reset()
+        yield stand_in
+
+
+@pytest.fixture
+def vasp(vasp_of_module: StandInVasp) -> StandInVasp:
+    """Provide the stand-in for VASP, asked for nothing wrong, with an empty log."""
+    vasp_of_module.reset()
+    return vasp_of_module
+
+
+@dataclass(frozen=True)
+class StandInVasp:
+    """The stand-in for VASP: what it is asked to do wrong, and a log of its starts."""
+
+    misdeeds: Path
+    log: Path
+
+    @property
+    def command(self) -> str:
+        """Command that starts it."""
+        return f"{sys.executable} {STAND_IN / 'vasp_std.py'}"
+
+    @property
+    def starts(self) -> list[str]:
+        """Working folder of each start."""
+        return self.log.read_text().split()
+
+    def ask(self, misdeeds: Mapping[str, str]) -> None:
+        """Ask for misdeeds, by the name of the working folder or ``*``."""
+        self.misdeeds.write_text(json.dumps(dict(misdeeds)))
+
+    def reset(self) -> None:
+        """Ask for nothing wrong, and empty the log."""
+        self.ask({})
+        self.log.write_text("")

@@ -97,10 +97,8 @@ def _read_vasprun(folder: Path) -> Vasprun:
             vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except FileNotFoundError as problem:
         raise VaspError(f"VASP wrote no {path}") from problem
-    except (SyntaxError, KeyError, ValueError, AttributeError) as problem:
+    except (SyntaxError, LookupError, ValueError, AttributeError) as problem:
         raise VaspError(f"{path} cannot be read, it may be cut short: {problem}") from problem
-    if not vasprun.ionic_steps:
-        raise VaspError(f"{path} holds no ionic step")
     return vasprun
 
 
@@ -195,7 +193,7 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _word(value: Any) -> str:
-    return "unset" if value is None else f"{value}"
+    return "unset" if value is None else f"{plain(value)}"
 
 
 def _read_incar(folder: Path) -> Incar:

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import bz2
+import json
+import warnings
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ionloop.codes import vasp
+from ionloop.codes.acceptance import Calculated
+from ionloop.codes.vasp import Arrangement, MissingPotcarError, VaspSettings
+from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS
+from ionloop.schemas.frames import Frames
+
+# The papers' numbers: cut-off in eV, k-points, and per element the POTCAR and its electrons.
+# Cut-off, Γ and valences of the first five: Miyagawa 2024, supporting information, section B.
+PAPERS: dict[str, tuple[float, Any, dict[str, tuple[str, int]]]] = {
+    "agi": (280, "gamma", {"Ag": ("Ag", 11), "I": ("I", 7)}),
+    "lgps": (
+        500,
+        "gamma",
+        {"Li": ("Li_sv", 3), "Ge": ("Ge_d", 14), "P": ("P", 5), "S": ("S", 6)},
+    ),
+    "na3sbs4": (400, "gamma", {"Na": ("Na_pv", 7), "Sb": ("Sb", 5), "S": ("S", 6)}),
+    "na3sbs4-w": (
+        400,
+        "gamma",
+        {"Na": ("Na_pv", 7), "Sb": ("Sb", 5), "S": ("S", 6), "W": ("W", 6)},
+    ),
+    "li10mp2s12": (
+        500,
+        0.5,
+        {
+            "Li": ("Li_sv", 3),
+            "Ge": ("Ge_d", 14),
+            "Si": ("Si", 4),
+            "Sn": ("Sn_d", 14),
+            "P": ("P", 5),
+            "S": ("S", 6),
+        },
+    ),
+    "nasicon": (
+        520,
+        0.5,
+        {"Na": ("Na_pv", 7), "Zr": ("Zr_sv", 12), "Si": ("Si", 4), "P": ("P", 5), "O": ("O", 6)},
+    ),
+    "lpgso": (
+        520,
+        0.5,
+        {
+            "Li": ("Li_sv", 3),
+            "Ge": ("Ge_d", 14),
+            "Si": ("Si", 4),
+            "P": ("P", 5),
+            "S": ("S", 6),
+            "O": ("O", 6),
+        },
+    ),
+    "li3inybrcl": (
+        520,
+        0.5,
+        {
+            "Li": ("Li_sv", 3),
+            "In": ("In_d", 13),
+            "Y": ("Y_sv", 11),
+            "Br": ("Br", 7),
+            "Cl": ("Cl", 7),
+        },
+    ),
+}
+INCAR_OF_ALL = {
+    "ALGO": "Normal",
+    "EDIFF": 1e-6,
+    "GGA": "Pe",
+    "IBRION": -1,
+    "ISIF": 2,
+    "ISMEAR": 0,
+    "ISPIN": 1,
+    "ISYM": 0,
+    "LASPH": True,
+    "LCHARG": False,
+    "LREAL": False,
+    "LWAVE": False,
+    "NELM": 100,
+    "NELMIN": 4,
+    "NSW": 0,
+    "PREC": "Accurate",
+    "SIGMA": 0.05,
+}
+
+
+def chain(elements: list[str], length: float = 12.0) -> Frames:
+    """Return one atom of each element on the diagonal of a cubic cell."""
+    places = np.linspace(0, length, len(elements), endpoint=False)
+    positions = np.repeat(places[:, None], 3, axis=1)
+    return Frames(tuple(elements), positions[None], np.eye(3)[None] * length)
+
+
+def own(**values: Any) -> VaspSettings:
+    return VaspSettings(
+        **{"encut": 300, "kpoints": "gamma", "potcars": {"Au": "Au", "Cu": "Cu"}} | values
+    )
+
+
+def test_every_preset_is_in_the_table() -> None:
+    assert set(PAPERS) == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_writes_the_inputs_of_the_papers(name: str) -> None:
+    encut, kpoints, potentials = PAPERS[name]
+    inputs = vasp.requested_inputs(VaspSettings(preset=name), chain(list(potentials)))
+    tags = dict(inputs["INCAR"])
+    tags.pop("LMAXMIX", None)  # set by pymatgen where there are d electrons; it decides no value
+    mesh = {} if kpoints == "gamma" else {"KSPACING": kpoints, "KGAMMA": True}
+    assert tags == INCAR_OF_ALL | {"ENCUT": encut} | mesh
+    if kpoints == "gamma":
+        assert inputs["KPOINTS"].kpts == [(1, 1, 1)]
+        assert inputs["KPOINTS"].style.name == "Gamma"
+    else:
+        assert inputs["KPOINTS"] is None
+    assert inputs["POTCAR.spec"].split() == [symbol for symbol, _ in potentials.values()]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_potcars_of_a_preset_have_the_valence_electrons_of_the_papers(name: str) -> None:
+    """pymatgen ships the headers of every POTCAR of every release."""
+    table = resources.files("pymatgen.io.vasp") / "potcar-summary-stats.json.bz2"
+    known = json.loads(bz2.decompress(table.read_bytes()))["PBE_54"]
+    valence = {entry["symbol"]: entry["ZVAL"] for group in known.values() for entry in group}
+    preset = PRESETS[name]
+    for element, (symbol, electrons) in PAPERS[name][2].items():
+        assert preset.potcars[element] == symbol
+        assert preset.valences[element] == electrons == valence[symbol]
+
+
+def test_half_an_inverse_angstrom_is_the_sampling_of_the_200_atom_cell() -> None:
+    def mesh(a: float, b: float, c: float) -> list[int]:
+        return [int(np.ceil(2 * np.pi / length / 0.5)) for length in (a, b, c)]
+
+    assert mesh(17.18, 17.76, 12.97) == [1, 1, 1]
+    assert mesh(17.18 / 2, 17.76 / 2, 12.97) == [2, 2, 1]
+
+
+def test_a_user_replaces_and_removes_tags() -> None:
+    settings = own(incar={"NELM": 60, "LASPH": None, "NCORE": 4})
+    tags = vasp.incar(settings)
+    assert (tags["NELM"], tags["NCORE"], tags["ENCUT"]) == (60, 4, 300)
+    assert "LASPH" not in tags
+    assert FORCE_LABELS["NELM"] == 100
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"preset": "nope"}, "no preset 'nope'; known: agi"),
+        ({}, "without a preset, say encut and kpoints"),
+        ({"preset": "agi", "incar": {"ENCUT": 300}}, "ENCUT is not set there: say encut"),
+        ({"preset": "agi", "incar": {"PSTRESS": 10}}, "an energy, not an enthalpy"),
+        ({"preset": "agi", "incar": {"nelm": 10}}, "write NELM, not nelm"),
+        ({"preset": "agi", "kpoints": -1}, "greater than 0"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        VaspSettings(**values)
+
+
+def test_one_level_has_one_hash_however_it_is_written() -> None:
+    preset = VaspSettings(preset="agi")
+    full = VaspSettings(encut=280.0, kpoints="gamma", potcars={"I": "I", "Ag": "Ag"})
+    assert vasp.level_of_theory(preset).hash == vasp.level_of_theory(full).hash
+    words = "POTCAR PBE_54 Ag I"
+    assert f"vasp (ENCUT 280, k-points Γ, {words}, EDIFF 1e-06" in vasp.level_of_theory(full).words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"incar": {"ALGO": "Fast", "NELM": 40, "NCORE": 8, "LWAVE": True}},
+        {"vasp_cmd": "srun vasp_std", "vasp_gamma_cmd": "srun vasp_gam", "max_errors": 1},
+        {"incar": {"ISMEAR": 0.0, "PREC": "accurate"}},
+        {"frozen_after": 10.0},
+    ],
+)
+def test_what_decides_no_value_leaves_the_level_alone(change: dict[str, Any]) -> None:
+    assert vasp.level_of_theory(own(**change)).hash == vasp.level_of_theory(own()).hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encut": 301},
+        {"kpoints": 0.5},
+        {"potcars": {"Au": "Au", "Cu": "Cu_pv"}},
+        {"potcar_functional": "PBE_64"},
+        {"incar": {"GGA": "PS"}},
+        {"incar": {"ISPIN": 2}},
+        {"incar": {"EDIFF": 1e-5}},
+        {"incar": {"IVDW": 12}},
+    ],
+)
+def test_what_decides_a_value_is_another_level(change: dict[str, Any]) -> None:
+    assert vasp.level_of_theory(own(**change)).hash != vasp.level_of_theory(own()).hash
+
+
+def test_an_element_without_potcar_is_named() -> None:
+    with pytest.raises(ValueError, match=r"named for Sn, Cl; say .* \{Sn: Sn\}"):
+        vasp.requested_inputs(VaspSettings(preset="lgps"), chain(["Li", "Sn", "Cl"]))
+
+
+@given(
+    symbols=st.lists(st.sampled_from(["Li", "P", "S"]), min_size=1, max_size=12),
+    hand=st.sampled_from([1, -1]),
+    seed=st.integers(0, 1000),
+)
+def test_what_vasp_gets_comes_back_as_it_was(symbols: list[str], hand: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    n = len(symbols)
+    cell = hand * (np.eye(3) * 8 + random.uniform(-1, 1, (3, 3)))
+    frame = Frames(tuple(symbols), random.uniform(0, 8, (1, n, 3)), cell[None])
+    arrangement = Arrangement.of(frame)
+    given_to_vasp = arrangement.arrange(frame)
+    assert np.linalg.det(given_to_vasp.cells[0]) > 0
+    changes = sum(a != b for a, b in zip(given_to_vasp.symbols, given_to_vasp.symbols[1:]))  # noqa: B905
+    assert changes == len(set(symbols)) - 1
+    result = Calculated(
+        energy=-1.0,
+        forces=given_to_vasp.positions[0],
+        positions=given_to_vasp.positions[0],
+        cell=given_to_vasp.cells[0],
+    )
+    back = arrangement.restore(result)
+    for array in (back.positions, back.forces):
+        assert array is not None
+        np.testing.assert_array_equal(array, frame.positions[0])
+    np.testing.assert_array_equal(back.cell, cell)
+    assert arrangement.restore_frame(given_to_vasp) == frame
+
+
+def test_poscar_of_a_left_handed_cell_is_right_handed_and_keeps_every_digit() -> None:
+    cell = np.array([[0, 5.123456, 0], [4.2, 0, 0], [0, 0, 6.0]])
+    frame = Frames(
+        ("Cu", "Au", "Cu"), np.array([[[0.1, 0.2, 0.3], [2, 2, 2], [1, 4, 5.0]]]), cell[None]
+    )
+    poscar = vasp.requested_inputs(own(), frame)["POSCAR"]
+    assert poscar.site_symbols == ["Cu", "Au"]
+    lattice = poscar.structure.lattice.matrix
+    np.testing.assert_allclose(lattice, -cell)
+    np.testing.assert_allclose(
+        poscar.structure.cart_coords, -frame.positions[0][[0, 2, 1]], atol=1e-12
+    )
+
+
+def test_a_missing_potcar_is_named_with_the_place_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pymatgen.core import SETTINGS
+
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
+    with pytest.raises(MissingPotcarError, match="PMG_VASP_PSP_DIR is not set"):
+        vasp.find_potential("Li_sv", "PBE_54")
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path))
+    with pytest.raises(MissingPotcarError, match=r"POT_GGA_PAW_PBE_54/POTCAR\.Li_sv\.gz"):
+        vasp.find_potential("Li_sv", "PBE_54")
+    with pytest.raises(ValueError, match="no potcar_functional 'PBE_99'; known: PBE,"):
+        vasp.find_potential("Li_sv", "PBE_99")
+
+
+def test_a_potcar_is_read_and_one_that_nobody_knows_is_told(vasp: Any) -> None:
+    from ionloop.codes.vasp import find_potential
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gold = find_potential("Au", "PBE_54")
+    assert (gold.title, gold.valence, gold.enmax) == ("PAW_PBE Au 01Jan2026", 11.0, 250.0)
+    assert not gold.known
+
+
+def test_the_inputs_in_words() -> None:
+    words = vasp.in_words(VaspSettings(preset="li10mp2s12"), ["Li", "Sn"])
+    assert words["POTCAR.spec"] == "PBE_54: Li_sv Sn_d"
+    assert words["KPOINTS"] == "no file; KSPACING = 0.5 1/Å, Γ-centred"
+    assert "ENCUT = 500.0" in words["INCAR"] and "ISYM = 0" in words["INCAR"]
