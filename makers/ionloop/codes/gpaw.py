@@ -203,14 +203,16 @@ def _ask(
 ) -> tuple[dict[str, Any], Ended]:
     folder.mkdir(parents=True, exist_ok=True)
     reply, log = folder / "answer.json", folder / "gpaw.log"
-    reply.unlink(missing_ok=True)
+    for old in (reply, folder / "gpaw.txt"):
+        old.unlink(missing_ok=True)
     shutil.copy(Path(__file__).with_name(SCRIPT), folder / SCRIPT)
     (folder / "request.json").write_text(json.dumps({**request, "ranks": cores}))
     command = [*arguments(settings.command, cores, CURE), SCRIPT]
     try:
         ended = run_program(command, folder, log, timeout)
     except ProgramError as error:
-        raise ProgramError(f"{error}{last_lines(folder / 'gpaw.txt')}") from None
+        text = folder / "gpaw.txt"
+        raise ProgramError(f"{error}{last_lines(text if text.exists() else log)}") from None
     if ended.status or not reply.exists():
         raise ProgramError(f"GPAW {ended.words}{last_lines(log)}")
     answer: dict[str, Any] = json.loads(reply.read_text())
