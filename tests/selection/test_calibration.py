@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from ionloop.selection.calibration import (
     calibrate,
     ensemble_deviation,
     ensemble_virial_deviation,
     max_force_error,
+    ranks,
 )
 
 
@@ -64,3 +68,8 @@ def test_a_calibration_refuses_what_it_cannot_compare():
         calibrate(np.array([0.1]), np.array([0.2]))
     with pytest.raises(ValueError, match="deviations above zero"):
         calibrate(np.array([0.1, 0.0]), np.array([0.2, 0.2]))
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
+def test_ranks_are_those_of_scipy(values):
+    assert ranks(np.array(values, dtype=float)).tolist() == (rankdata(values) - 1).tolist()

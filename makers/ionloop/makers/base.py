@@ -6,6 +6,7 @@ data passes as arguments, and `make` never changes the Maker.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 from abc import ABC, abstractmethod
@@ -172,6 +173,7 @@ class SelectMaker(Maker, ABC):
         """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return version(package)

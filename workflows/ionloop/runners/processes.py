@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+# Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
+PRELOADED = [worker.__name__, "ionloop.workflows.concurrent_learning"]
 CLOCK_DRIFT = 5.0  # creation times move when the system clock is set
 
 
 def launch(task: worker.Task) -> BaseProcess:
     """Start the process of a job.
 
-    Workers are forked from a server process that has imported jobflow already, so that a start
-    takes milliseconds.
+    Workers are forked from a server process that has imported jobflow and the Makers already, so
+    that a start takes milliseconds.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def launch(task: worker.Task) -> BaseProcess:
         The job and where it runs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([worker.__name__])
+    context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
     with _environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main():
         process.start()
@@ -151,7 +153,9 @@ def _signal_group(pid: int | None, number: signal.Signals) -> None:
 def _is_same(pid: int, created: float) -> bool:
     try:
         process = psutil.Process(pid)
-        same = bool(abs(process.create_time() - created) < CLOCK_DRIFT)
+        same = bool(abs(process.create_time() - created) < # Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
+PRELOADED = [worker.__name__, "ionloop.workflows.concurrent_learning"]
+CLOCK_DRIFT)
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

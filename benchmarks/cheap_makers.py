@@ -1,0 +1,182 @@
+"""Makers whose labels, models and frames cost nothing: what is left is ionloop's own time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jobflow import Flow, Job
+
+from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.deepmd import Prediction
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.makers.base import ExploreMaker, Reference, TrainMaker, assign, stamp, stored_job
+from ionloop.makers.explore import collect_exploration
+from ionloop.makers.label import (
+    BatchLabelMaker,
+    LabelBatch,
+    by_id,
+    record_labels,
+    without_settled,
+)
+from ionloop.makers.train import collect_ensemble, evaluation
+from ionloop.schemas.exploration import ExplorationPart, Stage, TrajectoryDoc
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory
+from ionloop.schemas.potential import (
+    EnsembleDoc,
+    EvaluationDoc,
+    ForceErrors,
+    StoredFile,
+    TrainingDoc,
+)
+from ionloop.schemas.selection import TrustWindow
+from ionloop.schemas.table import Table
+from selection import deviations_of, synthetic
+
+N_MODELS = 4
+MODEL_BYTES = 1_000_000
+ERRORS = ForceErrors(
+    n_frames=1,
+    energy_mev_per_atom=1.0,
+    force_mev_per_angstrom=100.0,
+    force_rms_mev_per_angstrom=800.0,
+)
+
+
+@dataclass
+class CheapLabelMaker(BatchLabelMaker):
+    """Labels every frame with the same forces; everything around it is real."""
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return LevelOfTheory(code="cheap", settings={})
+
+    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+        """Return the job that labels the frames with the given ids."""
+        return assign(label_cheaply(self.level, frames, frame_ids), "label", "label")
+
+    def relax(self, frames: Reference) -> Job:
+        """Refuse: nothing here relaxes."""
+        raise NotImplementedError
+
+
+@stored_job(LabelBatch, expose_store=True)
+def label_cheaply(level: LevelOfTheory, frames: list[Frames], frame_ids: list[str]) -> LabelBatch:
+    """Label frames one by one and record each label at once."""
+    limits = ForceFieldSettings().limits
+
+    def calculate(frame: Frames) -> LabelDoc:
+        forces = np.random.default_rng(0).normal(0, 1, (frame.n_atoms, 3))
+        return accept(frame, Calculated(0.0, forces - forces.mean(0), None), level, limits)
+
+    todo = without_settled(frame_ids, level)
+    record_labels(by_id(frames, todo), level, calculate)
+    return LabelBatch(**stamp(), frame_ids=frame_ids, n_calculated=len(todo))
+
+
+@dataclass
+class CheapTrainMaker(TrainMaker):
+    """Reads the data set and returns random bytes for a model."""
+
+    def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
+        """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
+        seeds = [seed + number for number in range(N_MODELS)]
+        members = [assign(train_cheaply(dataset, seed), "train", "train") for seed in seeds]
+        outputs = [member.output for member in members]
+        ensemble = assign(collect_ensemble(2, seeds, outputs), "train", "collect ensemble")
+        return Flow([*members, ensemble], output=ensemble.output)
+
+    def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+        return assign(evaluate_cheaply(ensemble, labels), "evaluate", "evaluate")
+
+
+@stored_job(TrainingDoc)
+def train_cheaply(dataset: list[Labels], seed: int) -> TrainingDoc:
+    """Make up a model."""
+    model = StoredFile("model.pb", np.random.default_rng(seed).bytes(MODEL_BYTES))
+    return TrainingDoc(
+        **stamp(),
+        seed=seed,
+        backend="none",
+        type_map=["Li", "Ge", "P", "S"],
+        steps=0,
+        warm_start=False,
+        train_errors=ERRORS,
+        learning_curve=Table({"step": np.arange(100)}),
+        seconds=0.0,
+        model=model,
+        checkpoint=model,
+    )
+
+
+@stored_job(EvaluationDoc)
+def evaluate_cheaply(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
+    """Compare labels with made-up predictions."""
+    return evaluation(labels.frames, list(map(_predict, labels.frames))).model_copy(update=stamp())
+
+
+def _predict(frames: Frames) -> Prediction:
+    rng = np.random.default_rng(1)
+    forces = frames.forces + rng.normal(0, 0.1, (N_MODELS, *frames.forces.shape))
+    energies, virials = np.zeros((N_MODELS, len(frames))), np.zeros((N_MODELS, len(frames), 3, 3))
+    return Prediction(energies, forces, virials)
+
+
+@dataclass
+class CheapExploreMaker(ExploreMaker):
+    """Makes frames up, all of them candidates.
+
+    Parameters
+    ----------
+    n_candidates
+        Frames of one turn.
+    """
+
+    n_candidates: int = 300
+
+    def make(
+        self,
+        ensemble: Reference,
+        stage: Stage,
+        structures: Reference,
+        trust: TrustWindow,
+        seed: int = 0,
+        previous: Reference = None,
+    ) -> Flow:
+        """Run a stage; the output is an `ExplorationDoc`."""
+        part = assign(explore_cheaply(self.n_candidates, seed), "explore", "explore")
+        collect = collect_exploration(0.5, stage, trust, 1, [part.output])
+        assign(collect, "explore", "collect exploration")
+        return Flow([part, collect], output=collect.output)
+
+
+@stored_job(ExplorationPart)
+def explore_cheaply(n_candidates: int, seed: int) -> ExplorationPart:
+    """Make an exploration up."""
+    frames = synthetic(n_candidates, seed).snapped()
+    return ExplorationPart(
+        **stamp(),
+        trajectories=[_trajectory(n_candidates, seed, frames)],
+        deviations=deviations_of(n_candidates),
+        candidates=[frames],
+        final_frames=[frames[-1:]],
+    )
+
+
+def _trajectory(n_frames: int, seed: int, frames: Sequence[Any]) -> TrajectoryDoc:
+    return TrajectoryDoc(
+        index=0,
+        temperature=300.0,
+        pressure=1.0,
+        seed=seed,
+        start_id="none",
+        steps_asked=n_frames,
+        steps_done=n_frames,
+        n_frames=n_frames,
+        finished=True,
+    )
