@@ -153,9 +153,7 @@ def _signal_group(pid: int | None, number: signal.Signals) -> None:
 def _is_same(pid: int, created: float) -> bool:
     try:
         process = psutil.Process(pid)
-        same = bool(abs(process.create_time() - created) < # Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
-PRELOADED = [worker.__name__, "ionloop.workflows.concurrent_learning"]
-CLOCK_DRIFT)
+        same = bool(abs(process.create_time() - created) < CLOCK_DRIFT)
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
