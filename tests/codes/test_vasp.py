@@ -165,6 +165,7 @@ def test_a_user_replaces_and_removes_tags() -> None:
         ({"preset": "agi", "incar": {"ENCUT": 300}}, "ENCUT is not set there: say encut"),
         ({"preset": "agi", "incar": {"PSTRESS": 10}}, "an energy, not an enthalpy"),
         ({"preset": "agi", "incar": {"nelm": 10}}, "write NELM, not nelm"),
+        ({"preset": "agi", "incar": {"ISMEAR": -5}}, "needs more than the Γ point"),
         ({"preset": "agi", "kpoints": -1}, "greater than 0"),
     ],
 )

@@ -116,6 +116,8 @@ class VaspSettings(Model):
             raise ValueError(f"there is no preset {self.preset!r}; known: {', '.join(PRESETS)}")
         if self.preset is None and (self.encut is None or self.kpoints is None):
             raise ValueError("without a preset, say encut and kpoints")
+        if self.incar.get("ISMEAR", 0) < -3 and kpoints(self) == "gamma":
+            raise ValueError("incar: the tetrahedron method (ISMEAR) needs more than the Γ point")
         for tag in self.incar:
             if tag != tag.upper():
                 raise ValueError(f"incar: write {tag.upper()}, not {tag}")
@@ -158,6 +160,12 @@ def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
     mesh = {} if spacing == "gamma" else {"KSPACING": spacing, "KGAMMA": True}
     tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
     return {tag: value for tag, value in tags.items() if value is not None}
+
+
+def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
+    """Return the INCAR tags that are one value, not one for every species or atom."""
+    tags = incar(settings, **changes)
+    return {tag: value for tag, value in tags.items() if not isinstance(value, dict | list)}
 
 
 def relaxation(settings: VaspSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.conversions import from_pymatgen
-from ionloop.codes.vasp import FREE, Arrangement, VaspSettings, plain, requested_inputs
+from ionloop.codes.vasp import FREE, Arrangement, VaspSettings, plain, plain_tags, requested_inputs
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
@@ -62,6 +62,25 @@ def _result(step: Mapping[str, Any], limit: int) -> Calculated:
     )
 
 
+def check_ended(folder: Path) -> None:
+    """Raise if VASP did not come to its own end, whatever else it wrote.
+
+    Raises
+    ------
+    VaspError
+        If OUTCAR, gzipped or not, is absent or lacks the times that VASP writes last.
+    """
+    from monty.io import zopen
+    from monty.os.path import zpath
+
+    path = zpath(str(folder / "OUTCAR"))
+    if not Path(path).exists():
+        raise VaspError(f"VASP wrote no {path}")
+    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+        if not any("General timing and accounting" in str(line) for line in file):
+            raise VaspError(f"{path} is cut short: VASP was ended, or the disk is full")
+
+
 def read_final_frame(folder: Path) -> Frames:
     """Read where a relaxation ended, atoms in the order of the POSCAR.
 
@@ -88,12 +107,12 @@ def is_unconverged(folder: Path) -> bool:
 
 def _read_vasprun(folder: Path) -> Vasprun:
     from monty.os.path import zpath
-    from pymatgen.io.vasp.outputs import UnconvergedVASPWarning, Vasprun
+    from pymatgen.io.vasp.outputs import Vasprun
 
     path = zpath(str(folder / "vasprun.xml"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnconvergedVASPWarning)
+            warnings.simplefilter("ignore")  # convergence and overflows are judged by us
             vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except FileNotFoundError as problem:
         raise VaspError(f"VASP wrote no {path}") from problem
@@ -130,11 +149,14 @@ def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes
         If vasprun.xml cannot be read.
     """
     asked = requested_inputs(settings, frame, **changes)
+    # pymatgen replaces some tags with nothing but a warning.
+    asked["INCAR"].update(plain_tags(settings, **changes))
     vasprun = _read_vasprun(folder)
+    done = _read_incar(folder)
     arranged = Arrangement.of(frame).arrange(frame).symbols
     differences = [
-        *_incar_differences(asked["INCAR"], _read_incar(folder)),
-        *_effective_differences(asked["INCAR"], vasprun.parameters),
+        *_incar_differences(asked["INCAR"], done),
+        *_effective_differences(done, vasprun.parameters),
         *_kpoint_differences(asked["KPOINTS"], _read_kpoints(folder)),
         *_potcar_differences(asked["POTCAR.spec"].split(), vasprun.potcar_symbols),
         *_species_differences(arranged, vasprun.atomic_symbols),
@@ -149,11 +171,11 @@ def _incar_differences(asked: Incar, done: Incar) -> Iterator[str]:
             yield f"{tag} {_word(before)} → {_word(after)}"
 
 
-def _effective_differences(asked: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
+def _effective_differences(done: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
     for name, tag in _EFFECTIVE.items():
-        before, after = asked.get(tag), parameters.get(name)
-        if before is not None and after is not None and not _same(before, after):
-            yield f"VASP used {name} {_word(after)} where {tag} {_word(before)} was asked for"
+        said, used = done.get(tag), parameters.get(name)
+        if said is not None and used is not None and not _same(said, used):
+            yield f"VASP used {name} {_word(used)} where INCAR says {tag} {_word(said)}"
 
 
 def _kpoint_differences(asked: Kpoints | None, done: Kpoints | None) -> Iterator[str]:

@@ -218,6 +218,7 @@ def run_vasp(
         except CustodianError as problem:
             if not vasp_results.is_unconverged(folder):
                 raise VaspError(vasp_results.obituary(problem, folder)) from problem
+        vasp_results.check_ended(folder)
 
 
 def atomate2_maker(name: str, settings: VaspSettings, **changes: Any) -> Any:
