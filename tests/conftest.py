@@ -88,7 +88,12 @@ class StandInVasp:
     @property
     def starts(self) -> list[str]:
         """Working folder of each start."""
-        return self.log.read_text().split()
+        return [line.split()[0] for line in self.log.read_text().splitlines()]
+
+    @property
+    def processes(self) -> list[int]:
+        """Process id of each start."""
+        return [int(line.split()[1]) for line in self.log.read_text().splitlines()]
 
     def ask(self, misdeeds: Mapping[str, str]) -> None:
         """Ask for misdeeds, by the name of the working folder or ``*``."""

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from jobflow import Flow, JobStore, run_locally
 
@@ -151,6 +157,29 @@ def test_a_calculation_that_hangs_is_ended(vasp: Any, gold_copper: Frames) -> No
     with pytest.raises(VaspError, match="Frozen job → nothing"):
         label_vasp.label(maker(vasp, frozen_after=2.0), gold_copper[0])
     assert len(vasp.starts) == 1
+
+
+def test_vasp_ends_with_the_job_that_started_it(
+    vasp: Any, gold_copper: Frames, tmp_path: Path
+) -> None:
+    vasp.ask({"*": "hang"})
+    (tmp_path / "job").write_bytes(pickle.dumps((maker(vasp), gold_copper[0])))
+    script = (
+        "import pickle; from ionloop.makers.label_vasp import label; "
+        "label(*pickle.load(open('job', 'rb')))"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    until(lambda: bool(vasp.processes))
+    worker.kill()
+    worker.wait()
+    until(lambda: not psutil.pid_exists(vasp.processes[0]))
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_limits_hold_for_vasp_too(vasp: Any, gold_copper: Frames) -> None:

@@ -8,7 +8,8 @@ Energies without entropy and extrapolated to σ → 0 differ from the free energ
 0.01 eV, so that a test sees which one was taken.
 
 It misbehaves on request: the file named by STAND_IN_VASP holds JSON that maps the name of the
-working folder, or "*", to one of `MISDEEDS`. Every start appends the folder's name to STAND_IN_LOG.
+working folder, or "*", to one of `MISDEEDS`. Every start appends the folder's
+name and its process id to STAND_IN_LOG.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def asked_misdeed() -> str:
     name = Path.cwd().name
     if log := os.environ.get("STAND_IN_LOG"):
         with Path(log).open("a") as file:
-            file.write(f"{name}\n")
+            file.write(f"{name} {os.getpid()}\n")
     plan = os.environ.get("STAND_IN_VASP")
     asked = json.loads(Path(plan).read_text()) if plan else {}
     misdeed = asked.get(name, asked.get("*", ""))

@@ -92,7 +92,11 @@ class VaspSettings(Model):
         default_factory=dict,
         description="INCAR tags that replace those of a force label; null removes one",
     )
-    vasp_cmd: str = Field("vasp_std", description="command that starts VASP, such as srun vasp_std")
+    vasp_cmd: str = Field(
+        "vasp_std",
+        description="command that starts VASP, such as mpirun -np {cores} vasp_std; '{cores}' "
+        "stands for `cores`",
+    )
     vasp_gamma_cmd: str | None = Field(
         None, description="command for runs with the Γ point alone; none: vasp_cmd"
     )
@@ -152,6 +156,12 @@ def potcars(settings: VaspSettings) -> dict[str, str]:
     """Return the POTCAR of each element."""
     preset = PRESETS[settings.preset].potcars if settings.preset else {}
     return {**preset, **settings.potcars}
+
+
+def valence(settings: VaspSettings, element: str) -> int | None:
+    """Return the valence electrons that the preset wants of a POTCAR, None where it is silent."""
+    preset = PRESETS[settings.preset] if settings.preset else None
+    return preset.valences.get(element) if preset and element not in settings.potcars else None
 
 
 def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:

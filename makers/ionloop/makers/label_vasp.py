@@ -16,6 +16,8 @@ from jobflow import Job
 from ionloop.codes import vasp, vasp_results
 from ionloop.codes.acceptance import Calculated, accept
 from ionloop.codes.errors import MissingExtraError
+from ionloop.codes.program import CORES
+from ionloop.codes.tether import tethered
 from ionloop.codes.vasp import Arrangement, MolecularDynamics, VaspSettings
 from ionloop.codes.vasp_results import VaspError
 from ionloop.makers.base import Reference, assign, stamp, stored_job
@@ -113,7 +115,7 @@ def label(maker: VaspLabelMaker, frame: Frames) -> LabelDoc:
         If there was no result.
     """
     folder, begin = Path.cwd() / frame.ids[0], time.perf_counter()
-    run_vasp("StaticMaker", maker.settings, frame, folder)
+    run_vasp("StaticMaker", maker, frame, folder)
     result = Arrangement.of(frame).restore(vasp_results.read_results(folder)[-1])
     spent = replace(result, seconds=time.perf_counter() - begin, cores=maker.cores)
     verdict = accept(frame, spent, maker.level, maker.settings.limits)
@@ -129,7 +131,7 @@ def relaxed(maker: VaspLabelMaker, frame: Frames) -> Frames:
         If the relaxation did not converge, or ended at another level of theory.
     """
     folder, changes = Path.cwd() / f"relax-{frame.ids[0]}", vasp.relaxation(maker.settings)
-    run_vasp("RelaxMaker", maker.settings, frame, folder, **changes)
+    run_vasp("RelaxMaker", maker, frame, folder, **changes)
     difference = vasp_results.compare_level(maker.settings, frame, folder, **changes)
     if difference:
         raise VaspError(f"the relaxation of {frame.formula} is of another level: {difference}")
@@ -146,7 +148,7 @@ def trajectory(maker: VaspLabelMaker, frame: Frames, run: MolecularDynamics) -> 
     """
     folder, begin = Path.cwd() / f"aimd-{frame.ids[0]}", time.perf_counter()
     changes = vasp.dynamics(run)
-    run_vasp("MDMaker", maker.settings, frame, folder, **changes)
+    run_vasp("MDMaker", maker, frame, folder, **changes)
     results = vasp_results.read_results(folder)[run.skip :: run.every]
     seconds = (time.perf_counter() - begin) / max(len(results), 1)
     difference = vasp_results.compare_level(maker.settings, frame, folder, **changes)
@@ -178,9 +180,7 @@ def at_level(verdict: LabelDoc, difference: str) -> LabelDoc:
     return verdict.model_copy(update=changes)
 
 
-def run_vasp(
-    maker_name: str, settings: VaspSettings, frame: Frames, folder: Path, **changes: Any
-) -> None:
+def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **changes: Any) -> None:
     """Run one of atomate2's Makers in a folder: write inputs, run under custodian, parse.
 
     Returns too where custodian gave up on a run whose electronic steps do not converge: its
@@ -188,10 +188,10 @@ def run_vasp(
 
     Parameters
     ----------
-    maker_name
+    kind
         StaticMaker, RelaxMaker or MDMaker.
-    settings
-        Level of theory and command.
+    maker
+        Level of theory, command and cores.
     frame
         Frames of one.
     folder
@@ -206,22 +206,22 @@ def run_vasp(
     MissingExtraError
         If atomate2 is not installed.
     """
-    vasp.check_elements(settings, frame.symbols)
-    maker = atomate2_maker(maker_name, settings, **changes)
+    vasp.check_elements(maker.settings, frame.symbols)
+    theirs = atomate2_maker(kind, maker.settings, maker.cores, **changes)
     from custodian.custodian import CustodianError
 
     with working_folder(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             # The undecorated method: this job is the job, and its result is a label.
-            type(maker).make.original(maker, vasp.to_structure(frame))
+            type(theirs).make.original(theirs, vasp.to_structure(frame))
         except CustodianError as problem:
             if not vasp_results.is_unconverged(folder):
                 raise VaspError(vasp_results.obituary(problem, folder)) from problem
         vasp_results.check_ended(folder)
 
 
-def atomate2_maker(name: str, settings: VaspSettings, **changes: Any) -> Any:
+def atomate2_maker(kind: str, settings: VaspSettings, cores: int, **changes: Any) -> Any:
     """Return one of atomate2's Makers with our inputs, command and handlers.
 
     Raises
@@ -233,14 +233,14 @@ def atomate2_maker(name: str, settings: VaspSettings, **changes: Any) -> Any:
         from atomate2.vasp.jobs import core, md
     except ImportError as problem:
         raise MissingExtraError("atomate2", "vasp", "labelling with VASP") from problem
-    maker_type: Any = md.MDMaker if name == "MDMaker" else getattr(core, name)
+    maker_type: Any = md.MDMaker if kind == "MDMaker" else getattr(core, kind)
     look = min(LOOK_SECONDS, settings.frozen_after / 2)
     poll = min(POLL_SECONDS, look)
     return maker_type(
         input_set_generator=vasp.input_set(settings, **changes),
         run_vasp_kwargs={
-            "vasp_cmd": settings.vasp_cmd,
-            "vasp_gamma_cmd": settings.vasp_gamma_cmd or settings.vasp_cmd,
+            "vasp_cmd": _command(settings.vasp_cmd, cores),
+            "vasp_gamma_cmd": _command(settings.vasp_gamma_cmd or settings.vasp_cmd, cores),
             "max_errors": settings.max_errors,
             "handlers": handlers(settings),
             "custodian_kwargs": {"polling_time_step": poll, "monitor_freq": round(look / poll)},
@@ -248,6 +248,10 @@ def atomate2_maker(name: str, settings: VaspSettings, **changes: Any) -> Any:
         # Convergence is judged with everything else, not raised as an error.
         stop_children_kwargs={"handle_unsuccessful": False},
     )
+
+
+def _command(command: str, cores: int) -> str:
+    return tethered(command.replace(CORES, str(cores)))
 
 
 def handlers(settings: VaspSettings) -> list[Any]:
