@@ -151,3 +151,12 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Place]:
         return Place(folder, store or str(folder / "a.db"))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished_toy(new_place: Callable[..., Place]) -> Place:
+    """Run the toy run file to its end, undisturbed; nobody changes the result."""
+    place = new_place()
+    place.write()
+    place.run("run", "run.yaml")
+    return place

@@ -6,27 +6,21 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from jobflow import JobStore
 
-from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.label import LabelDoc, LabelStatus
-from ionloop.schemas.run import SummaryDoc
 from ionloop.schemas.selection import SelectionDoc
-from ionloop.stores.connect import open_store
+from ionloop.stores.connect import collection
 
 pytestmark = pytest.mark.integration
 
-TOY = Path(__file__).parents[1] / "toy"
 # The steps in which the run is killed, in the order in which they come; and how long to wait at
 # most, in s, after a job of the step has begun.
 KILLS = [
@@ -45,125 +39,85 @@ KILLS = [
 ]
 
 
-def ionloop(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
-    command = [str(Path(sys.executable).with_name("ionloop")), *arguments]
-    paths = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": paths, "TOY_LOG": str(log)}
-    with (log.parent / "output").open("ab") as output:
-        return subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[JobStore]:
-    store = open_store(path)
-    yield store
-    store.close()
-
-
-def wait_for(process: subprocess.Popen[bytes], path: Path, role: str) -> bool:
-    """Wait until a job of the role runs; tell whether one did before the run ended."""
-    while not path.exists():
-        time.sleep(0.05)
-    with opened(path) as store:
-        while process.poll() is None:
-            if store.additional_stores["jobs"].count({"state": "running", "role": role}):
-                return True
+def kill_in(place: Any, process: subprocess.Popen[bytes], role: str, seconds: float) -> bool:
+    """Kill the run with all it started, some time after a job of the role has begun."""
+    with place.opened() as store:
+        while not collection(store, "jobs").count({"state": "running", "role": role}):
+            if process.poll() is not None:
+                return False
             time.sleep(0.02)
-    return False
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.3)  # the workers follow their runner
+    return True
 
 
-def calculated(log: Path) -> Counter[str]:
-    lines = log.read_text().splitlines() if log.exists() else []
-    return Counter(line.split()[0] for line in lines)
-
-
-def recorded(path: Path) -> dict[str, LabelDoc]:
+def recorded(place: Any) -> dict[str, LabelDoc]:
     """Return the labels of the ledger by the key under which the toy labeller logs."""
     from toy_labeller import frame_key  # type: ignore[import-not-found]
 
     from ionloop.codes.conversions import to_ase
 
-    with opened(path) as store:
-        labels = [LabelDoc.from_stored(d) for d in store.additional_stores["labels"].query()]
-    return {frame_key(to_ase(label.frame)[0]): label for label in labels}
+    return {frame_key(to_ase(label.frame)[0]): label for label in place.labels()}
 
 
-def documents(path: Path, kind: type[Any]) -> list[Any]:
-    with opened(path) as store:
-        found = store.query({"output.@class": kind.__name__}, load=True)
-        ordered = sorted(found, key=lambda document: document["completed_at"])
-        return [kind.from_stored(document["output"]) for document in ordered]
+def calculated(place: Any) -> Counter[str]:
+    return place.calculated() if (place.folder / "log").exists() else Counter()
 
 
-def end_of(path: Path) -> dict[str, Any]:
+def end_of(place: Any) -> dict[str, Any]:
     """Return everything about a finished run that must not depend on kills."""
-    (summary,) = documents(path, SummaryDoc)
-    with opened(path) as store:
+    summary = place.summary()
+    with place.opened() as store:
         counts = {
-            "outputs": store.count(),
-            "blobs": store.additional_stores["data"].count(),
-            "labels": store.additional_stores["labels"].count(),
-            "jobs": Counter(d["state"] for d in store.additional_stores["jobs"].query()),
+            name: collection(store, name).count() for name in ("outputs", "data", "labels", "jobs")
         }
+        states = Counter(job["state"] for job in collection(store, "jobs").query())
     return {
         **counts,
-        "picks": [s.picks for s in documents(path, SelectionDoc)],
-        "decisions": [i.decision for i in documents(path, IterationDoc)],
+        "states": states,
+        "picks": [selection.picks for selection in place.documents(SelectionDoc)],
+        "decisions": [turn.decision for turn in place.turns()],
         "accurate fractions": summary.accurate_fractions,
         "label counts": (summary.n_labels, summary.n_accepted),
         "force error": summary.validation.errors.force_mev_per_angstrom,
     }
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run = ionloop("run", str(TOY / "run.yaml"), "--store", str(folder / "a.db"), log=folder / "log")
-    assert run.wait(timeout=600) == 0, (folder / "output").read_text()
-    return folder
-
-
 def test_killed_in_every_phase_and_resumed(
-    undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_toy: Any, new_place: Callable[..., Any], toy: Path
 ) -> None:
-    monkeypatch.syspath_prepend(str(TOY))
-    path, log = tmp_path / "a.db", tmp_path / "log"
+    place = new_place()
+    place.write()
     dice = random.Random(20)
     lost_in_the_window: Counter[str] = Counter()
     kills = []
-    process = ionloop("run", str(TOY / "run.yaml"), "--store", str(path), log=log)
+    process = place.start("run", "run.yaml")
+    while not Path(place.store).exists():
+        time.sleep(0.05)
     for role, most in KILLS:
-        if not wait_for(process, path, role):
+        if not kill_in(place, process, role, dice.uniform(0.0, most)):
             break
-        time.sleep(dice.uniform(0.0, most))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
         kills.append(role)
-        time.sleep(0.3)  # the workers follow their runner
         # A label may be calculated and not yet safe when the kill comes. It is the one thing
         # that is done again, so it is counted here, exactly.
-        lost_in_the_window.update(calculated(log).keys() - recorded(path).keys())
-        process = ionloop("resume", "toy", "--store", str(path), log=log)
-    assert process.wait(timeout=600) == 0, (tmp_path / "output").read_text()
+        lost_in_the_window.update(calculated(place).keys() - recorded(place).keys())
+        process = place.start("resume", "toy")
+    place.ends(process, 0)
 
     assert len(kills) >= 10
     assert {"label", "train", "explore", "select", "evaluate", "decide"} <= set(kills)
-    labels = recorded(path)
-    assert calculated(log) == Counter(labels.keys()) + lost_in_the_window
-    summary, plain = end_of(path), end_of(undisturbed / "a.db")
-    assert summary["label counts"][0] == len(labels)
+    labels = recorded(place)
+    assert calculated(place) == Counter(labels.keys()) + lost_in_the_window
+    ended, plain = end_of(place), end_of(finished_toy)
     accepted = sum(label.status is LabelStatus.ACCEPTED for label in labels.values())
-    assert summary["label counts"][1] == accepted
-    assert summary.pop("force error") == pytest.approx(plain.pop("force error"), rel=1e-6)
-    assert summary == plain
+    assert ended["label counts"] == (len(labels), accepted)
+    assert ended.pop("force error") == pytest.approx(plain.pop("force error"), rel=1e-6)
+    assert ended == plain
 
 
-def test_every_label_equals_the_undisturbed_one(
-    undisturbed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(TOY))
-    labels = recorded(undisturbed / "a.db")
-    assert calculated(undisturbed / "log") == Counter(labels.keys())
+def test_an_undisturbed_run_labels_every_frame_once(finished_toy: Any, toy: Path) -> None:
+    labels = recorded(finished_toy)
+    assert calculated(finished_toy) == Counter(labels.keys())
     assert all(np.isfinite(label.energy) for label in labels.values() if label.energy is not None)

@@ -34,12 +34,6 @@ def database() -> Iterator[str]:
         client.drop_database(name)
 
 
-def finished(place: Any) -> Any:
-    place.write()
-    place.run("run", "run.yaml")
-    return place
-
-
 def counts(place: Any) -> dict[str, int]:
     """Count what is in every collection; a server splits its blobs in other pieces."""
     with place.opened() as store:
@@ -50,8 +44,12 @@ def by_key(place: Any) -> dict[str, LabelDoc]:
     return {f"{label.frame_id}-{label.level}": label for label in place.labels()}
 
 
-def test_same_numbers_on_both_stores(database: str, new_place: Callable[..., Any]) -> None:
-    file, server = finished(new_place()), finished(new_place(database))
+def test_same_numbers_on_both_stores(
+    database: str, new_place: Callable[..., Any], finished_toy: Any
+) -> None:
+    file, server = finished_toy, new_place(database)
+    server.write()
+    server.run("run", "run.yaml")
 
     assert counts(file) == counts(server)
     for kind in (SelectionDoc, ExplorationDoc):

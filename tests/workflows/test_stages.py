@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobflow import JobStore
@@ -15,31 +13,18 @@ from ionloop.monitor import queries
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.iteration import Action
 from ionloop.schemas.label import Labels
-from ionloop.stores.connect import open_store
 
 pytestmark = pytest.mark.integration
 
-TOY = Path(__file__).parents[1] / "toy"
+STAGES = Path(__file__).parents[1] / "toy" / "stages.yaml"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobStore]:
-    folder = tmp_path_factory.mktemp("stages")
-    paths = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
-    command = [
-        str(Path(sys.executable).with_name("ionloop")),
-        "run",
-        str(TOY / "stages.yaml"),
-        "--store",
-        str(folder / "ionloop.db"),
-    ]
-    ended = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    store = open_store(folder / "ionloop.db")
-    yield store
-    store.close()
+def finished(new_place: Callable[..., Any]) -> Iterator[JobStore]:
+    place = new_place()
+    place.run("run", str(STAGES))
+    with place.opened() as store:
+        yield store
 
 
 def explorations(store: JobStore) -> list[ExplorationDoc]:
