@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,24 @@ def without_settled(frame_ids: Sequence[str], level: LevelOfTheory) -> list[str]
     return [frame_id for frame_id in frame_ids if frame_id not in settled]
 
 
-def record_labels(frames: Sequence[Frames], level: LevelOfTheory, calculate: Any) -> None:
+def record_labels(
+    frames: Sequence[Frames],
+    level: LevelOfTheory,
+    calculate: Callable[[Frames], LabelDoc],
+    cores: int = 1,
+) -> None:
     """Calculate frames one by one, recording each label before the next one starts.
+
+    Parameters
+    ----------
+    frames
+        Single frames.
+    level
+        Level of theory of the labels.
+    calculate
+        Labels one frame.
+    cores
+        Cores of a calculation, which a failed one has cost too.
 
     Raises
     ------
@@ -182,10 +199,11 @@ def record_labels(frames: Sequence[Frames], level: LevelOfTheory, calculate: Any
     ledger = current_ledger()
     lost = []
     for frame in frames:
+        started = time.monotonic()
         try:
             label = calculate(frame)
         except Exception as error:  # noqa: BLE001  # whatever a calculator raises costs one label
-            label = failed(frame, level, error)
+            label = failed(frame, level, error, time.monotonic() - started, cores)
             lost.append(f"{label.frame_id}: {label.detail}")
         ledger.record([label.model_copy(update=stamp())])
     if lost:

@@ -82,7 +82,7 @@ def label_with_vasp(
 ) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
     todo = without_settled(frame_ids, maker.level)
-    record_labels(by_id(frames, todo), maker.level, lambda frame: label(maker, frame))
+    record_labels(by_id(frames, todo), maker.level, lambda frame: label(maker, frame), maker.cores)
     return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
 
 
