@@ -114,7 +114,7 @@ def test_exploded_trajectories_are_tolerated_above_the_floor(gold_copper: Frames
     check_floor([document(good), document(bad)], 2, floor=0.5)
     with pytest.raises(FloorError, match=r"0 of 2 trajectories.*explore\.floor.*it exploded"):
         check_floor([document(bad), document(bad)], 2, floor=0.5)
-    with pytest.raises(FloorError, match="the jobs failed"):
+    with pytest.raises(FloorError, match="see the explore jobs that failed"):
         check_floor([], 2, floor=0.5)
 
 

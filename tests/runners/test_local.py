@@ -221,6 +221,14 @@ def test_keep_all_folders(tmp_path: Path, notes: Path) -> None:
     assert kept == sorted(f"add-{job.uuid[:8]}" for job in flow.jobs)
 
 
+def test_a_folder_that_cannot_be_made_is_told(runner: LocalRunner) -> None:
+    job = toy.count(1)
+    runner.folder(RUN).mkdir(parents=True)
+    (runner.folder(RUN) / f"count-{job.uuid[:8]}").touch()
+    (failure,) = runner.run(job, RUN).failures
+    assert failure.summary.startswith("count failed: FileExistsError: ")
+
+
 def test_a_job_that_segfaults_fails_alone(runner: LocalRunner, store: JobStore) -> None:
     bad, good = toy.dying(), toy.count(1, 2, 3)
     summary = runner.run(Flow([bad, good]), RUN)

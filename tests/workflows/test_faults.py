@@ -111,6 +111,7 @@ def test_one_training_crashes(labelled: Any, tmp_path: Path) -> None:
     place = labelled.copy(tmp_path)
     told = place.run("resume", fault="one-training-crashes")
     assert "train model 2 of 3 failed" in told
+    assert "ended with status 1: this training was asked to crash" in told
     (turn,) = place.turns()
     assert turn.failures == ["the training with seed 1004 failed"]
     assert place.documents(EnsembleDoc)[0].seeds == [1003, 1005]
@@ -158,6 +159,7 @@ def test_lammps_vanishes_in_mid_run(trained: Any, tmp_path: Path) -> None:
     place = trained.copy(tmp_path / "run")
     told = place.run("resume", code=1, path=without_lammps(tmp_path))
     assert "explore.command: 'lmp' was not found on PATH" in told
+    assert "see the explore jobs that failed" in told
     assert place.state() is RunState.FAILED
     place.run("resume", "--retry-failed")
     assert place.state() is RunState.COMPLETED
@@ -177,7 +179,8 @@ def test_disk_full_in_the_folder_of_a_job(trained: Any, tmp_path: Path) -> None:
     place = trained.copy(tmp_path)
     with disk(place.folder / "scratch", "64k") as grow:
         told = place.run("resume", code=1)
-        assert "No space left on device" in told
+        assert f"the disk of {place.folder}/scratch" in told
+        assert "is full: make room on it" in told
         grow("200m")
         place.run("resume", "--retry-failed")
     assert place.state() is RunState.COMPLETED

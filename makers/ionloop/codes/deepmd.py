@@ -391,7 +391,9 @@ def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> No
         )
 
 
-def _with_log(sentence: str, log: Path, n_lines: int = 15) -> str:
+def _with_log(sentence: str, log: Path, n_lines: int = 14) -> str:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     told = [line for line in lines if not line.startswith(NOISE)]
-    return "\n".join([f"{sentence}. The end of {log}:", *told[-n_lines:]])
+    # The first line is what a user sees of a failed job: it ends with the program's last word.
+    last = f": {told[-1].strip()}" if told else ""
+    return "\n".join([f"{sentence}{last}", f"The end of {log}:", *told[-n_lines:]])

@@ -351,11 +351,15 @@ def check_floor(trajectories: Sequence[TrajectoryDoc], n_asked: int, floor: floa
     """
     usable = sum(trajectory.steps_done > 0 for trajectory in trajectories)
     if usable < floor * n_asked:
-        reasons = [t.stop_reason for t in trajectories if t.stop_reason] or ["the jobs failed"]
+        reasons = [trajectory.stop_reason for trajectory in trajectories if trajectory.stop_reason]
+        cause = (
+            f"first: {reasons[0]}. More initial data, gentler first stages or longer trainings help"
+            if reasons
+            else "for the others, see the explore jobs that failed"
+        )
         raise FloorError(
             f"{usable} of {n_asked} trajectories came beyond their first frame, the floor is "
-            f"{floor:.0%} (explore.floor); first: {reasons[0]}. More initial data, gentler "
-            "first stages or longer trainings help"
+            f"{floor:.0%} (explore.floor); {cause}"
         )
 
 

@@ -12,6 +12,7 @@ import threading
 import traceback
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -23,13 +24,14 @@ from ionloop.stores.connect import LoopStore, collection, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from jobflow.core.job import Job, Response
     from jobflow.core.store import JobStore
     from maggma.core import Store
 
     from ionloop.runners.journal import Document, Stop
+
+SCANT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,11 @@ def main(task: Task) -> None:
     """
     os.setsid()
     os.environ.update(task.env)
-    _enter(task.folder)
+    obstacle = _enter(task.folder)
     _watch_parent()
     if not _parent_lives_on(task.lock):
         return
-    _work(task)
+    _work(task, obstacle)
     sys.stdout.flush()
     sys.stderr.flush()
     # Threads and exit handlers that the job left behind must not hold back a job that has ended.
@@ -135,26 +137,33 @@ def execute(document: Document, store: JobStore) -> Document:
     }
 
 
-def _work(task: Task) -> None:
+def _work(task: Task, obstacle: OSError | None) -> None:
     store = open_store(task.store_url)
     journal = Journal(collection(store, "jobs"), task.run)
     document = journal.read(task.job_id) | _running(task)
     journal.write(document)
     try:
+        if obstacle is not None:
+            raise obstacle
         journal.write(document | execute(document, store))
     except Exception as error:  # noqa: BLE001 -- whatever a job raises becomes its record
         journal.write(document | _failed(document, error))
     store.close()  # type: ignore[no-untyped-call]
 
 
-def _enter(folder: Path) -> None:
+def _enter(folder: Path) -> OSError | None:
+    """Make the folder of the job and work in it; return what stood against it."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    os.chdir(folder)
-    log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        folder.mkdir(parents=True)
+        os.chdir(folder)
+        log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError as error:
+        return error
     os.dup2(log, 1)
     os.dup2(log, 2)
     initialize_logger()
+    return None
 
 
 def _watch_parent() -> None:
@@ -199,14 +208,23 @@ def _running(task: Task) -> Document:
 
 def _failed(document: Document, error: Exception) -> Document:
     first_line = (str(error).strip() or "no message").splitlines()[0]
+    summary = f"{document['name']} failed: {type(error).__name__}: {first_line}"
     return {
         "state": "failed",
         "error": {
-            "summary": f"{document['name']} failed: {type(error).__name__}: {first_line}",
+            "summary": summary + _lack_of_room(Path(document["folder"])),
             "traceback": "".join(traceback.format_exception(error)),
         },
         **_ended(document),
     }
+
+
+def _lack_of_room(folder: Path) -> str:
+    # Whatever a program says that cannot write its files, this is the cause.
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if shutil.disk_usage(there).free >= SCANT_BYTES:
+        return ""
+    return f"; the disk of {there} is full: make room on it"
 
 
 def _ended(document: Document) -> Document:
