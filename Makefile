@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   ?= demo
+export PATH := $(abspath $(BIN)):$(PATH)
 
 # One thread per process: the work runs as processes side by side, and threads on busy cores crawl.
 export OMP_NUM_THREADS = 1
 export DP_INTRA_OP_PARALLELISM_THREADS = 1
 export DP_INTER_OP_PARALLELISM_THREADS = 1
 export TF_CPP_MIN_LOG_LEVEL = 2
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 

@@ -77,8 +77,8 @@ def test_type_map_must_fit_the_structures(tmp_path):
 def test_missing_programs_are_errors_that_name_the_cure(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     report = check(run_file(tmp_path))
-    assert "pip install 'ionloop[deepmd]'" in found(report, "error", "train.command")
-    assert "pip install 'ionloop[deepmd]'" in found(report, "error", "explore.command")
+    assert "'dp' was not found on PATH; it is in " in found(report, "error", "train.command")
+    assert "'lmp' was not found on PATH; it is in " in found(report, "error", "explore.command")
 
 
 @pytest.mark.usefixtures("programs")

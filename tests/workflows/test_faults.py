@@ -149,7 +149,7 @@ def test_check_refuses_without_lammps(new_place: Callable[..., Any], tmp_path: P
     place = new_place()
     place.write(**SMALL)
     told = place.run("run", "run.yaml", code=2, path=without_lammps(tmp_path))
-    assert "explore.command: 'lmp' was not found on PATH" in told
+    assert "'lmp' was not found on PATH" in told
     assert not Path(place.store).exists()
     assert not (place.folder / "log").exists()
 
@@ -158,7 +158,7 @@ def test_check_refuses_without_lammps(new_place: Callable[..., Any], tmp_path: P
 def test_lammps_vanishes_in_mid_run(trained: Any, tmp_path: Path) -> None:
     place = trained.copy(tmp_path / "run")
     told = place.run("resume", code=1, path=without_lammps(tmp_path))
-    assert "explore.command: 'lmp' was not found on PATH" in told
+    assert "'lmp' was not found on PATH" in told
     assert "see the explore jobs that failed" in told
     assert place.state() is RunState.FAILED
     place.run("resume", "--retry-failed")

