@@ -25,7 +25,7 @@ config=$(mktemp --suffix=.py)
 trap 'rm -f "$config"' EXIT
 cat > "$config" <<'SITE'
 mpi = True
-compiler = 'mpicc.openmpi'
+compiler = 'mpicc'
 fftw = True
 scalapack = True
 libraries = ['xc', 'openblas', 'fftw3', 'scalapack-openmpi']
@@ -33,6 +33,8 @@ SITE
 
 python3 -m venv "$folder"
 # --no-cache-dir: a wheel that was built with another configuration must not be taken.
-GPAW_CONFIG=$config "$folder/bin/pip" install --quiet --no-cache-dir \
+# PATH: GPAW builds as C only for a compiler called just mpicc, and the mpicc of a Python package
+# (mpich, which DeePMD-kit brings) may come first.
+PATH=/usr/bin:$PATH GPAW_CONFIG=$config "$folder/bin/pip" install --quiet --no-cache-dir \
   "ase==$ase" "gpaw==$gpaw" "gpaw-data==$data"
 OMP_NUM_THREADS=1 "$folder/bin/gpaw" info

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -37,6 +39,7 @@ _STRESS = re.compile(
 )
 _ROW = re.compile(rf"STRESS\|\s+[xyz]\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})")
 _VERSION = re.compile(r"CP2K version (\S+)")
+_DATA = re.compile(r'__DATA_DIR="([^"]+)"')
 _RANKS = re.compile(r"Total number of message passing processes\s+(\d+)")
 _UNCONVERGED = re.compile(r"SCF run NOT converged|outer SCF loop FAILED to converge")
 
@@ -206,18 +209,24 @@ def probe(settings: Cp2kSettings, cores: int = 1) -> tuple[str, Path]:
     ProgramError
         If it does not answer, or is of another version than the settings say.
     """
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as place:
+    with TemporaryDirectory() as place:
         log = Path(place) / "version"
         command = [*arguments(settings.command, cores, CURE), "--version"]
         ended = run_program(command, Path(place), log, PROBE_SECONDS)
         if ended.status:
             raise ProgramError(f"CP2K {ended.words}{last_lines(log)}")
         text = log.read_text(errors="replace")
-    version = _version(settings, text)
-    found = re.search(r"Data directory path\s*(\S*)", text)
-    return version, Path(found[1] if found and found[1] else "/usr/share/cp2k/data")
+    return _version(settings, text), _data_folder(text)
+
+
+def _data_folder(text: str) -> Path:
+    """Return the folder that CP2K was built with, unless the environment names another."""
+    # The options of the compiler are broken anywhere into lines that begin with three blanks.
+    built_with = _DATA.search(text.replace("\n   ", ""))
+    folder = os.environ.get("CP2K_DATA_DIR") or (built_with[1] if built_with else None)
+    if folder is None:
+        raise ProgramError("CP2K does not say where its data are; set CP2K_DATA_DIR to the folder")
+    return Path(folder)
 
 
 def missing_kinds(

@@ -43,13 +43,11 @@ def probe(request: dict) -> dict:
 
 def has_setup(symbol: str, request: dict) -> bool:
     """Return whether GPAW finds the setup that it would use for an element."""
-    from gpaw.setup_data import SetupData
-    from gpaw.xc import XC
+    from gpaw.setup import create_setup
 
-    chosen = request["setups"].get(symbol, "paw")
     try:
-        SetupData(symbol, XC(request["xc"]).get_setup_name(), "" if chosen == "paw" else chosen)
-    except (FileNotFoundError, RuntimeError):
+        create_setup(symbol, xc=request["xc"], type=request["setups"].get(symbol, "paw"))
+    except (OSError, RuntimeError, KeyError):
         return False
     return True
 

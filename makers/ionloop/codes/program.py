@@ -21,13 +21,15 @@ CORES = "{cores}"
 ENDING_SECONDS = 5.0
 """How long a program may take to end by itself once it was asked to, in s."""
 
-# Two jobs side by side would otherwise be bound to the same first cores by Open MPI 4 or 5.
+# Open MPI would bind two jobs side by side to the same first cores, and its ranks would wait for
+# each other at full load on cores that others need.
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "OMPI_MCA_hwloc_base_binding_policy": "none",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
     }
 )
 

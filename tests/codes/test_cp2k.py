@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ionloop.codes import cp2k
+from ionloop.codes.acceptance import accept
+from ionloop.codes.cp2k import Cp2kSettings, input_file, level_of_theory, read_output
+from ionloop.codes.program import ProgramError
+from ionloop.schemas.frames import Frames
+
+DFT = Path(__file__).parents[1] / "dft"
+LIF = Frames(
+    ("Li",) * 4 + ("F",) * 4,
+    2.0 * np.array([[[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]]),
+    4.0 * np.eye(3)[None],
+)
+BASIS = """
+ Li DZVP-MOLOPT-SR-GTH DZVP-MOLOPT-SR-GTH-q3
+ 1
+ 2 0 2 5 3 2 1
+      8.300877000000   -0.053752000000
+F SZV-MOLOPT-GTH
+# F DZVP-MOLOPT-SR-GTH
+"""
+
+
+def settings(misdeed="none", **given):
+    return Cp2kSettings(command=f"{sys.executable} {DFT / 'stand_in_cp2k.py'} {misdeed}", **given)
+
+
+def test_numbers_and_units_of_a_real_output():
+    energy, forces, stress = read_output((DFT / "lif.cp2k.out").read_text())
+    assert energy == pytest.approx(-127.452855077152734 * 27.211386, abs=1e-3)
+    assert forces.shape == (8, 3)
+    assert forces[7] == pytest.approx([-0.82172, 0.12414, -0.13948], abs=1e-5)
+    # Printed: -5.3656 GPa; ASE's sign is the opposite one, and 1 eV/Å³ is 160.2177 GPa.
+    assert stress[0, 0] == pytest.approx(5.36560389341 / 160.21766, rel=1e-6)
+    assert stress[0, 1] == stress[1, 0] == pytest.approx(0.615242268418 / 160.21766, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [("ENERGY|", "energy"), ("ATOMIC FORCES", "forces"), ("STRESS| Analy", "stress tensor")],
+)
+def test_what_is_missing_is_named(gone, words):
+    text = (DFT / "lif.cp2k.out").read_text().replace(gone, "gone")
+    with pytest.raises(ProgramError, match=f"lacks .*{words}; was it cut short"):
+        read_output(text)
+
+
+def test_a_label_is_accepted(tmp_path):
+    result = cp2k.calculate(settings(), LIF, tmp_path, cores=2)
+    assert result.virial[0, 0] == pytest.approx(-64 * 5.36560389341 / 160.21766, rel=1e-6)
+    label = accept(LIF, result, level_of_theory(settings()), settings().limits)
+    assert label.status == "accepted"
+
+
+def test_unconverged_is_rejected_although_cp2k_aborts(tmp_path):
+    result = cp2k.calculate(settings("unconverged"), LIF, tmp_path, cores=2)
+    label = accept(LIF, result, level_of_theory(settings()), settings().limits)
+    assert label.reason == "unconverged"
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "words"),
+    [
+        ("crash", "exit status 1; the end of .*not idempotent"),
+        ("cut", "lacks analytical stress tensor"),
+    ],
+)
+def test_no_answer_raises_with_the_end_of_the_output(tmp_path, misdeed, words):
+    with pytest.raises(ProgramError, match=f"(?s){words}"):
+        cp2k.calculate(settings(misdeed), LIF, tmp_path, cores=2)
+
+
+def test_a_hang_ends_within_the_time_limit(tmp_path):
+    with pytest.raises(ProgramError, match="not through after 2 s"):
+        cp2k.calculate(settings("hang", timeout=2), LIF, tmp_path, cores=2)
+
+
+def test_another_version_or_number_of_ranks_is_refused(tmp_path):
+    with pytest.raises(ProgramError, match=r"CP2K is 2023\.1.*label\.version says 2025"):
+        cp2k.calculate(settings(version="2025"), LIF, tmp_path, cores=2)
+    with pytest.raises(ProgramError, match=r"sees 2 MPI ranks where label\.cores says 4"):
+        cp2k.calculate(settings(), LIF, tmp_path, cores=4)
+
+
+def test_the_probe_finds_version_and_data(monkeypatch):
+    monkeypatch.delenv("CP2K_DATA_DIR", raising=False)
+    assert cp2k.probe(settings()) == ("2023.1", Path("/data/of/cp2k"))
+    monkeypatch.setenv("CP2K_DATA_DIR", "/elsewhere")
+    assert cp2k.probe(settings())[1] == Path("/elsewhere")
+
+
+def test_missing_basis_sets_and_pseudopotentials_are_named(tmp_path):
+    (tmp_path / "BASIS_MOLOPT").write_text(BASIS)
+    (tmp_path / "GTH_POTENTIALS").write_text("Li GTH-PBE-q3 GTH-PBE\n 3\nF GTH-PBE-q7\n")
+    assert cp2k.missing_kinds(settings(), ["Li", "F"], tmp_path) == {
+        "basis set": ["F DZVP-MOLOPT-SR-GTH"],
+        "pseudopotential": ["F GTH-PBE"],
+    }
+    own = settings(kinds={"F": {"basis": "SZV-MOLOPT-GTH", "potential": "GTH-PBE-q7"}})
+    assert not any(cp2k.missing_kinds(own, ["Li", "F"], tmp_path).values())
+    with pytest.raises(FileNotFoundError, match=r"label\.basis_files"):
+        cp2k.missing_kinds(settings(basis_files=["ABSENT"]), ["Li"], tmp_path)
+
+
+def lines(frame: Frames = LIF, **given) -> list[str]:
+    return [line.strip() for line in input_file(Cp2kSettings(**given), frame).splitlines()]
+
+
+def test_the_input_asks_for_all_that_is_read():
+    text = lines()
+    for wanted in (
+        "RUN_TYPE ENERGY_FORCE",
+        "STRESS_TENSOR ANALYTICAL",
+        "&FORCES",
+        "&XC_FUNCTIONAL PBE",
+    ):
+        assert wanted in text
+    assert "A 4.000000000000 0.000000000000 0.000000000000" in text
+    assert "F 2.000000000000 2.000000000000 2.000000000000" in text
+    assert text.count("BASIS_SET DZVP-MOLOPT-SR-GTH") == 2
+    sections = [line for line in text if line.startswith("&")]
+    opened = [line for line in sections if not line.startswith("&END")]
+    assert len(sections) == 2 * len(opened)
+
+
+def test_smearing_and_kpoints_need_diagonalisation():
+    assert "&OT" in lines()
+    assert "&OT" not in lines(smearing=0.1)
+    assert "ELECTRONIC_TEMPERATURE 1160.4518" in lines(smearing=0.1)
+    assert "&SMEAR" not in lines(kpoints=(2, 1, 1))
+    assert "SCHEME MACDONALD 2 1 3 0.25 0 0" in lines(kpoints=(2, 1, 3))
+
+
+def test_spin_and_electronic_steps():
+    assert "UKS .TRUE." in lines(spin_polarised=True)
+    text = lines(max_scf_steps=50)
+    assert text.count("MAX_SCF 20") == 1
+    assert text.count("MAX_SCF 2") == 1
+    assert "MAX_SCF 7" in lines(max_scf_steps=7)
+    assert "MAX_SCF 0" in lines(max_scf_steps=7)
+
+
+def test_level_holds_what_decides_a_label_and_nothing_else():
+    base = level_of_theory(Cp2kSettings())
+    assert level_of_theory(settings(timeout=9, max_scf_steps=9)).hash == base.hash
+    for other in (
+        {"cutoff": 600},
+        {"relative_cutoff": 50},
+        {"basis": "TZVP-MOLOPT-GTH"},
+        {"potential": "GTH-PBE-q4"},
+        {"kinds": {"Ge": {"basis": "x"}}},
+        {"xc": "BLYP"},
+        {"kpoints": (2, 1, 1)},
+        {"smearing": 0.1},
+        {"scf_convergence": 1e-7},
+        {"precision": 1e-14},
+        {"version": "2024.1"},
+        {"spin_polarised": True},
+    ):
+        assert level_of_theory(Cp2kSettings(**other)).hash != base.hash, other
