@@ -100,7 +100,7 @@ def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[s
         result = calculate(maker.settings, frame, Path.cwd() / frame.ids[0], maker.cores)
         return accept(frame, result, level, maker.settings.limits)
 
-    record_labels(by_id(frames, todo), level, label)
+    record_labels(by_id(frames, todo), level, label, maker.cores)
     return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
 
 
