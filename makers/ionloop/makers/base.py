@@ -96,10 +96,19 @@ class LabelMaker(Maker, ABC):
 
 @dataclass
 class TrainMaker(Maker, ABC):
-    """Trains an ensemble of models."""
+    """Trains an ensemble of models.
+
+    Parameters
+    ----------
+    validation_fraction
+        Fraction of the frames held back from training, decided by frame id for good.
+    allow_mixed
+        Whether labels of several levels of theory may be trained on together.
+    """
 
     name: str = "train"
     validation_fraction: float = 0.05
+    allow_mixed: bool = False
 
     @abstractmethod
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:

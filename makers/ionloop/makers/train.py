@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def train_deepmd(
     seed: int,
 ) -> TrainingDoc:
     """Train one model."""
-    training, validation = split(dataset, maker.validation_fraction)
+    training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
     result = deepmd.train(
         maker.settings,
         training,
@@ -181,9 +181,15 @@ def rank_correlation(comparison: Table) -> float | None:
     return calibrate(deviation, error).rank_correlation
 
 
-def split(dataset: Sequence[Labels], fraction: float) -> tuple[list[Frames], list[Frames]]:
-    """Split the frames of a data set into those trained on and those held back."""
-    frames = concatenate(part for labels in dataset for part in labels.frames)
+def split(
+    dataset: Sequence[Labels], fraction: float, allow_mixed: bool = False
+) -> tuple[list[Frames], list[Frames]]:
+    """Split the frames of a data set into those trained on and those held back.
+
+    Where levels of theory may mix, the frames no longer say which theirs is.
+    """
+    parts = [part for labels in dataset for part in labels.frames]
+    frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
     masks = [validation_mask(part, fraction) for part in frames]
     training = concatenate(part[~mask] for part, mask in zip(frames, masks, strict=True))
     validation = concatenate(part[mask] for part, mask in zip(frames, masks, strict=True))

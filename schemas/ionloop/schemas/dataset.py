@@ -12,10 +12,18 @@ from ionloop.schemas.document import Document
 class DatasetDoc(Document):
     """Label ids and the split; the frames themselves stay with the labels."""
 
-    level: str = Field(description="hash of the level of theory")
+    level: str = Field(description="hash of the level of theory; of mixed ones, joined by +")
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader of its results has to know"
+    )
     training: list[str] = Field(description="frame ids trained on")
     validation: list[str] = Field(description="frame ids held back, for good")
     sha256: str = Field(description="hash of level and sorted frame ids")
+
+    @property
+    def levels(self) -> list[str]:
+        """Hashes of the levels of theory, more than one only where mixing was allowed."""
+        return self.level.split("+")
 
 
 def is_validation(frame_id: str, fraction: float) -> bool:

@@ -63,3 +63,6 @@ class SummaryDoc(Document):
     potential: Any = Field(description="the production potential, by reference")
     train_errors: list[ForceErrors] = Field(default_factory=list)
     validation: ValidationDoc | None = None
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader of the results has to know"
+    )

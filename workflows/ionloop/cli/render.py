@@ -94,7 +94,7 @@ def summary_lines(run: str, document: SummaryDoc) -> list[str]:
         lines.append(
             f"on unseen frames at {temperatures} K: {errors_words(document.validation.errors)}"
         )
-    return lines
+    return [*lines, *(f"note: {note}" for note in document.notes)]
 
 
 def training_lines(errors: Sequence[ForceErrors]) -> list[str]:

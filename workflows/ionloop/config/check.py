@@ -21,6 +21,7 @@ from ionloop.schemas.frames import Frames, concatenate
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
 from ionloop.stores.connect import StoreError, describe, open_store
+from ionloop.workflows.concurrent_learning import ExistingData
 
 THIN = 2.0
 """Cell height in Å below which a cell is more likely a mistake than a material."""
@@ -160,15 +161,27 @@ def look_at_data(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         sentence = f"the labeller ({run_file.label.code}) does not relax"
         yield error("initial.relax", sentence, "relax the start structures before the run")
     for number, data in enumerate(initial.data):
-        if not data.same_level:
-            sentence = (
-                f"{data.path}: labels of two levels of theory never mix, and it is not said that "
-                "these are of the labeller's"
-            )
-            cure = "say same_level: true if they are, or leave them out"
-            yield error(f"initial.data[{number}]", sentence, cure)
+        yield from _look_at_level(f"initial.data[{number}]", data, initial.allow_mixed)
     if not all(frames.is_labelled for frames in inputs.data):
         yield error("initial.data", "some frames have no energies and forces", "name labelled data")
+
+
+def _look_at_level(key: str, data: ExistingData, allow_mixed: bool) -> Iterator[Finding]:
+    if data.same_level:
+        return
+    if allow_mixed and data.level:
+        sentence = f"labels of two levels of theory are mixed: {data.path} is of {data.level}"
+        yield warning(key, sentence, "their energies may differ by more than the model's error")
+        return
+    sentence = (
+        f"{data.path}: labels of two levels of theory never mix, and it is not said that these "
+        "are of the labeller's"
+    )
+    cure = (
+        "say same_level: true if they are, or leave them out; or say their level in words and set "
+        "initial.allow_mixed"
+    )
+    yield error(key, sentence, cure)
 
 
 def look_at_codes(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -25,6 +26,7 @@ from ionloop.config.codes import (
     section_type,
 )
 from ionloop.config.errors import KeyPath, RunFileError, Source, explain
+from ionloop.makers.base import TrainMaker
 from ionloop.makers.select import SelectSettings, WindowSelectMaker
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
@@ -174,10 +176,10 @@ class RunFile(Model):
         types = self.types()
         return ConcurrentLearningMaker(
             label=self.label.maker(),
-            train=self.train.maker(types),
+            train=self._trains(self.train, types),
             explore=self.explore.maker(types),
             select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
-            production=self.train.for_production(self.production).maker(types),
+            production=self._trains(self.train.for_production(self.production), types),
             stages=self.stages,
             trust=self.trust,
             initial=self.initial,
@@ -188,6 +190,9 @@ class RunFile(Model):
             seed=self.seed,
             name=self.name,
         )
+
+    def _trains(self, section: TrainSection, types: list[str]) -> TrainMaker:
+        return replace(section.maker(types), allow_mixed=self.initial.allow_mixed)
 
     def flow(self) -> Flow:
         """Build the flow: structures are read here, everything else when it runs."""

@@ -299,10 +299,10 @@ def outputs(
     return [document["output"] for document in found]
 
 
-def level_hash(store: JobStore, run: str) -> str | None:
-    """Return the hash of the level of theory of a run's labels, None before the first."""
+def level_hashes(store: JobStore, run: str) -> set[str]:
+    """Return the hashes of the levels of theory of a run's labels, none before the first."""
     found = outputs(store, run, "Labels", ["output.level"])
-    return LevelOfTheory(**found[0]["level"]).hash if found else None
+    return {LevelOfTheory(**each["level"]).hash for each in found}
 
 
 def _run_row(store: JobStore, run: str) -> RunRow:
@@ -352,6 +352,7 @@ def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> 
         action=document.decision.action.value,
         reason=document.decision.reason,
         failures=document.failures,
+        notes=document.dataset.notes,
     )
 
 
@@ -415,10 +416,8 @@ def _with_label_fate(store: JobStore, run: str, table: Table) -> Table:
 
 
 def _label_fates(store: JobStore, run: str, frame_ids: list[str]) -> dict[str, tuple[str, str]]:
-    level = level_hash(store, run)
-    if level is None:
-        return {}
-    criteria = {"label_id": {"$in": [label_id(frame_id, level) for frame_id in frame_ids]}}
+    keys = [label_id(i, level) for level in level_hashes(store, run) for i in frame_ids]
+    criteria = {"label_id": {"$in": keys}}
     wanted = ["frame_id", "status", "reason"]
     return {
         document["frame_id"]: (document["status"], document.get("reason") or "")

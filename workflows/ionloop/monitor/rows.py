@@ -71,6 +71,7 @@ class TurnRow(Model):
     action: str = Field(description="what was decided")
     reason: str
     failures: list[str]
+    notes: list[str] = Field(default_factory=list, description="such as mixed levels of theory")
 
     @property
     def fractions(self) -> tuple[float, float, float]:

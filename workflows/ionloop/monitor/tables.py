@@ -86,6 +86,8 @@ def summary_text(summary: SummaryDoc) -> Text:
             f"{error / rms:.0%} of the forces' own RMS ({rms:.0f} meV/Å); "
             f"energy {errors.energy_mev_per_atom:.1f} meV/atom"
         )
+    for note in summary.notes:
+        text.append(f"\nnote: {note}", style="yellow")
     return text
 
 
@@ -156,6 +158,7 @@ def _reasons(turns: Sequence[TurnRow]) -> list[Text]:
     for row in turns:
         lines.append(Text.assemble((f"turn {row.turn}: {row.action}", "bold"), f", {row.reason}"))
         lines += [Text(f"  lost: {failure}", style="yellow") for failure in row.failures]
+        lines += [Text(f"  note: {note}", style="yellow") for note in row.notes]
     return lines
 
 

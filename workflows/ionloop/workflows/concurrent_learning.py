@@ -27,7 +27,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress
-from ionloop.schemas.label import Labels
+from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
@@ -55,6 +55,9 @@ class ExistingData(Model):
     same_level: bool = Field(
         False, description="the data were calculated at the labeller's own level of theory"
     )
+    level: str | None = Field(
+        None, description="their level of theory in words, where it is another (allow_mixed)"
+    )
 
 
 class InitialData(Model):
@@ -69,6 +72,11 @@ class InitialData(Model):
     strain: float = Field(0.03, ge=0, lt=1, description="largest relative strain of the cell")
     relax: bool = Field(False, description="relax the start structures with the labeller first")
     data: list[ExistingData] = Field(default_factory=list, description="labelled data")
+    allow_mixed: bool = Field(
+        False,
+        description="whether data of another level of theory than the labeller's may be trained "
+        "on too; every report then says so",
+    )
 
 
 class Validation(Model):
@@ -204,7 +212,7 @@ class ConcurrentLearningMaker(Maker):
     def _initial_dataset(self, structures: Reference) -> tuple[list[Reference], list[Flow | Job]]:
         jobs: list[Flow | Job] = [
             assign(
-                ingest([data.path], data.format, data.type_map, self.label.level),
+                ingest([data.path], data.format, data.type_map, self._level_of(data)),
                 "label",
                 f"ingest {data.path}",
             )
@@ -217,6 +225,11 @@ class ConcurrentLearningMaker(Maker):
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
+
+    def _level_of(self, data: ExistingData) -> LevelOfTheory:
+        if data.same_level:
+            return self.label.level
+        return LevelOfTheory(code="existing data", settings={"level": data.level or data.path})
 
     def _max_labels(self, stage: Stage, progress: StageProgress) -> int:
         asked = stage.max_labels or self.select.max_labels
@@ -305,6 +318,7 @@ def conclude_turn(
         decision,
         [part.value for part in dataset] + [turn.labels],
         maker.train.validation_fraction,
+        maker.initial.allow_mixed,
     ).model_copy(
         update={
             **stamp(),
@@ -344,6 +358,7 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
         potential=production.reference,
         train_errors=potential.train_errors,
         validation=validation,
+        notes=last.dataset.notes,
     )
 
 
@@ -378,6 +393,7 @@ def iteration_document(
     decision: Decision,
     dataset: Sequence[Labels],
     validation_fraction: float,
+    allow_mixed: bool = False,
 ) -> IterationDoc:
     """Build the account of a turn."""
     counts = turn.selection.counts
@@ -398,27 +414,35 @@ def iteration_document(
         rank_correlation=turn.evaluation.rank_correlation,
         failures=[*turn.ensemble.failures, *turn.exploration.failures],
         progress=progress,
-        dataset=dataset_document(dataset, validation_fraction),
+        dataset=dataset_document(dataset, validation_fraction, allow_mixed),
         decision=decision,
     )
 
 
-def dataset_document(dataset: Sequence[Labels], validation_fraction: float) -> DatasetDoc:
+def dataset_document(
+    dataset: Sequence[Labels], validation_fraction: float, allow_mixed: bool = False
+) -> DatasetDoc:
     """Describe the data set: ids, split, hash.
 
     Raises
     ------
     ValueError
-        If labels of two levels of theory come together.
+        If labels of two levels of theory come together and that is not allowed.
     """
     levels = {labels.level.hash: labels.level.words for labels in dataset}
-    if len(levels) > 1:
-        raise ValueError(f"a data set has one level of theory, got {' and '.join(levels.values())}")
+    words = " and ".join(levels.values())
+    if len(levels) > 1 and not allow_mixed:
+        raise ValueError(
+            f"a data set has one level of theory, got {words}; set initial.allow_mixed to train "
+            "on them together"
+        )
     ids = [i for labels in dataset for frames in labels.frames for i in frames.ids]
     held_back = [i for i in ids if is_validation(i, validation_fraction)]
-    level = next(iter(levels))
+    level = "+".join(sorted(levels))
+    mixed = f"labels of {len(levels)} levels of theory are mixed (initial.allow_mixed): {words}"
     return DatasetDoc(
         level=level,
+        notes=[mixed] if len(levels) > 1 else [],
         training=sorted(set(ids) - set(held_back)),
         validation=sorted(held_back),
         sha256=dataset_hash(level, ids),

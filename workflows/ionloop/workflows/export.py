@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def export_dataset(
     _make_way([*targets.values(), account], force)
     labels = _labels(store, turn.dataset)
     for side, target in targets.items():
-        write_frames(concatenate(labels[i].frame for i in parts[side]), target, fmt)
+        frames = (labels[i].frame for i in parts[side])
+        write_frames(concatenate(_unmixed(frames, turn.dataset)), target, fmt)
     _write_json(account, _dataset_account(run, turn, labels))
     return [*targets.values(), account]
 
@@ -220,13 +222,23 @@ def _chosen(frames: Frames, wanted: set[str]) -> Frames:
 
 def _labels(store: JobStore, dataset: DatasetDoc) -> dict[str, LabelDoc]:
     ids = _all_ids(dataset)
-    labels = Ledger(_additional(store, "labels")).find(ids, dataset.level)
+    ledger = Ledger(_additional(store, "labels"))
+    labels = {i: label for level in dataset.levels for i, label in _accepted(ledger, ids, level)}
     if lost := set(ids) - set(labels):
         raise ExportError(
             f"{len(lost)} of {len(ids)} labels of the data set are not in the store any more; "
             f"first: {min(lost)}"
         )
     return labels
+
+
+def _accepted(ledger: Ledger, ids: list[str], level: str) -> Iterable[tuple[str, LabelDoc]]:
+    return ((i, label) for i, label in ledger.find(ids, level).items() if label.reason is None)
+
+
+def _unmixed(frames: Iterable[Frames], dataset: DatasetDoc) -> Iterable[Frames]:
+    """Leave out the level of each frame where the data set has several, by the user's leave."""
+    return (replace(frame, level=None) if dataset.notes else frame for frame in frames)
 
 
 def _sides(dataset: DatasetDoc) -> dict[str, list[str]]:
@@ -242,7 +254,8 @@ def _dataset_account(run: str, turn: IterationDoc, labels: dict[str, LabelDoc]) 
         "run": run,
         "iteration": turn.progress.index,
         "level": turn.dataset.level,
-        "level_of_theory": next((label.level_words for label in labels.values()), ""),
+        "level_of_theory": " and ".join(sorted({d.level_words for d in labels.values()})),
+        "notes": turn.dataset.notes,
         "n_frames": len(labels),
         "n_training": len(turn.dataset.training),
         "n_validation": len(turn.dataset.validation),
@@ -278,7 +291,7 @@ def _model_account(target: Path, member: TrainingDoc) -> dict[str, Any]:
 
 def _level_words(store: JobStore, run: str) -> str:
     found = _outputs(store, run, "Labels")
-    return Labels.from_stored(found[0]).level.words if found else ""
+    return " and ".join(sorted({Labels.from_stored(each).level.words for each in found}))
 
 
 def _validation(store: JobStore, run: str) -> dict[str, Any] | None:
