@@ -151,7 +151,7 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
     base = level_of_theory(Cp2kSettings())
     assert level_of_theory(settings(timeout=9, max_scf_steps=9)).hash == base.hash
     for other in (
-        {"cutoff": 600},
+        {"cutoff": 500},
         {"relative_cutoff": 50},
         {"basis": "TZVP-MOLOPT-GTH"},
         {"potential": "GTH-PBE-q4"},

@@ -193,13 +193,21 @@ def test_limits_cap_the_estimate(tmp_path):
 def test_examples_pass(path, monkeypatch, tmp_path):
     monkeypatch.setattr("ionloop.codes.forcefield.calculator", lambda settings: None)
     monkeypatch.setattr("ionloop.codes.forcefield.covered_elements", lambda settings: None)
+    answer = {"version": "26.7.0", "ranks": 2, "missing": []}
+    monkeypatch.setattr("ionloop.codes.gpaw.probe", lambda *arguments: answer)
     report = check(load(path).with_store(str(tmp_path / "ionloop.db")))
     assert report.ok, report.errors
 
 
 def test_all_examples_are_there():
     names = [f"{path.parent.name}/{path.stem}" for path in EXAMPLES]
-    assert names == ["alpha-agi/run", "lgps/huang2021", "lgps/run", "li3incl6/run"]
+    assert names == [
+        "alpha-agi/run",
+        "lgps/gpaw",
+        "lgps/huang2021",
+        "lgps/run",
+        "li3incl6/run",
+    ]
 
 
 def test_huang2021_asks_for_the_papers_labels():

@@ -77,7 +77,7 @@ class Cp2kSettings(DftSettings):
         "GTH_POTENTIALS", description="file of the pseudopotentials, likewise"
     )
     cutoff: Annotated[float, Field(gt=0)] = Field(
-        500.0, description="plane-wave cut-off in Ry", json_schema_extra={"unit": "Ry"}
+        800.0, description="plane-wave cut-off in Ry", json_schema_extra={"unit": "Ry"}
     )
     relative_cutoff: Annotated[float, Field(gt=0)] = Field(
         60.0,

@@ -1,0 +1,178 @@
+"""GPAW and CP2K themselves: consistent, agreeing with each other, and telling when they fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from ionloop.codes import cp2k, gpaw
+from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.cp2k import Cp2kSettings
+from ionloop.codes.dft import DftSettings
+from ionloop.codes.gpaw import GpawSettings
+from ionloop.codes.program import ProgramError
+from ionloop.codes.structures import perturb
+from ionloop.config.codes import Cp2kSection, GpawSection
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+
+pytestmark = pytest.mark.integration
+
+CORES = 2
+HALVES = [[x / 2, y / 2, z / 2] for x in (0, 1) for y in (0, 1) for z in (0, 1)]
+LIF = Frames(
+    tuple("F" if round(2 * sum(place)) % 2 else "Li" for place in HALVES),
+    4.03 * np.array([HALVES]),
+    4.03 * np.eye(3)[None],
+)
+FRAME = perturb(LIF, 1, displacement=0.1, strain=0.02, seed=3)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A DFT program with settings for lithium fluoride."""
+
+    module: Any
+    settings: DftSettings
+    section: Callable[..., Any]
+    precision: float
+
+    def calculate(self, frame: Frames, folder: Path, **changes: Any) -> Calculated:
+        settings = self.settings.model_copy(update=changes)
+        result: Calculated = self.module.calculate(settings, frame, folder, CORES)
+        return result
+
+
+def _gpaw(command: str) -> Program:
+    settings = GpawSettings(command=command, cutoff=600, energy_convergence=1e-6)
+    return Program(gpaw, settings, GpawSection, precision=0.005)
+
+
+def _cp2k(command: str) -> Program:
+    # Lithium with its 1s electrons is hard: a coarser grid moves forces by 0.1 eV/Å.
+    settings = Cp2kSettings(command=command, cutoff=1200)
+    return Program(cp2k, settings, Cp2kSection, precision=0.03)
+
+
+MAKE = {"IONLOOP_TEST_GPAW": _gpaw, "IONLOOP_TEST_CP2K": _cp2k}
+
+
+def program_named(variable: str) -> Program:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} is not set to the program's command")
+    return MAKE[variable](os.environ[variable])
+
+
+@pytest.fixture(params=MAKE)
+def program(request: pytest.FixtureRequest) -> Program:
+    return program_named(request.param)
+
+
+def moved(positions: Array, cell: Array) -> Frames:
+    return replace(FRAME, positions=positions[None], cells=cell[None])
+
+
+@pytest.mark.slow
+def test_a_force_is_minus_the_gradient_of_the_energy(program: Program, tmp_path: Path) -> None:
+    atom, axis, step = 2, 1, 0.01
+    energies = []
+    for sign in (1, -1):
+        positions = FRAME.positions[0].copy()
+        positions[atom, axis] += sign * step
+        frame = moved(positions, FRAME.cells[0])
+        energies.append(program.calculate(frame, tmp_path / f"moved{sign}").energy)
+    numeric = -(energies[0] - energies[1]) / (2 * step)
+    force = program.calculate(FRAME, tmp_path).forces[atom, axis]
+    assert abs(force) > 0.1
+    assert force == pytest.approx(numeric, abs=program.precision)
+
+
+@pytest.mark.slow
+def test_the_virial_is_minus_the_strain_derivative_of_the_energy(
+    program: Program, tmp_path: Path
+) -> None:
+    # The basis of plane waves changes with the cell at a fixed cut-off: hence the larger margin.
+    step, energies = 0.005, []
+    for sign in (1, -1):
+        deformation = np.diag([1 + sign * step, 1, 1])
+        frame = moved(FRAME.positions[0] @ deformation, FRAME.cells[0] @ deformation)
+        energies.append(program.calculate(frame, tmp_path / f"strained{sign}").energy)
+    numeric = -(energies[0] - energies[1]) / (2 * step)
+    virial = program.calculate(FRAME, tmp_path).virial
+    assert virial is not None
+    assert abs(virial[0, 0]) > 1.0
+    assert virial[0, 0] == pytest.approx(numeric, abs=0.3)
+
+
+@pytest.mark.slow
+def test_the_two_programs_agree(tmp_path: Path) -> None:
+    first = program_named("IONLOOP_TEST_GPAW").calculate(FRAME, tmp_path / "gpaw")
+    second = program_named("IONLOOP_TEST_CP2K").calculate(FRAME, tmp_path / "cp2k")
+    assert first.virial is not None and second.virial is not None
+    assert np.sqrt(np.mean((first.forces - second.forces) ** 2)) < 0.1
+    assert np.abs(first.virial - second.virial).max() < 0.6
+
+
+def test_too_few_electronic_steps_are_unconverged(program: Program, tmp_path: Path) -> None:
+    quick = {"cutoff": 300}
+    result = program.calculate(FRAME, tmp_path, max_scf_steps=2, **quick)
+    level = program.module.level_of_theory(program.settings)
+    label = accept(FRAME, result, level, program.settings.limits)
+    assert label.reason == "unconverged"
+
+
+def test_a_time_limit_ends_every_rank(program: Program, tmp_path: Path) -> None:
+    with pytest.raises(ProgramError, match=r"not through after 6 s"):
+        program.calculate(FRAME, tmp_path, timeout=6)
+    deadline = time.monotonic() + 10
+    while left := ranks_in(tmp_path):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def ranks_in(folder: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cwd", "status"])
+        if process.info["cwd"] == str(folder) and process.info["status"] != "zombie"
+    ]
+
+
+def test_atoms_on_top_of_each_other_cost_one_frame(program: Program, tmp_path: Path) -> None:
+    positions = FRAME.positions[0].copy()
+    positions[1] = positions[0] + 1e-4
+    frame = moved(positions, FRAME.cells[0])
+    settings = program.settings
+    try:
+        result = program.calculate(frame, tmp_path, cutoff=300, max_scf_steps=10, timeout=60)
+    except ProgramError as error:
+        assert "the end of" in str(error)  # either fate is sound
+    else:
+        level = program.module.level_of_theory(settings)
+        assert accept(frame, result, level, settings.limits).reason is not None
+
+
+def test_preflight_starts_the_program(program: Program) -> None:
+    section = program.section(command=program.settings.command, cores=CORES)
+    findings = list(section.preflight(["Li", "Ge", "P", "S"]))
+    assert [finding.level for finding in findings] == ["ok", "ok", "ok"], findings
+    assert "for Li, Ge, P, S" in findings[1].sentence
+    lacking = list(section.preflight(["Li", "Cm"]))
+    assert "Cm" in lacking[1].sentence
+    assert lacking[1].level == "error"
+
+
+def test_preflight_counts_the_ranks(program: Program) -> None:
+    command = program.settings.command.replace("{cores}", "1")
+    if program.module is cp2k:
+        pytest.skip("CP2K tells its ranks only when it calculates")
+    (finding,) = program.section(command=command, cores=CORES).preflight(["Li"])
+    assert "sees 1 MPI ranks where label.cores says 2" in finding.sentence
