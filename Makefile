@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,dev]'
 	touch $@
 
-.PHONY: demo test quick lint format bench docs help clean
+.PHONY: demo test slow quick lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -36,7 +36,10 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
 	$(MAKE) lint
 	$(BIN)/pytest -q -m 'not integration'
-	$(BIN)/pytest -q -m integration --durations=15
+	$(BIN)/pytest -q -m 'integration and not slow' --durations=15
+
+slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
+	$(BIN)/pytest -q -m slow --durations=0
 
 quick: $(VENV)/dev.stamp  ## quick tests only
 	$(BIN)/pytest -q -m 'not integration'
