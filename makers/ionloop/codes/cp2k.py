@@ -96,7 +96,7 @@ class Cp2kSettings(DftSettings):
         1e-6, description="EPS_SCF: largest error of the electronic gradient"
     )
     precision: Annotated[float, Field(gt=0)] = Field(
-        1e-12, description="EPS_DEFAULT: precision of the matrix elements"
+        1e-10, description="EPS_DEFAULT: precision of the matrix elements"
     )
     multiplicity: NonNegativeInt = Field(
         0, description="2S+1, with spin_polarised; 0: the lowest possible"
@@ -332,7 +332,7 @@ def _scf(settings: Cp2kSettings, *, direct: bool) -> dict[str, Any]:
         return {
             **common,
             "MAX_SCF": inner,
-            "&OT": {"MINIMIZER": "DIIS", "PRECONDITIONER": "FULL_SINGLE_INVERSE"},
+            "&OT": {"MINIMIZER": "DIIS", "PRECONDITIONER": "FULL_ALL"},
             "&OUTER_SCF": {
                 "EPS_SCF": settings.scf_convergence,
                 "MAX_SCF": -(-settings.max_scf_steps // inner) - 1,
