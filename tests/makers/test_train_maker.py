@@ -71,7 +71,7 @@ def test_the_split_is_a_partition_and_stays(gold_copper: Frames) -> None:
 
 def test_the_ensemble_goes_on_without_a_lost_model() -> None:
     members = [resolved(training(1)), resolved(None), resolved(training(3))]
-    ensemble = collect_ensemble.original(2, [1, 2, 3], members)
+    ensemble = collect_ensemble.original.__wrapped__(2, [1, 2, 3], members)
     assert ensemble.seeds == [1, 3]
     assert ensemble.failures == ["the training with seed 2 failed"]
     assert ensemble.members == ["reference to 1", "reference to 3"]
@@ -80,7 +80,7 @@ def test_the_ensemble_goes_on_without_a_lost_model() -> None:
 
 def test_too_few_models_stop_the_turn() -> None:
     with pytest.raises(FloorError, match=r"1 of 2 trainings succeeded.*train\.min_models"):
-        collect_ensemble.original(2, [1, 2], [resolved(training(1)), resolved(None)])
+        collect_ensemble.original.__wrapped__(2, [1, 2], [resolved(training(1)), resolved(None)])
 
 
 def test_the_next_training_starts_from_its_predecessor_or_a_neighbour() -> None:

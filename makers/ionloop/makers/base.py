@@ -10,18 +10,22 @@ import functools
 import hashlib
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jobflow import CURRENT_JOB, Flow, Job, JobConfig, Maker, OnMissing, job
+from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Maker, OnMissing, job
+from jobflow.core.reference import find_and_resolve_references
 from monty.json import MontyEncoder
 
 from ionloop.schemas.document import Document, Provenance
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.selection import TrustWindow
+from ionloop.stores.connect import LoopStore, open_store
+
+Placement = Mapping[str, dict[str, Any]]  # role → where a queue is to run it
 
 Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
 
@@ -46,18 +50,75 @@ def stored_job(schema: type[Document] | None = None, **config: Any) -> Callable[
     return decorator
 
 
-# A collecting job sees every value with the reference to it, so that it can pass heavy results
-# on without storing them again, and runs although some of what it collects has failed.
-COLLECTS = {"resolve_references": "both", "on_missing_references": OnMissing.NONE}
+def collecting_job(
+    schema: type[Document] | None = None, *, tolerant: bool = False
+) -> Callable[..., Any]:
+    """Declare a job that sees every value together with the reference to it.
+
+    So it can pass heavy results on without storing them again. It resolves its references itself,
+    against the store of the run: not every engine hands a job both.
+
+    Parameters
+    ----------
+    schema
+        Type of the output; left out where the job may replace itself by a flow.
+    tolerant
+        Whether the job runs although some of what it collects has failed; its value is then None.
+    """
+    on_missing = OnMissing.NONE if tolerant else OnMissing.ERROR
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        @functools.wraps(function)
+        def resolve_and_run(*args: Any, **kwargs: Any) -> Any:
+            resolve = functools.partial(
+                find_and_resolve_references,
+                store=run_store(),
+                cache={},
+                on_missing=on_missing,
+                wrap_resolved=True,
+            )
+            return function(*resolve(list(args)), **resolve(kwargs))
+
+        config = {"resolve_references": False, "on_missing_references": on_missing}
+        return stored_job(schema, expose_store=True, **config)(resolve_and_run)
+
+    return decorate
+
+
+def run_store() -> JobStore:
+    """Return the store of the run that the current job belongs to.
+
+    An engine that hands its jobs a store of its own, such as files to be copied later, names the
+    store of the run in the metadata of the job.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached from here.
+    """
+    exposed: JobStore = CURRENT_JOB.store
+    if isinstance(exposed, LoopStore) or (url := metadata().get("store")) is None:
+        return exposed
+    return _opened(url)
+
+
+def metadata() -> dict[str, Any]:
+    """Return the metadata of the current job; empty where none runs."""
+    current = CURRENT_JOB.job
+    return current.metadata if current else {}
+
+
+@functools.cache
+def _opened(url: str) -> LoopStore:
+    return open_store(url)
 
 
 def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
     """Return the fields every document has: run, iteration, provenance of the current job."""
     current = CURRENT_JOB.job
-    metadata = current.metadata if current else {}
     return {
-        "run": metadata.get("run"),
-        "iteration": metadata.get("iteration"),
+        "run": metadata().get("run"),
+        "iteration": metadata().get("iteration"),
         "provenance": Provenance(
             job=current.uuid if current else None,
             host=platform.node(),
@@ -67,10 +128,42 @@ def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
     }
 
 
-def assign(job: Job, role: str, name: str, cores: int = 1) -> Job:
-    """Give a job its role, a name that people read, and the cores it uses; return it."""
+def assign(job: Job, role: str, name: str, cores: int = 1, *, light: bool = False) -> Job:
+    """Give a job its role, a name that people read, and the cores it uses; return it.
+
+    Parameters
+    ----------
+    job
+        A new job.
+    role
+        Label, train, explore, select, evaluate or decide.
+    name
+        What people read.
+    cores
+        Cores it uses.
+    light
+        Whether it only keeps the books of its role: it needs the store and hardly any time.
+    """
     job.name = name
-    job.update_metadata({"role": role, "cores": cores}, dynamic=False)
+    job.update_metadata({"role": role, "cores": cores, "light": light}, dynamic=False)
+    return place(job, metadata().get("placement", {}))
+
+
+def place(job: Job, placement: Placement) -> Job:
+    """Say where a queue is to run a job, by its role; return it.
+
+    Parameters
+    ----------
+    job
+        A job with its role.
+    placement
+        Configuration of the workflow engine by role. What a role's light jobs take is under
+        "select", what is not named under "default".
+    """
+    role = "select" if job.metadata.get("light") else job.metadata.get("role")
+    config = placement.get(str(role), placement.get("default"))
+    if config is not None:
+        job.config.manager_config = dict(config)
     return job
 
 

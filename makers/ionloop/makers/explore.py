@@ -15,11 +15,11 @@ from ionloop.codes import lammps
 from ionloop.codes.lammps import LammpsSettings, Trajectory, TrajectoryTask
 from ionloop.codes.structures import perturb, supercell
 from ionloop.makers.base import (
-    COLLECTS,
     ExploreMaker,
     FloorError,
     Reference,
     assign,
+    collecting_job,
     stamp,
     stored_job,
 )
@@ -97,11 +97,12 @@ class LammpsExploreMaker(ExploreMaker):
             spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
             "explore",
             "spread trajectories",
+            light=True,
         )
         return Flow([spread], output=spread.output, name=self.name)
 
 
-@stored_job(resolve_references="both")
+@collecting_job()
 def spread_trajectories(
     maker: LammpsExploreMaker,
     ensemble: Any,
@@ -129,7 +130,7 @@ def spread_trajectories(
     ]
     outputs = [batch.output for batch in batches]
     collect = collect_exploration(maker.floor, stage, trust, len(tasks), outputs)
-    assign(collect, "explore", "collect exploration")
+    assign(collect, "explore", "collect exploration", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 
@@ -156,7 +157,7 @@ def explore_with_lammps(
     )
 
 
-@stored_job(ExplorationDoc, **COLLECTS)
+@collecting_job(ExplorationDoc, tolerant=True)
 def collect_exploration(
     floor: float, stage: Stage, trust: TrustWindow, n_asked: int, parts: list[Any]
 ) -> ExplorationDoc:

@@ -16,11 +16,11 @@ from ionloop.codes.acceptance import accept, failed
 from ionloop.codes.conversions import read_frames
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import (
-    COLLECTS,
     FloorError,
     LabelMaker,
     Reference,
     assign,
+    collecting_job,
     stamp,
     stored_job,
 )
@@ -79,9 +79,9 @@ class BatchLabelMaker(LabelMaker):
         """
         jobs = []
         if not isinstance(frames, OutputReference):
-            jobs.append(assign(hold_frames(frames), "label", "hold frames"))
+            jobs.append(assign(hold_frames(frames), "label", "hold frames", light=True))
             frames = jobs[0].output
-        spread = assign(spread_labels(self, frames), "label", "spread labels")
+        spread = assign(spread_labels(self, frames), "label", "spread labels", light=True)
         return Flow([*jobs, spread], output=spread.output, name=self.name)
 
 
@@ -120,7 +120,7 @@ def hold_frames(frames: list[Frames]) -> list[Frames]:
     return list(frames)
 
 
-@stored_job(resolve_references="both", expose_store=True)
+@collecting_job()
 def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
     wanted = unique_ids(frames.value)
@@ -134,7 +134,7 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
         batch.append_name(f" batch {number + 1} of {len(batches)}")
     outputs = [batch.output for batch in batches]
     collect = collect_labels(maker.level, maker.floor, frames.reference, missing, outputs)
-    assign(collect, "label", "account for labels")
+    assign(collect, "label", "account for labels", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 
@@ -210,7 +210,7 @@ def record_labels(
         raise LabellerError(f"{len(lost)} of {len(frames)} frames gave no result; {lost[0]}")
 
 
-@stored_job(Labels, **COLLECTS, expose_store=True)
+@collecting_job(Labels, tolerant=True)
 def collect_labels(
     level: LevelOfTheory, floor: float, frames: Any, calculated: list[str], batches: list[Any]
 ) -> Labels:

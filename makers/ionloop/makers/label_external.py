@@ -57,7 +57,9 @@ class ExternalLabelMaker(BatchLabelMaker):
 
     def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
         """Return the job that waits for the labels of the frames with the given ids."""
-        return assign(wait_for_labels(self, frames, frame_ids), "label", "wait for labels")
+        return assign(
+            wait_for_labels(self, frames, frame_ids), "label", "wait for labels", light=True
+        )
 
     def relax(self, frames: Reference) -> Job:
         """Refuse: what runs outside cannot be asked to relax.

@@ -7,8 +7,10 @@ from typing import Any
 
 from jobflow import CURRENT_JOB
 
+from ionloop.makers.base import run_store
 from ionloop.schemas.frames import label_id
 from ionloop.schemas.label import LabelDoc
+from ionloop.stores.connect import StoreError
 
 
 class Ledger:
@@ -49,19 +51,39 @@ class Ledger:
         self._store.update([label.model_dump(mode="json") for label in labels], key="label_id")
 
 
+class TravellingLedger(Ledger):
+    """A ledger in the files of a job that does not reach the store of the run.
+
+    The engine copies them there when the job has ended, by the key of jobflow's blobs.
+    """
+
+    def record(self, labels: Sequence[LabelDoc]) -> None:
+        """Write labels with the key by which they will be copied."""
+        documents = [label.model_dump(mode="json") for label in labels]
+        keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
+        self._store.update(keyed, key="label_id")
+
+
 def current_ledger() -> Ledger:
-    """Return the ledger of the store that the current job runs against.
+    """Return the ledger of the run of the current job.
 
     Raises
     ------
     RuntimeError
         If the job store has no additional store ``labels``.
     """
-    store: Any = CURRENT_JOB.store
-    stores = store.additional_stores
-    if "labels" not in stores:
+    exposed: Any = CURRENT_JOB.store
+    try:
+        store: Any = run_store()
+    except StoreError:
+        return TravellingLedger(_labels(exposed))
+    return Ledger(_labels(store))
+
+
+def _labels(store: Any) -> Any:
+    if "labels" not in store.additional_stores:
         raise RuntimeError(
             "the job store has no additional store 'labels'; "
             "open it with ionloop.stores.connect.open_store(url)"
         )
-    return Ledger(stores["labels"])
+    return store.additional_stores["labels"]

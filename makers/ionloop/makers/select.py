@@ -60,7 +60,10 @@ class WindowSelectMaker(SelectMaker):
     ) -> Job:
         """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""
         return assign(
-            select_frames(self, exploration, dataset, max_labels, seed), "select", "select"
+            select_frames(self, exploration, dataset, max_labels, seed),
+            "select",
+            "select",
+            light=True,
         )
 
 

@@ -13,11 +13,11 @@ from jobflow import Flow, Job
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd import DeepmdSettings
 from ionloop.makers.base import (
-    COLLECTS,
     FloorError,
     Reference,
     TrainMaker,
     assign,
+    collecting_job,
     stamp,
     stored_job,
 )
@@ -72,7 +72,10 @@ class DeepmdTrainMaker(TrainMaker):
         ]
         outputs = [member.output for member in members]
         ensemble = assign(
-            collect_ensemble(self.min_models, seeds, outputs), "train", "collect ensemble"
+            collect_ensemble(self.min_models, seeds, outputs),
+            "train",
+            "collect ensemble",
+            light=True,
         )
         return Flow([*members, ensemble], output=ensemble.output, name=self.name)
 
@@ -118,7 +121,7 @@ def train_deepmd(
     )
 
 
-@stored_job(EnsembleDoc, **COLLECTS)
+@collecting_job(EnsembleDoc, tolerant=True)
 def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> EnsembleDoc:
     """Gather the models that were trained.
 

@@ -290,7 +290,7 @@ def _is_tolerant(job: Job) -> bool:
     # jobflow's store_inputs passes references on unseen: without its parent it has nothing to
     # pass, and whoever resolves it would fail with a sentence about references.
     misses = job.config.on_missing_references != OnMissing.ERROR
-    return misses and bool(job.config.resolve_references)
+    return misses and bool(job.config.resolve_references or job.config.expose_store)
 
 
 def _job_ids(documents: list[Document]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,9 @@ _COLLECTIONS = {
 class LoopStore(JobStore):
     """A jobflow store whose additional stores keep their own keys.
 
+    It serialises to its URL as it was given: a password that is named as an environment variable
+    stays in the environment.
+
     Parameters
     ----------
     docs_store
@@ -58,6 +63,8 @@ class LoopStore(JobStore):
         ``data`` (jobflow's blobs), ``labels``, ``jobs`` (the runner's journal), ``runs``.
     save, load
         As for `jobflow.JobStore`.
+    url
+        Where the store was opened from, environment variables not expanded.
     """
 
     def __init__(
@@ -66,12 +73,28 @@ class LoopStore(JobStore):
         additional_stores: dict[str, Store] | None = None,
         save: Any = None,
         load: Any = False,
+        url: str | None = None,
     ) -> None:
         # JobStore takes every additional store for one of blobs and renames its key.
         keys = {name: store.key for name, store in (additional_stores or {}).items()}
         super().__init__(docs_store, additional_stores or {}, save=save, load=load)
         for name, key in keys.items():
             collection(self, name).key = key
+        self.url = url
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the class and the URL; where there is none, every store."""
+        if self.url is None:
+            return cast("dict[str, Any]", super().as_dict())
+        kind = type(self)
+        return {"@module": kind.__module__, "@class": kind.__name__, "url": self.url}
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> LoopStore:
+        """Return the store of a URL, not connected yet."""
+        if d.get("url") is None:
+            return cast("LoopStore", super().from_dict(d))
+        return _at(d["url"])
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove jobs' outputs and their blobs. Labels and the journal are never touched."""
@@ -88,7 +111,8 @@ def open_store(url: str | Path) -> LoopStore:
     ----------
     url
         ``run.db``, ``sqlite:///absolute/run.db`` or ``mongodb://host:port/database`` (also
-        ``mongodb+srv://``; the database is "ionloop" unless named).
+        ``mongodb+srv://``; the database is "ionloop" unless named). Environment variables in it
+        (``mongodb://me:${PASSWORD}@host``) are expanded.
 
     Returns
     -------
@@ -100,17 +124,35 @@ def open_store(url: str | Path) -> LoopStore:
     StoreError
         If the file or the server cannot be reached, or the URL is of another kind.
     """
-    scheme, found, rest = str(url).partition("://")
-    if not found:
-        return _open_file(Path(url))
-    if scheme == "sqlite":
-        return _open_file(Path(rest))
+    from pymongo.errors import PyMongoError
+
+    try:
+        return _connected(_at(url))
+    except (PyMongoError, ValueError) as error:
+        raise StoreError(
+            f"Store {_without_credentials(str(url))}: {str(error).partition(' (configured')[0]}. "
+            "Check the URL, that the server runs, and the rights of the user."
+        ) from error
+
+
+def _at(url: str | Path) -> LoopStore:
+    expanded = _expanded(str(url))
+    scheme, found, rest = expanded.partition("://")
+    if not found or scheme == "sqlite":
+        return _build(partial(_sqlite, _file(rest or expanded)), str(url))
     if scheme in ("mongodb", "mongodb+srv"):
-        return _open_server(str(url))
+        return _build(partial(_mongo, expanded, _database(expanded)), str(url))
     raise StoreError(
         f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
         "sqlite:///path/run.db or mongodb://host:port/database."
     )
+
+
+def _expanded(url: str) -> str:
+    expanded = os.path.expandvars(url)
+    if missing := re.search(r"\$\{(\w+)\}", expanded):
+        raise StoreError(f"Store {url}: the environment variable {missing[1]} is not set.")
+    return expanded
 
 
 def collection(store: JobStore, name: str) -> Store:
@@ -138,23 +180,11 @@ def describe(store: JobStore) -> str:
     return f"{_without_credentials(docs.uri)} (database {docs.database})"
 
 
-def _open_file(path: Path) -> LoopStore:
-    path = path.expanduser().absolute()
-    if not path.parent.is_dir():
-        raise StoreError(f"Store {path}: the folder {path.parent} does not exist; create it first.")
-    return _connected(_build(partial(_sqlite, path)))
-
-
-def _open_server(url: str) -> LoopStore:
-    from pymongo.errors import PyMongoError
-
-    try:
-        return _connected(_build(partial(_mongo, url, _database(url))))
-    except (PyMongoError, ValueError) as error:
-        raise StoreError(
-            f"Store {_without_credentials(url)}: {str(error).partition(' (configured')[0]}. "
-            "Check the URL, that the server runs, and the rights of the user."
-        ) from error
+def _file(path: str) -> Path:
+    file = Path(path).expanduser().absolute()
+    if not file.parent.is_dir():
+        raise StoreError(f"Store {file}: the folder {file.parent} does not exist; create it first.")
+    return file
 
 
 def _connected(store: LoopStore) -> LoopStore:
@@ -167,9 +197,9 @@ def _connected(store: LoopStore) -> LoopStore:
     return store
 
 
-def _build(make: Callable[[str, _Collection], Store]) -> LoopStore:
+def _build(make: Callable[[str, _Collection], Store], url: str) -> LoopStore:
     stores = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
-    return LoopStore(stores.pop("outputs"), stores)
+    return LoopStore(stores.pop("outputs"), stores, url=url)
 
 
 def _sqlite(path: Path, name: str, spec: _Collection) -> SqliteStore:

@@ -18,6 +18,7 @@ from ionloop.makers.base import (
     SelectMaker,
     TrainMaker,
     assign,
+    collecting_job,
     stamp,
     stored_job,
 )
@@ -149,14 +150,17 @@ class ConcurrentLearningMaker(Maker):
         """Build the flow from start structures; the output is a `SummaryDoc`."""
         starts, relax = self._start_structures(list(structures))
         dataset, initial = self._initial_dataset(starts)
-        loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop")
+        loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop", light=True)
         production = self.production.make(
             loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
         )
         production.append_name("production ", prepend=True)
         validation, judged = self._validation(starts, loop.output, production.output)
         summary = assign(
-            summarise_run(loop.output, production.output, judged), "decide", "summarise run"
+            summarise_run(loop.output, production.output, judged),
+            "decide",
+            "summarise run",
+            light=True,
         )
         jobs = [*relax, *initial, loop, production, *validation, summary]
         return Flow(jobs, output=summary.output, name=self.name)
@@ -195,7 +199,7 @@ class ConcurrentLearningMaker(Maker):
         decision = conclude_turn(self, structures, dataset, results, progress)
         for part in (train, explore, select, label, compare):
             part.update_metadata({"iteration": progress.index}, dynamic=True)
-        assign(decision, "decide", f"conclude turn {progress.index}")
+        assign(decision, "decide", f"conclude turn {progress.index}", light=True)
         decision.update_metadata({"iteration": progress.index}, dynamic=False)
         return Flow(
             [train, explore, select, label, compare, decision],
@@ -215,13 +219,16 @@ class ConcurrentLearningMaker(Maker):
                 ingest([data.path], data.format, data.type_map, self._level_of(data)),
                 "label",
                 f"ingest {data.path}",
+                light=True,
             )
             for data in self.initial.data
         ]
         outputs = [job.output for job in jobs]
         if self.initial.n_perturbed:
             perturbed = perturb_structures(self.initial, structures, self.seed)
-            label = self.label.make(assign(perturbed, "label", "perturb structures").output)
+            label = self.label.make(
+                assign(perturbed, "label", "perturb structures", light=True).output
+            )
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
@@ -274,7 +281,7 @@ def perturb_structures(initial: InitialData, structures: list[Frames], seed: int
     ]
 
 
-@stored_job(resolve_references="both")
+@collecting_job()
 def begin_loop(
     maker: ConcurrentLearningMaker, structures: Any, dataset: list[Any]
 ) -> Response[Any]:
@@ -298,7 +305,7 @@ def begin_loop(
     return Response(replace=turn)
 
 
-@stored_job(resolve_references="both")
+@collecting_job()
 def conclude_turn(
     maker: ConcurrentLearningMaker,
     structures: Any,
@@ -338,7 +345,7 @@ def conclude_turn(
     return Response(output=document, replace=following)
 
 
-@stored_job(SummaryDoc, resolve_references="both")
+@collecting_job(SummaryDoc)
 def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> SummaryDoc:
     """Write the end of the run, readable on its own."""
     last: IterationDoc = loop.value
