@@ -38,6 +38,8 @@ class Calculated:
         Wall time in s.
     cores
         Cores it ran on.
+    level_difference
+        In what the run differs from the level of theory asked for; empty where in nothing.
     """
 
     energy: float
@@ -48,6 +50,7 @@ class Calculated:
     converged: bool = True
     seconds: float = 0.0
     cores: int = 1
+    level_difference: str = ""
 
 
 class AcceptanceLimits(Model):
@@ -215,6 +218,10 @@ def _outlier(request: Frames, result: Calculated, limits: AcceptanceLimits) -> s
     return ""
 
 
+def _other_level(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
+    return result.level_difference
+
+
 _Check = Callable[[Frames, Calculated, AcceptanceLimits], str]
 _CHECKS: tuple[tuple[RejectReason, _Check], ...] = (
     (RejectReason.UNCONVERGED, _unconverged),
@@ -222,4 +229,5 @@ _CHECKS: tuple[tuple[RejectReason, _Check], ...] = (
     (RejectReason.NON_FINITE, _non_finite),
     (RejectReason.MISSHAPED, _moved),
     (RejectReason.OUTLIER, _outlier),
+    (RejectReason.OTHER_LEVEL, _other_level),
 )

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ionloop.codes.acceptance import Calculated
-from ionloop.codes.dft import DftSettings, unconverged
+from ionloop.codes.dft import DftSettings, as_calculator, unconverged
 from ionloop.codes.program import ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
 
 INPUT, OUTPUT = "cp2k.inp", "cp2k.out"
 CURE = "install CP2K (docker/install-cp2k.sh, docs/dft.md) or set label.command to where it is"
@@ -101,6 +105,10 @@ class Cp2kSettings(DftSettings):
     multiplicity: NonNegativeInt = Field(
         0, description="2S+1, with spin_polarised; 0: the lowest possible"
     )
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return an ASE calculator that starts CP2K in `folder` on so many MPI ranks."""
+        return as_calculator(partial(calculate, self, folder=folder, cores=cores))
 
 
 def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:

@@ -3,7 +3,9 @@
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -71,6 +73,10 @@ class DftSettings(Model):
         a, b, c = np.maximum(1, np.ceil(lengths / self.k_spacing - 1e-9)).astype(int).tolist()
         return a, b, c
 
+    @abstractmethod
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return an ASE calculator that starts the program in `folder` on so many MPI ranks."""
+
 
 def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:
     """Return the result of a calculation whose electronic steps did not converge."""
@@ -79,7 +85,7 @@ def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:
 
 
 class NotConvergedError(RuntimeError):
-    """The electronic steps did not converge on the way of a relaxation."""
+    """The electronic steps did not converge on the way of a relaxation or of MD."""
 
 
 def as_calculator(calculate: Callable[[Frames], Calculated]) -> Calculator:

@@ -12,6 +12,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
@@ -21,6 +22,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.codes.conversions import from_ase, full_stress, to_ase
+from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.errors import MissingExtraError
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 CHECKPOINT = "{checkpoint}"
 DEVICE = "{device}"
 
+FRICTION = 0.01
+"""Friction of the Langevin thermostat in 1/fs: temperature settles within some 100 fs."""
+
 # What the third parties say on every load and nobody can act on.
 _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning),
@@ -45,6 +50,10 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 
 class RelaxationError(RuntimeError):
     """A relaxation did not converge."""
+
+
+class DynamicsError(RuntimeError):
+    """A run of molecular dynamics exploded."""
 
 
 class RelaxSettings(Protocol):
@@ -102,6 +111,10 @@ class ForceFieldSettings(Model):
         if name.startswith(("7net", "sevennet")):
             return "sevennet"
         return "chgnet" if name == "chgnet" else "custom"
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return the ASE calculator, which needs neither a folder nor cores."""
+        return calculator(self)
 
 
 def _split_import_path(path: str) -> tuple[str, str]:
@@ -292,22 +305,25 @@ def calculate(calculator: Calculator, frame: Frames) -> Calculated:
     ValueError
         If `frame` is not one frame.
     """
-    from ase.calculators.calculator import PropertyNotImplementedError
-
     if len(frame) != 1:
         raise ValueError(f"calculate takes one frame, got {len(frame)}")
     atoms: Any = to_ase(frame.unlabelled())[0]
     atoms.calc = calculator
     begin = time.perf_counter()
     with _quiet():
-        forces = np.array(atoms.get_forces(), dtype=float)
-        try:
-            energy = atoms.get_potential_energy(force_consistent=True)
-        except PropertyNotImplementedError:
-            energy = atoms.get_potential_energy()
-        virial = _virial(atoms)
-    seconds = time.perf_counter() - begin
-    return Calculated(energy=float(energy), forces=forces, virial=virial, seconds=seconds)
+        result = _evaluate(atoms)
+    return replace(result, seconds=time.perf_counter() - begin)
+
+
+def _evaluate(atoms: Any) -> Calculated:
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    forces = np.array(atoms.get_forces(), dtype=float)
+    try:
+        energy = atoms.get_potential_energy(force_consistent=True)
+    except PropertyNotImplementedError:
+        energy = atoms.get_potential_energy()
+    return Calculated(energy=float(energy), forces=forces, virial=_virial(atoms))
 
 
 def _virial(atoms: Any) -> Array | None:
@@ -366,6 +382,66 @@ def relax(
         )
     (relaxed,) = from_ase([atoms])
     return relaxed.unlabelled().snapped()
+
+
+def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> Iterator[Calculated]:
+    """Run molecular dynamics in the NVT ensemble, and yield the steps that `run` keeps.
+
+    Velocities begin as Maxwell and Boltzmann distribute them; the thermostat is Langevin's. Chance
+    follows from frame and temperature alone: a run that is repeated visits the same frames.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator.
+    frame
+        Frames of one: the start.
+    run
+        Temperature, length, and which steps are kept.
+
+    Yields
+    ------
+    Calculated
+        With positions and cell; `seconds` are those since the step that was kept before.
+
+    Raises
+    ------
+    DynamicsError
+        If the positions are finite no more.
+    ValueError
+        If `frame` is not one frame.
+    """
+    from ase import units
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+
+    if len(frame) != 1:
+        raise ValueError(f"dynamics takes one frame, got {len(frame)}")
+    (atoms,) = to_ase(frame.unlabelled())
+    atoms.calc = calculator
+    chance = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
+    MaxwellBoltzmannDistribution(atoms, temperature_K=run.temperature, rng=chance)
+    Stationary(atoms)
+    md = Langevin(
+        atoms,
+        run.timestep * units.fs,
+        temperature_K=run.temperature,
+        friction=FRICTION / units.fs,
+        rng=chance,
+    )
+    for step in run.kept:
+        begin = time.perf_counter()
+        with _quiet():
+            md.run(step - md.nsteps)
+            result = _evaluate(atoms)
+        if not np.isfinite(atoms.positions).all():
+            raise DynamicsError(
+                f"molecular dynamics of {frame.formula} at {run.temperature:g} K exploded within "
+                f"{step} steps; shorten timestep, or check the start structure"
+            )
+        seconds = time.perf_counter() - begin
+        place = {"positions": atoms.positions.copy(), "cell": atoms.cell.array.copy()}
+        yield replace(result, **place, seconds=seconds)
 
 
 def covered_elements(settings: ForceFieldSettings) -> set[str] | None:

@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from ionloop.codes.acceptance import Calculated
-from ionloop.codes.dft import DftSettings, unconverged
+from ionloop.codes.dft import DftSettings, as_calculator, unconverged
 from ionloop.codes.program import Ended, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
 
 SCRIPT = "gpaw_script.py"
 CURE = "install GPAW (docker/install-gpaw.sh, docs/dft.md) or set label.command to where it is"
@@ -72,6 +76,10 @@ class GpawSettings(DftSettings):
     options: dict[str, Any] = Field(
         default_factory=dict, description="further keyword arguments of GPAW, or other values"
     )
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return an ASE calculator that starts GPAW in `folder` on so many MPI ranks."""
+        return as_calculator(partial(calculate, self, folder=folder, cores=cores))
 
 
 def level_of_theory(settings: GpawSettings) -> LevelOfTheory:

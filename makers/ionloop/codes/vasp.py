@@ -21,16 +21,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.codes.conversions import to_pymatgen
+from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
-from ionloop.schemas.units import Femtoseconds, Force, Temperature
+from ionloop.schemas.units import Force
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
@@ -130,16 +131,6 @@ class VaspSettings(Model):
         return self
 
 
-class MolecularDynamics(Model):
-    """A run of ab initio molecular dynamics in the NVT ensemble (Nosé-Hoover)."""
-
-    temperature: Temperature = Field(gt=0, description="temperature in K")
-    steps: PositiveInt = Field(description="MD steps")
-    every: PositiveInt = Field(10, description="every so many steps a frame is kept")
-    skip: NonNegativeInt = Field(0, description="steps at the start of which no frame is kept")
-    timestep: Femtoseconds = Field(2.0, gt=0, description="MD time step in fs")
-
-
 def cutoff(settings: VaspSettings) -> float:
     """Return the plane-wave cut-off in eV."""
     return settings.encut if settings.encut is not None else PRESETS[str(settings.preset)].encut
@@ -189,7 +180,7 @@ def relaxation(settings: VaspSettings) -> dict[str, Any]:
 
 
 def dynamics(run: MolecularDynamics) -> dict[str, Any]:
-    """Return the INCAR changes that run molecular dynamics in the NVT ensemble."""
+    """Return the INCAR changes that run molecular dynamics in the NVT ensemble (Nosé-Hoover)."""
     return {
         "IBRION": 0,
         "ISIF": 2,

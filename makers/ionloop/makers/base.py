@@ -19,6 +19,7 @@ from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Maker, OnMissin
 from jobflow.core.reference import find_and_resolve_references
 from monty.json import MontyEncoder
 
+from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.schemas.document import Document, Provenance
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.label import LevelOfTheory
@@ -185,6 +186,21 @@ class LabelMaker(Maker, ABC):
     @abstractmethod
     def relax(self, frames: Reference) -> Job:
         """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+
+    def aimd(self, frames: Reference, run: MolecularDynamics) -> Job:
+        """Run molecular dynamics from a list of Frames; the output is a `Labels` document.
+
+        Every `run.every`-th step is a label at the Maker's level of theory. ASE moves the atoms
+        where the Maker's settings give an ASE calculator.
+
+        Raises
+        ------
+        NotImplementedError
+            If they do not: the labeller runs no molecular dynamics.
+        """
+        from ionloop.makers.dynamics import aimd_with_ase  # which needs this module
+
+        return aimd_with_ase(self, frames, run)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +11,7 @@ from jobflow import Job
 from ionloop.codes import cp2k, gpaw
 from ionloop.codes.acceptance import accept
 from ionloop.codes.cp2k import Cp2kSettings
-from ionloop.codes.dft import DftSettings, as_calculator
+from ionloop.codes.dft import DftSettings
 from ionloop.codes.forcefield import relax
 from ionloop.codes.gpaw import GpawSettings
 from ionloop.makers.base import Reference, assign, stamp, stored_job
@@ -107,11 +106,6 @@ def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[s
 @stored_job()
 def relax_with_dft(maker: DftLabelMaker, frames: list[Frames]) -> list[Frames]:
     """Relax cells and positions of every frame."""
-    calculate = partial(
-        CODES[maker.settings.program].calculate,
-        maker.settings,
-        folder=Path.cwd() / "relax",
-        cores=maker.cores,
-    )
+    calculator = maker.settings.ase_calculator(Path.cwd() / "relax", maker.cores)
     singles = [part[index] for part in frames for index in range(len(part))]
-    return [relax(as_calculator(calculate), frame, maker.settings) for frame in singles]
+    return [relax(calculator, frame, maker.settings) for frame in singles]

@@ -14,24 +14,24 @@ from typing import Any
 from jobflow import Job
 
 from ionloop.codes import vasp, vasp_results
-from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.acceptance import accept
+from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.errors import MissingExtraError
 from ionloop.codes.program import CORES
 from ionloop.codes.tether import tethered
-from ionloop.codes.vasp import Arrangement, MolecularDynamics, VaspSettings
+from ionloop.codes.vasp import Arrangement, VaspSettings
 from ionloop.codes.vasp_results import VaspError
 from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.dynamics import enter, judge
 from ionloop.makers.label import (
     BatchLabelMaker,
     LabelBatch,
-    account,
     by_id,
     record_labels,
     without_settled,
 )
-from ionloop.makers.ledger import current_ledger
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.label import LabelDoc, Labels, LabelStatus, LevelOfTheory, RejectReason
+from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory
 
 POLL_SECONDS = 1.0
 """How often it is looked whether VASP has ended, in s."""
@@ -70,10 +70,11 @@ class VaspLabelMaker(BatchLabelMaker):
     def aimd(self, frames: Reference, run: MolecularDynamics) -> Job:
         """Run molecular dynamics from a list of Frames; the output is a `Labels` document.
 
-        Every `run.every`-th step is a label at the Maker's level of theory, entered into the
-        ledger like any other.
+        VASP runs it in one piece, with a Nosé-Hoover thermostat. Every `run.every`-th step is a
+        label at the Maker's level of theory, entered into the ledger like any other.
         """
-        return assign(dynamics_with_vasp(self, frames, run), "label", "AIMD", self.cores)
+        job = dynamics_with_vasp(self, frames, run)
+        return assign(job, "label", f"AIMD at {run.temperature:g} K", self.cores)
 
 
 @stored_job(LabelBatch, expose_store=True)
@@ -99,11 +100,7 @@ def dynamics_with_vasp(
 ) -> Labels:
     """Run molecular dynamics from every frame, and record every so many steps as labels."""
     singles = [part[index] for part in frames for index in range(len(part))]
-    found = {doc.frame_id: doc for frame in singles for doc in trajectory(maker, frame, run)}
-    documents = [doc.model_copy(update=stamp(maker.settings)) for doc in found.values()]
-    current_ledger().record(documents)
-    labels = account(maker.level, list(found), found, calculated=set(found))
-    return labels.model_copy(update=stamp(maker.level))
+    return enter(maker, (doc for frame in singles for doc in trajectory(maker, frame, run)))
 
 
 def label(maker: VaspLabelMaker, frame: Frames) -> LabelDoc:
@@ -117,9 +114,13 @@ def label(maker: VaspLabelMaker, frame: Frames) -> LabelDoc:
     folder, begin = Path.cwd() / frame.ids[0], time.perf_counter()
     run_vasp("StaticMaker", maker, frame, folder)
     result = Arrangement.of(frame).restore(vasp_results.read_results(folder)[-1])
-    spent = replace(result, seconds=time.perf_counter() - begin, cores=maker.cores)
-    verdict = accept(frame, spent, maker.level, maker.settings.limits)
-    return at_level(verdict, vasp_results.compare_level(maker.settings, frame, folder))
+    spent = replace(
+        result,
+        seconds=time.perf_counter() - begin,
+        cores=maker.cores,
+        level_difference=vasp_results.compare_level(maker.settings, frame, folder),
+    )
+    return accept(frame, spent, maker.level, maker.settings.limits)
 
 
 def relaxed(maker: VaspLabelMaker, frame: Frames) -> Frames:
@@ -149,35 +150,14 @@ def trajectory(maker: VaspLabelMaker, frame: Frames, run: MolecularDynamics) -> 
     folder, begin = Path.cwd() / f"aimd-{frame.ids[0]}", time.perf_counter()
     changes = vasp.dynamics(run)
     run_vasp("MDMaker", maker, frame, folder, **changes)
-    results = vasp_results.read_results(folder)[run.skip :: run.every]
-    seconds = (time.perf_counter() - begin) / max(len(results), 1)
-    difference = vasp_results.compare_level(maker.settings, frame, folder, **changes)
-    labels = []
-    for result in results:
-        step = replace(Arrangement.of(frame).restore(result), seconds=seconds, cores=maker.cores)
-        verdict = accept(visited(frame, step), step, maker.level, maker.settings.limits)
-        labels.append(at_level(verdict, difference))
-    return labels
-
-
-def visited(frame: Frames, step: Calculated) -> Frames:
-    """Return the configuration of a step, on the grid of the ids."""
-    assert step.positions is not None and step.cell is not None
-    return Frames(frame.symbols, step.positions[None], step.cell[None]).snapped()
-
-
-def at_level(verdict: LabelDoc, difference: str) -> LabelDoc:
-    """Reject an accepted label if its run differs from the level of theory asked for."""
-    if not difference or verdict.status is LabelStatus.REJECTED:
-        return verdict
-    changes = {
-        "status": LabelStatus.REJECTED,
-        "reason": RejectReason.OTHER_LEVEL,
-        "detail": difference,
-        "energy": None,
-        "frame": verdict.frame.unlabelled(),
+    results = vasp_results.read_results(folder)[run.kept.start :: run.every]
+    shared: dict[str, Any] = {
+        "seconds": (time.perf_counter() - begin) / max(len(results), 1),
+        "cores": maker.cores,
+        "level_difference": vasp_results.compare_level(maker.settings, frame, folder, **changes),
     }
-    return verdict.model_copy(update=changes)
+    steps = [replace(Arrangement.of(frame).restore(result), **shared) for result in results]
+    return [judge(maker, frame, step) for step in steps]
 
 
 def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **changes: Any) -> None:

@@ -154,12 +154,9 @@ def look_at_types(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
 def look_at_data(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Look whether there will be labels to train on, all of one level of theory."""
     initial = run_file.initial
-    if not initial.n_perturbed and not initial.data:
-        cure = "set initial.n_perturbed, or name labelled data in initial.data"
+    if not initial.n_perturbed and not initial.data and not initial.aimd:
+        cure = "set initial.n_perturbed or initial.aimd, or name labelled data in initial.data"
         yield error("initial", "there is nothing to train on", cure)
-    if initial.relax and not run_file.label.relaxes:
-        sentence = f"the labeller ({run_file.label.code}) does not relax"
-        yield error("initial.relax", sentence, "relax the start structures before the run")
     for number, data in enumerate(initial.data):
         yield from _look_at_level(f"initial.data[{number}]", data, initial.allow_mixed)
     if not all(frames.is_labelled for frames in inputs.data):
@@ -237,7 +234,7 @@ def look_at_limits(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     account = f"{first} initial labels and {n_validation(run_file)} of the validation"
     if left <= 0:
         sentence = f"{account} leave nothing of {limits.max_labels} for the loop"
-        yield error("limits.max_labels", sentence, "raise it, or lower initial.n_perturbed")
+        yield error("limits.max_labels", sentence, "raise it, or lower the initial labels")
     elif left < wanted:
         sentence = f"{account} leave {left}, less than one turn's {wanted}"
         yield warning("limits.max_labels", sentence, "raise it")

@@ -82,6 +82,7 @@ class LabelSection(CodeSection):
     """A labeller."""
 
     relaxes: ClassVar[bool] = True
+    runs_dynamics: ClassVar[bool] = True
 
     def maker(self) -> LabelMaker:
         """Return the Maker."""
@@ -91,6 +92,10 @@ class LabelSection(CodeSection):
     @abstractmethod
     def label_seconds(self, n_atoms: int) -> float | None:
         """Estimate the core seconds of one label, None where nothing is known."""
+
+    def dynamics_seconds(self, n_atoms: int) -> float | None:
+        """Estimate the core seconds of one step of its molecular dynamics, likewise."""
+        return self.label_seconds(n_atoms)
 
 
 class TrainSection(CodeSection):
@@ -333,14 +338,17 @@ class VaspSection(LabelSection, VaspSettings):
             sentence = f"{has} is none of those that pymatgen knows"
             yield warning("label.potcars", sentence, "see whether the file is whole")
 
-    def label_seconds(self, n_atoms: int) -> float | None:
-        """Estimate the core seconds of one label: twice a step of AIMD of 200 atoms of LGPS.
+    def label_seconds(self, n_atoms: int) -> float:
+        """Estimate the core seconds of one label: two steps of AIMD, as it has no start."""
+        return 2 * self.dynamics_seconds(n_atoms)
 
-        Such a step took 2,495 core seconds at Γ and 500 eV (Miyagawa 2024, table S1); a label
-        starts from no wave function.
+    def dynamics_seconds(self, n_atoms: int) -> float:
+        """Estimate the core seconds of one step of AIMD, which has a wave function to start from.
+
+        For 200 atoms of LGPS it took 2,495 at Γ and 500 eV (Miyagawa 2024, table S1).
         """
         size: float = (n_atoms / 200) ** 2.5 * (vasp.cutoff(self) / 500) ** 1.5
-        return 4990 * size
+        return 2495 * size
 
 
 class ExternalSection(LabelSection, ExternalSettings):
@@ -349,6 +357,7 @@ class ExternalSection(LabelSection, ExternalSettings):
     settings_type = ExternalSettings
     maker_type = ExternalLabelMaker
     relaxes = False
+    runs_dynamics = False
 
     code: Literal["external"] = Field("external", description="labels from outside")
     floor: Fraction = Field(

@@ -12,6 +12,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.units import CoreHours
+from ionloop.workflows.concurrent_learning import InitialDynamics
 
 
 class Cost(Model):
@@ -66,13 +67,28 @@ def estimate(run_file: RunFile, structures: Sequence[Frames]) -> Estimate:
 
 def first_labels(run_file: RunFile, structures: Sequence[Frames]) -> int:
     """Return the labels asked for before the first turn."""
-    return run_file.initial.n_perturbed * sum(len(frames) for frames in structures)
+    each = n_dynamics(run_file.initial.aimd)
+    return n_perturbed(run_file, structures) + each * n_starts(structures)
+
+
+def n_perturbed(run_file: RunFile, structures: Sequence[Frames]) -> int:
+    """Return the perturbed frames that are labelled first."""
+    return run_file.initial.n_perturbed * n_starts(structures)
+
+
+def n_dynamics(sections: Sequence[InitialDynamics]) -> int:
+    """Return the labels of the labeller's own MD from one start structure."""
+    return sum(len(run.kept) for section in sections for run in section.runs)
+
+
+def n_starts(structures: Sequence[Frames]) -> int:
+    """Return the number of start structures."""
+    return sum(len(frames) for frames in structures)
 
 
 def n_trajectories(stage: Stage, structures: Sequence[Frames]) -> int:
     """Return the trajectories of one turn of a stage."""
-    n_starts = sum(len(frames) for frames in structures)
-    return len(stage.conditions) * stage.n_structures * n_starts
+    return len(stage.conditions) * stage.n_structures * n_starts(structures)
 
 
 def labels_of(run_file: RunFile, stage: Stage) -> int:
@@ -112,15 +128,26 @@ def _labels(
 ) -> tuple[int, float | None]:
     """Return the number of labels and their core seconds, None where the rate is not known."""
     small = _mean_atoms(structures)
-    asked = [(first_labels(run_file, structures) + n_validation(run_file), small)]
+    asked = [(n_perturbed(run_file, structures) + n_validation(run_file), small)]
     asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
-    total = sum(n for n, _ in asked)
-    labels = min(total, run_file.limits.max_labels or total)
+    of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
+    total = sum(n for n, _ in asked) + of_dynamics
+    labels = max(min(total, run_file.limits.max_labels or total), of_dynamics)
     rates = [run_file.label.label_seconds(n_atoms) for _, n_atoms in asked]
-    if None in rates:
+    steps = _dynamics_seconds(run_file, structures)
+    if None in rates or steps is None:
         return labels, None
     seconds = sum(n * rate for (n, _), rate in zip(asked, rates, strict=True) if rate)
-    return labels, seconds * labels / max(total, 1)
+    return labels, seconds * (labels - of_dynamics) / max(total - of_dynamics, 1) + steps
+
+
+def _dynamics_seconds(run_file: RunFile, structures: Sequence[Frames]) -> float | None:
+    """Return the core seconds of the labeller's own MD, None where its rate is not known."""
+    step = run_file.label.dynamics_seconds(_mean_atoms(structures))
+    steps = sum(run.steps for section in run_file.initial.aimd for run in section.runs)
+    if not steps:
+        return 0.0
+    return None if step is None else step * steps * n_starts(structures)
 
 
 def _training_seconds(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
@@ -140,5 +167,5 @@ def _md_seconds(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -
 
 
 def _mean_atoms(structures: Sequence[Frames]) -> int:
-    n_frames = sum(len(frames) for frames in structures)
-    return round(sum(len(f) * f.n_atoms for f in structures) / n_frames) if n_frames else 0
+    n = n_starts(structures)
+    return round(sum(len(f) * f.n_atoms for f in structures) / n) if n else 0

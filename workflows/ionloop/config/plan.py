@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ionloop.config.estimate import first_labels, labels_of, n_trajectories
+from ionloop.config.estimate import (
+    labels_of,
+    n_dynamics,
+    n_perturbed,
+    n_starts,
+    n_trajectories,
+)
 from ionloop.config.run_file import RunFile
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow
+from ionloop.workflows.concurrent_learning import InitialDynamics
 
 BAROSTATS = {"npt-iso": "isotropic", "npt-aniso": "anisotropic", "npt-tri": "triclinic"}
 
@@ -50,13 +57,27 @@ def _initial(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:
         yield f"Relax the start structures with {labeller}."
     for data in initial.data:
         yield f"Read the labels of {data.path}."
+    for section in initial.aimd:
+        yield _dynamics(section, structures, labeller)
     if initial.n_perturbed:
         names = ", ".join(path.name for path in run_file.structures)
         yield (
             f"Perturb {names} {initial.n_perturbed} times (atoms by up to "
             f"{initial.displacement:g} Å, cells by up to {initial.strain:.1%}) and label the "
-            f"{first_labels(run_file, structures)} frames with {labeller}."
+            f"{n_perturbed(run_file, structures)} frames with {labeller}."
         )
+
+
+def _dynamics(section: InitialDynamics, structures: Sequence[Frames], labeller: str) -> str:
+    n_runs = len(section.temperatures) * n_starts(structures)
+    temperatures = ", ".join(f"{t:g}" for t in section.temperatures)
+    labels = n_dynamics([section]) * n_starts(structures)
+    skipped = f" after the first {section.skip}" if section.skip else ""
+    return (
+        f"Run molecular dynamics with {labeller} from the start structures: "
+        f"{count(n_runs, 'trajectory', 'trajectories')} of {_length(section)}, NVT at "
+        f"{temperatures} K; one of every {section.every} steps{skipped} is a label: {labels}."
+    )
 
 
 def _model(run_file: RunFile) -> str:
@@ -83,7 +104,7 @@ def _stage(run_file: RunFile, number: int, structures: Sequence[Frames]) -> str:
     )
 
 
-def _length(stage: Stage) -> str:
+def _length(stage: Stage | InitialDynamics) -> str:
     return f"{stage.steps} steps ({stage.steps * stage.timestep / 1000:g} ps)"
 
 

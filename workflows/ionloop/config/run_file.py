@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from jobflow import Flow
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -107,6 +116,26 @@ class RunFile(Model):
         if train := info.data.get("train"):
             train.for_production(production)
         return production
+
+    @model_validator(mode="after")
+    def _check_labeller(self) -> Self:
+        initial, label = self.initial, self.label
+        if initial.relax and not label.relaxes:
+            sentence = "does not relax; relax the start structures before the run"
+            raise self._refused_labeller("relax", sentence)
+        if initial.aimd and not label.runs_dynamics:
+            sentence = (
+                "runs no molecular dynamics; leave it out, and name the labels of a run that was "
+                "made elsewhere in initial.data"
+            )
+            raise self._refused_labeller("aimd", sentence)
+        return self
+
+    def _refused_labeller(self, key: str, sentence: str) -> ValidationError:
+        message = f"the labeller ({self.label.code}) {sentence}"
+        problem = PydanticCustomError("labeller", "{message}", {"message": message})
+        details = InitErrorDetails(type=problem, loc=("initial", key), input=self.initial)
+        return ValidationError.from_exception_data(self.name, [details])
 
     @property
     def store_file(self) -> Path | None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobflow import Flow, Job, Maker, Response
+from jobflow import Flow, Job, Maker, OutputReference, Response
 from jobflow.core.reference import ResolvedReference
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from ionloop.codes.dynamics import AboveZero, DynamicsSettings, MolecularDynamics
 from ionloop.codes.structures import perturb
 from ionloop.makers.base import (
     ExploreMaker,
@@ -61,6 +62,18 @@ class ExistingData(Model):
     )
 
 
+class InitialDynamics(DynamicsSettings):
+    """Molecular dynamics by the labeller: one run per temperature and start structure."""
+
+    temperatures: list[AboveZero] = Field(min_length=1, description="temperatures in K")
+
+    @property
+    def runs(self) -> list[MolecularDynamics]:
+        """The runs of one start structure."""
+        shared = self.model_dump(exclude={"temperatures"})
+        return [MolecularDynamics(temperature=t, **shared) for t in self.temperatures]
+
+
 class InitialData(Model):
     """Where the first training set comes from."""
 
@@ -72,6 +85,11 @@ class InitialData(Model):
     )
     strain: float = Field(0.03, ge=0, lt=1, description="largest relative strain of the cell")
     relax: bool = Field(False, description="relax the start structures with the labeller first")
+    aimd: list[InitialDynamics] = Field(
+        default_factory=list,
+        description="molecular dynamics by the labeller from the start structures, whose kept "
+        "steps are labels",
+    )
     data: list[ExistingData] = Field(default_factory=list, description="labelled data")
     allow_mixed: bool = Field(
         False,
@@ -149,7 +167,7 @@ class ConcurrentLearningMaker(Maker):
     def make(self, structures: Sequence[Frames]) -> Flow:
         """Build the flow from start structures; the output is a `SummaryDoc`."""
         starts, relax = self._start_structures(list(structures))
-        dataset, initial = self._initial_dataset(starts)
+        dataset, initial = self._initial_dataset(starts, sum(map(len, structures)))
         loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop", light=True)
         production = self.production.make(
             loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
@@ -213,7 +231,9 @@ class ConcurrentLearningMaker(Maker):
         relax = self.label.relax(structures)
         return relax.output, [relax]
 
-    def _initial_dataset(self, structures: Reference) -> tuple[list[Reference], list[Flow | Job]]:
+    def _initial_dataset(
+        self, structures: Reference, n_starts: int
+    ) -> tuple[list[Reference], list[Flow | Job]]:
         jobs: list[Flow | Job] = [
             assign(
                 ingest([data.path], data.format, data.type_map, self._level_of(data)),
@@ -223,6 +243,7 @@ class ConcurrentLearningMaker(Maker):
             )
             for data in self.initial.data
         ]
+        jobs += self._dynamics(structures, n_starts)
         outputs = [job.output for job in jobs]
         if self.initial.n_perturbed:
             perturbed = perturb_structures(self.initial, structures, self.seed)
@@ -232,6 +253,11 @@ class ConcurrentLearningMaker(Maker):
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
+
+    def _dynamics(self, structures: Reference, n_starts: int) -> list[Job]:
+        starts = _single_starts(structures, n_starts)
+        runs = [run for section in self.initial.aimd for run in section.runs]
+        return [self.label.aimd([start], run) for run in runs for start in starts]
 
     def _level_of(self, data: ExistingData) -> LevelOfTheory:
         if data.same_level:
@@ -469,6 +495,13 @@ def validate(
         n_accepted=labels.n_accepted,
         core_seconds=labels.core_seconds,
     )
+
+
+def _single_starts(structures: Reference, n_starts: int) -> list[Reference]:
+    """Return every start structure by itself; relaxed ones come singly."""
+    if isinstance(structures, OutputReference):
+        return [structures[number] for number in range(n_starts)]
+    return [part[index] for part in structures for index in range(len(part))]
 
 
 def _pass_on(argument: Any) -> Any:

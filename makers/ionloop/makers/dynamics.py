@@ -1,0 +1,95 @@
+"""Molecular dynamics by the labeller: every so many steps a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from jobflow import Job
+
+from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.dynamics import MolecularDynamics
+from ionloop.codes.forcefield import dynamics
+from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.label import account, check_floor
+from ionloop.makers.ledger import current_ledger
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, Labels
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+@runtime_checkable
+class AseSettings(Protocol):
+    """Settings of a labeller that ASE can drive."""
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return an ASE calculator that works in `folder` on so many cores."""
+
+
+def aimd_with_ase(maker: Any, frames: Reference, run: MolecularDynamics) -> Job:
+    """Run molecular dynamics from a list of Frames with ASE; the output is a `Labels` document.
+
+    Parameters
+    ----------
+    maker
+        The labeller.
+    frames
+        List of Frames, the starts.
+    run
+        Temperature, length, and which steps are labels.
+
+    Raises
+    ------
+    NotImplementedError
+        If the labeller's settings give no ASE calculator.
+    """
+    if not isinstance(getattr(maker, "settings", None), AseSettings):
+        raise NotImplementedError(
+            f"{maker.name}: this labeller runs no molecular dynamics; leave initial.aimd out, or "
+            "name the labels of a run that was made elsewhere in initial.data"
+        )
+    job = dynamics_with_ase(maker, frames, run)
+    return assign(job, "label", f"AIMD at {run.temperature:g} K", maker.cores)
+
+
+@stored_job(Labels, expose_store=True)
+def dynamics_with_ase(maker: Any, frames: list[Frames], run: MolecularDynamics) -> Labels:
+    """Run molecular dynamics from every frame, and record every so many steps as labels."""
+    singles = [part[index] for part in frames for index in range(len(part))]
+    return enter(maker, (doc for frame in singles for doc in trajectory(maker, frame, run)))
+
+
+def trajectory(maker: Any, frame: Frames, run: MolecularDynamics) -> Iterator[LabelDoc]:
+    """Run molecular dynamics from one frame with ASE; yield the steps that are kept as labels."""
+    folder = Path.cwd() / f"aimd-{frame.ids[0]}"
+    calculator = maker.settings.ase_calculator(folder, maker.cores)
+    for step in dynamics(calculator, frame, run):
+        yield judge(maker, frame, replace(step, cores=maker.cores))
+
+
+def judge(maker: Any, start: Frames, step: Calculated) -> LabelDoc:
+    """Judge a step of a trajectory, as the label of the configuration on the grid of the ids."""
+    assert step.positions is not None and step.cell is not None
+    visited = Frames(start.symbols, step.positions[None], step.cell[None]).snapped()
+    return accept(visited, step, maker.level, maker.settings.limits)
+
+
+def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:
+    """Enter labels into the ledger, each as soon as it is there; return their account.
+
+    Raises
+    ------
+    FloorError
+        If the accepted fraction is below the labeller's floor.
+    """
+    found: dict[str, LabelDoc] = {}
+    for document in documents:
+        found[document.frame_id] = document.model_copy(update=stamp(maker.settings))
+        current_ledger().record([found[document.frame_id]])
+    labels = account(maker.level, list(found), found, calculated=set(found))
+    check_floor(labels, maker.floor)
+    return labels.model_copy(update=stamp(maker.level))
