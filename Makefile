@@ -49,6 +49,8 @@ lint: $(VENV)/dev.stamp  ## style, types and who may import whom
 	$(BIN)/ruff format --check
 	$(BIN)/mypy schemas makers workflows
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/shellcheck docker/*.sh .ci/run
 
 format: $(VENV)/dev.stamp  ## format the code
 	$(BIN)/ruff check --fix

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Do the programs of an image answer?   check.sh [cpu|gpu]
+# On a machine without a GPU the GPU image answers too; it calculates on the CPU then.
+set -euo pipefail
+image=${1:-cpu}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+ionloop --help >/dev/null
+echo "ionloop answers"
+dp --version
+echo 'info styles pair' > pair.in
+lmp -in pair.in -log none > pair.out 2>&1 || { cat pair.out >&2; exit 1; }
+grep -wo deepmd pair.out | sort -u | sed 's/^/LAMMPS has pair style /'
+rlaunch --version
+jf --help >/dev/null
+echo "jobflow-remote answers"
+[[ $image == cpu ]] || exit 0
+
+mpirun.openmpi -np 1 cp2k.psmp --version | grep 'CP2K version'
+cat > atom.py <<'SCRIPT'
+from ase import Atoms
+from gpaw import GPAW, PW
+
+atom = Atoms("H", positions=[(2, 2, 2)], cell=(4, 4, 4), pbc=True)
+atom.calc = GPAW(mode=PW(200), hund=True, txt="atom.txt")
+print(f"GPAW: a hydrogen atom in a small box has {atom.get_potential_energy():.3f} eV")
+SCRIPT
+mpirun.openmpi -np 1 /opt/gpaw/bin/gpaw python atom.py

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Install ionloop from its sources, with extras, into an environment of its own:
+#   install-ionloop.sh SOURCES EXTRAS [FOLDER]      default: /opt/ionloop
+# The versions are those of constraints.txt; DeePMD-kit for GPUs wants another PyTorch than the
+# tests run with, so constraints-gpu.txt overrules it.
+set -euo pipefail
+sources=$1 extras=$2 folder=${3:-/opt/ionloop}
+
+constraints=$(mktemp)
+trap 'rm -f "$constraints"' EXIT
+cp "$sources/constraints.txt" "$constraints"
+if [[ $extras == *deepmd-gpu* ]]; then
+  sed -i '/^torch==/d' "$constraints"
+  cat "$sources/docker/constraints-gpu.txt" >> "$constraints"
+fi
+
+python3 -m venv "$folder"
+"$folder/bin/pip" install --quiet --no-cache-dir --constraint "$constraints" "${sources}[$extras]"
+"$folder/bin/pip" check
