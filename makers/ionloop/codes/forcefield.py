@@ -413,20 +413,20 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
     """
     from ase import units
     from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 
     if len(frame) != 1:
         raise ValueError(f"dynamics takes one frame, got {len(frame)}")
     (atoms,) = to_ase(frame.unlabelled())
     atoms.calc = calculator
     chance = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
-    MaxwellBoltzmannDistribution(atoms, temperature_K=run.temperature, rng=chance)
-    Stationary(atoms)
+    spread = np.sqrt(atoms.get_masses() * units.kB * run.temperature)
+    atoms.set_momenta(spread[:, None] * chance.standard_normal((len(atoms), 3)))
     md = Langevin(
         atoms,
         run.timestep * units.fs,
         temperature_K=run.temperature,
         friction=FRICTION / units.fs,
+        fixcm=False,  # held, it would spoil the distribution of small cells
         rng=chance,
     )
     for step in run.kept:
