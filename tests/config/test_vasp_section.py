@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from ionloop.config.codes import VaspSection
 from ionloop.config.findings import Finding
@@ -79,3 +80,16 @@ def test_potcars_are_held_against_preset_and_cutoff(
 def test_a_label_of_the_paper_costs_two_steps_of_its_aimd() -> None:
     seconds = section(preset="lgps").label_seconds(200)
     assert seconds == pytest.approx(2 * 693 * 3600 / 1000, rel=1e-3)
+
+
+def test_the_vasp_labels_of_huang2021_are_those_of_the_preset() -> None:
+    path = Path(__file__).parents[2] / "examples/lgps/huang2021.yaml"
+    commented = path.read_text().partition("# label:\n")[2].partition("\n\n")[0]
+    given = YAML(typ="safe", pure=True).load(
+        commented.replace("#   ", "", 1).replace("\n#   ", "\n")
+    )
+    given_level = section(**given).maker().level
+    potcars = {"Si": "Si", "Sn": "Sn_d"}  # of the preset's other materials
+    whole = section(**given | {"potcars": given["potcars"] | potcars}).maker().level
+    assert whole.hash == section(preset="li10mp2s12").maker().level.hash
+    assert given_level.settings["POTCAR"] == "PBE_54 Ge_d Li_sv P S"
