@@ -1,0 +1,7 @@
+// Runs once, on an empty volume: a user who reads and writes one database, and nothing else.
+const name = process.env.MONGO_DATABASE;
+db.getSiblingDB(name).createUser({
+  user: process.env.MONGO_USER,
+  pwd: process.env.MONGO_PASSWORD,
+  roles: [{ role: "readWrite", db: name }],
+});
