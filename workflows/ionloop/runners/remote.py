@@ -1,0 +1,575 @@
+"""Runs on jobflow-remote: submitted to a project of the user's own, and looked after there.
+
+The runner of jobflow-remote carries every job to its worker as files, so compute nodes need no
+database. Jobs that only keep the books run beside the runner, on a worker that reaches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from ionloop.codes.errors import MissingExtraError
+from ionloop.runners.engine import EngineError, JobRow, JobState, concerned, prepare
+from ionloop.stores.connect import DEFAULT_DATABASE, describe, open_store
+
+if TYPE_CHECKING:
+    from jobflow import Flow, JobStore
+    from jobflow_remote.config.base import Project, WorkerBase
+    from jobflow_remote.jobs.jobcontroller import JobController
+
+    from ionloop.makers.base import Placement
+
+Document = dict[str, Any]
+
+COPIED = {"data": "GridFSStore", "labels": "MongoStore"}
+"""Additional stores that jobs on workers write to, and their kinds."""
+
+LOCK_WAIT = 60
+"""How long to wait for a runner that is at work on a job, in s."""
+
+PATIENCE = 120.0
+"""How long to wait for jobs that may ask for more, in s."""
+
+STATES: dict[JobState, tuple[str, ...]] = {
+    JobState.WAITING: ("WAITING", "READY"),
+    JobState.QUEUED: ("CHECKED_OUT", "UPLOADED", "SUBMITTED", "BATCH_SUBMITTED"),
+    JobState.RUNNING: ("RUNNING", "RUN_FINISHED", "DOWNLOADED", "BATCH_RUNNING"),
+    JobState.COMPLETED: ("COMPLETED",),
+    JobState.FAILED: ("REMOTE_ERROR", "FAILED"),
+    JobState.PAUSED: ("PAUSED",),
+    JobState.CANCELLED: ("STOPPED", "USER_STOPPED"),
+}
+"""Our states, and the states of jobflow-remote that they stand for."""
+
+_STATE_OF = {theirs: ours for ours, group in STATES.items() for theirs in group}
+_WAITING = STATES[JobState.WAITING]
+_ACTIVE = STATES[JobState.QUEUED] + STATES[JobState.RUNNING]
+_HELD = STATES[JobState.PAUSED] + STATES[JobState.CANCELLED]
+_IDLE = _WAITING + _HELD + STATES[JobState.FAILED]
+_FIELDS = [
+    "db_id",
+    "uuid",
+    "index",
+    "state",
+    "worker",
+    "parents",
+    "error",
+    "created_on",
+    "start_time",
+    "end_time",
+    "retries",
+    "remote.process_id",
+    "remote.step_attempts",
+    "remote.error",
+    "job.name",
+    "job.metadata",
+    "job.metadata_updates",
+    "job.hosts",
+]
+
+
+@dataclass(frozen=True)
+class RemoteEngine:
+    """A project of jobflow-remote, and the runs of one store on it.
+
+    Parameters
+    ----------
+    project
+        Name of the project; jobflow-remote's own choice (``JFREMOTE_PROJECT``, or the only one
+        there is) by default.
+    store_url
+        The store of the runs, ``mongodb://host/database``.
+    """
+
+    project: str | None
+    store_url: str
+
+    def check(self, placement: Placement) -> list[str]:
+        """Return what stands against running with this placement, a sentence each.
+
+        Parameters
+        ----------
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        MissingExtraError
+            If jobflow-remote is not installed.
+        """
+        try:
+            with self._controller() as (controller, project):
+                places = [_place_fault(project, *each) for each in placement.items()]
+                faults = [*places, _queue_fault(controller, project), self._store_fault(controller)]
+                return [fault for fault in faults if fault]
+        except EngineError as error:
+            return [str(error)]
+
+    def submit(self, flow: Flow, run: str, placement: Placement) -> None:
+        """Hand a flow over and return at once.
+
+        Parameters
+        ----------
+        flow
+            The flow.
+        run
+            Id of the run.
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        EngineError
+            If the project does not suit.
+        """
+        native = self._native(placement)
+        prepare(flow, run, self.store_url, native)
+        # Else jobflow gives a job's own place to all that it asks for.
+        flow.update_config({"pass_manager_config": False}, dynamic=True)
+        with self._controller() as (controller, _):
+            controller.create_indexes(["job.metadata.run"])
+            # What submit_flow does, which leaves its connections open.
+            controller.add_flow(flow, **native["default"])
+
+    def jobs(self, run: str) -> list[JobRow]:
+        """Return a row for every job of a run, in the order in which they came to be."""
+        with self._controller() as (controller, _):
+            return [_row(document) for document in _documents(controller, run)]
+
+    def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
+        """Put failed jobs back, with what has failed because of them; return how many.
+
+        A failed job that the run has gone on without stays as it is. The folders of the jobs are
+        kept: a training resumes from its checkpoint, and finished labels are not lost.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        role
+            Only jobs of this role.
+        error
+            Only jobs whose error holds this text.
+        """
+        with self._controller() as (controller, project):
+            documents = _documents(controller, run)
+            asked = {row.job_id for row in concerned(map(_row, documents), role, error)}
+            wanted = [each for each in documents if each["db_id"] in asked]
+            attempts = project.runner.max_step_attempts
+            return sum(_retry(controller, each, attempts) for each in _first(documents, wanted))
+
+    def pause(self, run: str) -> int:
+        """Hold what has not begun; return how many jobs.
+
+        Raises
+        ------
+        EngineError
+            If a job that may ask for more does not end.
+        """
+
+        def hold() -> int:
+            return _each(controller.pause_job, _ids(controller, run, _WAITING))
+
+        with self._controller() as (controller, _):
+            return _repeat(controller, run, hold)
+
+    def proceed(self, run: str) -> int:
+        """Release what was paused or cancelled; return how many jobs."""
+        with self._controller() as (controller, _):
+            return _each(controller.resume_job, _ids(controller, run, _HELD))
+
+    def cancel(self, run: str) -> int:
+        """End what runs and what waits; return how many jobs.
+
+        A job in a batch cannot be taken out: it runs to its end, and its result is dropped.
+        """
+        with self._controller() as (controller, _):
+            flows = _flows(controller, run)
+            count = 0
+            # A job that is completed in this moment may ask for more.
+            while _ids(controller, run, _WAITING + _ACTIVE):
+                count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
+                count += _each(controller.stop_job, _ids(controller, run, _ACTIVE))
+            for flow in flows:
+                controller.update_flow_state(flow_uuid=flow)
+            return count
+
+    def place(self, run: str, placement: Placement) -> int:
+        """Give what has not begun, and all that follows, other resources; return how many jobs.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        EngineError
+            If the project does not suit, or a job that may ask for more does not end.
+        """
+        native = self._native(placement)
+        with self._controller() as (controller, _):
+            return _repeat(controller, run, lambda: _place_all(controller, run, native))
+
+    def unlock(self, run: str, older_than: timedelta = timedelta(minutes=10)) -> int:
+        """Remove the locks that a killed runner left on a run; return how many.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        older_than
+            Younger locks stay: a runner may be at work.
+        """
+        old = {"lock_id": {"$ne": None}, "lock_time": {"$lt": datetime.now(UTC) - older_than}}
+        with self._controller() as (controller, _):
+            jobs = [each["db_id"] for each in _find(controller, run, old)]
+            among = {"uuid": {"$in": list(_flows(controller, run))}}
+            flows = [each["uuid"] for each in controller.flows.find(among | old, ["uuid"])]
+            count = controller.unlock_jobs(db_ids=jobs) if jobs else 0
+            return count + (controller.unlock_flows(flow_ids=flows) if flows else 0)
+
+    @contextlib.contextmanager
+    def _controller(self) -> Iterator[tuple[JobController, Project]]:
+        project = self._project()
+        controller: JobController = project.get_job_controller()  # type: ignore[no-untyped-call]
+        try:
+            yield controller, project
+        finally:
+            controller.close()
+
+    def _project(self) -> Project:
+        try:
+            from jobflow_remote.config import ConfigManager
+            from jobflow_remote.config.base import ConfigError
+        except ImportError as error:
+            raise MissingExtraError("jobflow_remote", "remote", "jobflow-remote") from error
+        manager = ConfigManager()
+        try:
+            return manager.get_project(self.project)
+        except ConfigError as error:
+            known = ", ".join(sorted(manager.projects)) or "none"
+            raise EngineError(
+                f"jobflow-remote: {error} (readable projects in {manager.projects_folder}: "
+                f"{known}); look what is wrong with: jf project list --warn"
+            ) from error
+
+    def _native(self, placement: Placement) -> Placement:
+        if faults := self.check(placement):
+            raise EngineError("\n".join(faults))
+        project = self._project()
+        return {role: native_place(project, config) for role, config in placement.items()}
+
+    def _store_fault(self, controller: JobController) -> str | None:
+        with contextlib.closing(open_store(self.store_url)) as ours:
+            if not hasattr(ours.docs_store, "database"):
+                return (
+                    f"store {describe(ours)} is a file, and jobflow-remote needs a server: "
+                    "give the run a store mongodb://host/database"
+                )
+            fault = _difference(controller.jobstore, ours)
+        return fault and (
+            f"the jobstore of the project of jobflow-remote is not the store of the run: {fault}. "
+            "Put this into the project file (jobflow-remote expands no environment variables):\n\n"
+            + _yaml({"jobstore": jobstore_block(self.store_url)})
+        )
+
+
+def native_place(project: Project, config: Document) -> Document:
+    """Return a place in the words of jobflow-remote, with nothing left to be inherited.
+
+    A job takes from the job that asks for it what it does not say itself.
+
+    Parameters
+    ----------
+    project
+        The project.
+    config
+        ``worker``, ``resources`` (fields of qtoolkit's `QResources`), ``exec_config``.
+    """
+    name = config.get("worker") or next(iter(project.workers))
+    return {
+        "worker": name,
+        "resources": _header(project.workers[name], config.get("resources") or {}),
+        "exec_config": config.get("exec_config") or {"modules": None},
+    }
+
+
+def _header(worker: WorkerBase, asked: Document) -> Document:
+    """Return the keys of the scheduler's own template; none where there is no scheduler."""
+    from qtoolkit.core.data_objects import QResources
+    from qtoolkit.io.shell import ShellIO
+
+    scheduler = worker.get_scheduler_io()
+    if not asked or isinstance(scheduler, ShellIO):
+        return {}
+    known = {field.name for field in fields(QResources)}
+    given = {key: value for key, value in asked.items() if key in known}
+    further = {key: value for key, value in asked.items() if key not in known}
+    resources = QResources(**given | _shape(asked.get("nodes"), asked.get("processes") or 1))
+    # The resources themselves would grow to all their fields in every job that inherits them.
+    header: Document = scheduler._convert_qresources(resources)
+    return header | further
+
+
+def _shape(nodes: int | None, processes: int) -> Document:
+    # qtoolkit takes either a number of processes, or nodes and processes on each.
+    if nodes is None:
+        return {"processes": processes}
+    return {"nodes": nodes, "processes": None, "processes_per_node": -(-processes // nodes)}
+
+
+def jobstore_block(store_url: str) -> Document:
+    """Return the section ``jobstore:`` of a project file for the store of a run.
+
+    Parameters
+    ----------
+    store_url
+        ``mongodb://host/database``.
+    """
+    place = {"database": _database(store_url), "uri": store_url}
+    additional = {
+        name: {"type": kind, "collection_name": name, **place} for name, kind in COPIED.items()
+    }
+    docs = {"type": "MongoStore", "collection_name": "outputs", **place}
+    return {"docs_store": docs, "additional_stores": additional}
+
+
+def _database(store_url: str) -> str:
+    return urlsplit(store_url).path.strip("/") or DEFAULT_DATABASE
+
+
+def _yaml(document: Document) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+def _place_fault(project: Project, role: str, config: Document) -> str | None:
+    for key, known in (("worker", project.workers), ("exec_config", project.exec_config)):
+        name = config.get(key)
+        if isinstance(name, str) and name not in known:
+            return (
+                f"resources.{role}.{key}: project {project.name!r} of jobflow-remote has no "
+                f"{name!r}; it has: {', '.join(known) or 'none'}"
+            )
+    worker = project.workers.get(config.get("worker", ""))
+    if worker and worker.batch and worker.max_jobs is None:
+        return (
+            f"worker {config['worker']!r} of project {project.name!r} runs batches and needs "
+            "max_jobs, the number of allocations at a time"
+        )
+    return None
+
+
+def _queue_fault(controller: JobController, project: Project) -> str | None:
+    queue = project.queue
+    theirs = {
+        controller.jobs_collection,
+        queue.flows_collection,
+        queue.auxiliary_collection,
+        queue.batches_collection,
+    }
+    shared = theirs & {"outputs", *COPIED, "jobs", "runs"}
+    if shared and controller.db.name == getattr(controller.jobstore.docs_store, "database", None):
+        return (
+            f"project {project.name!r} of jobflow-remote keeps its queue in {', '.join(shared)} "
+            "of the store's own database: give queue.store another database or collection_name"
+        )
+    if controller.auxiliary.find_one({"next_id": {"$exists": True}}) is None:
+        return (
+            f"the queue of project {project.name!r} of jobflow-remote is new: set it up with: "
+            f"jf -p {project.name} admin reset"
+        )
+    return None
+
+
+def _difference(theirs: JobStore, ours: JobStore) -> str | None:
+    additional: dict[str, Any] = theirs.additional_stores  # type: ignore[has-type]
+    found = {"outputs": theirs.docs_store, **additional}
+    docs: Any = ours.docs_store
+    for name, kind in {"outputs": "MongoStore", **COPIED}.items():
+        store = found.get(name)
+        if store is None:
+            return f"it has no additional store {name!r}"
+        place = (getattr(store, "database", None), getattr(store, "collection_name", None))
+        wanted = (docs.database, name)
+        if place != wanted:
+            return f"its {name} are in {place[0]}.{place[1]}, not in {wanted[0]}.{wanted[1]}"
+        if kind not in {base.__name__ for base in type(store).__mro__}:
+            return f"its {name} are in a {type(store).__name__}, not in a {kind}"
+    return None if _same_server(theirs, ours) else "it is on another server"
+
+
+def _same_server(theirs: JobStore, ours: JobStore) -> bool:
+    # A server has many names; what one writes the other must see.
+    probe = {"uuid": f"probe-{uuid4()}", "index": 0}
+    ours.docs_store.update(probe, key=["uuid", "index"])
+    try:
+        return theirs.docs_store.query_one({"uuid": probe["uuid"]}) is not None
+    finally:
+        ours.docs_store.remove_docs({"uuid": probe["uuid"]})
+
+
+def _find(controller: JobController, run: str, criteria: Document) -> Iterable[Document]:
+    found: Iterable[Document] = controller.get_jobs({"job.metadata.run": run, **criteria}, _FIELDS)
+    return found
+
+
+def _documents(controller: JobController, run: str) -> list[Document]:
+    return sorted(_find(controller, run, {}), key=lambda each: (each["created_on"], each["db_id"]))
+
+
+def _ids(controller: JobController, run: str, states: Sequence[str]) -> list[str]:
+    return [each["db_id"] for each in _find(controller, run, {"state": {"$in": list(states)}})]
+
+
+def _flows(controller: JobController, run: str) -> set[str]:
+    return {each["job"]["hosts"][-1] for each in _find(controller, run, {})}
+
+
+def _row(document: Document) -> JobRow:
+    metadata = document["job"]["metadata"]
+    state = _STATE_OF[document["state"]]
+    begun = state in {JobState.RUNNING, JobState.COMPLETED, JobState.FAILED}
+    return JobRow(
+        job_id=document["db_id"],
+        uuid=document["uuid"],
+        index=document["index"],
+        name=document["job"]["name"],
+        role=metadata.get("role", ""),
+        state=state,
+        iteration=metadata.get("iteration"),
+        worker=document["worker"],
+        queue_id=document["remote"].get("process_id"),
+        tries=document.get("retries", 0) + begun,
+        error=_sentence(document.get("error") or document["remote"].get("error") or ""),
+        started=_iso(document.get("start_time")),
+        ended=_iso(document.get("end_time")),
+    )
+
+
+def _sentence(error: str) -> str | None:
+    """Return the line of a traceback that says what happened."""
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    if not lines:
+        return None
+    return lines[-1] if "Traceback" in error else lines[0]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.replace(tzinfo=UTC).isoformat() if moment else None
+
+
+def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
+    """Leave out what will be put back with its parents, and what the run has gone on without."""
+    states: dict[str, str] = {each["uuid"]: each["state"] for each in documents}
+    children = _children(documents)
+    below = {each["uuid"]: _descendants(each["uuid"], children) for each in wanted}
+    open_ends = {
+        uuid for uuid, later in below.items() if all(states[each] in _IDLE for each in later)
+    }
+    with_parents = {later for uuid in open_ends for later in below[uuid]}
+    return [each for each in wanted if each["uuid"] in open_ends - with_parents]
+
+
+def _children(documents: list[Document]) -> dict[str, set[str]]:
+    children: dict[str, set[str]] = {}
+    for document in documents:
+        for parent in document["parents"] or ():
+            children.setdefault(parent, set()).add(document["uuid"])
+    return children
+
+
+def _descendants(uuid: str, children: dict[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [uuid]
+    while todo:
+        new = children.get(todo.pop(), set()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def _retry(controller: JobController, document: Document, attempts: int) -> int:
+    db_id = document["db_id"]
+    if document["state"] == "REMOTE_ERROR" and document["remote"]["step_attempts"] >= attempts:
+        # Something beside the job failed, such as a transfer: go on with that step.
+        controller.retry_job(db_id=db_id, wait=LOCK_WAIT)
+        return 1
+    changed = controller.rerun_job(db_id=db_id, force=True, wait=LOCK_WAIT, delete_files=False)
+    controller.jobs.update_many({"db_id": {"$in": changed}}, {"$inc": {"retries": 1}})
+    return len(changed)
+
+
+def _place_all(controller: JobController, run: str, placement: Placement) -> int:
+    criteria = {"state": {"$in": list(_IDLE)}, "job.metadata.placement": {"$ne": placement}}
+    count = 0
+    for document in _find(controller, run, criteria):
+        values = _placed(document["job"], placement)
+        change = partial(controller.set_job_doc_properties, values)
+        count += _each(change, [document["db_id"]])
+    return count
+
+
+def _placed(job: Document, placement: Placement) -> Document:
+    """Return the changes that give a job, and all that it will ask for, another place."""
+    role = "select" if job["metadata"].get("light") else str(job["metadata"].get("role"))
+    config = placement.get(role, placement["default"])
+    inherited = [
+        each | {"update": each["update"] | {"placement": placement}}
+        if "placement" in each["update"]
+        else each
+        for each in job["metadata_updates"]
+    ]
+    return {
+        **config,
+        "job.config.manager_config": config,
+        "job.metadata.placement": placement,
+        "job.metadata_updates": inherited,
+    }
+
+
+def _each(action: Callable[..., Any], db_ids: Iterable[str]) -> int:
+    count = 0
+    for db_id in db_ids:
+        with contextlib.suppress(ValueError):  # its state has changed meanwhile
+            action(db_id=db_id, wait=LOCK_WAIT)
+            count += 1
+    return count
+
+
+def _repeat(controller: JobController, run: str, action: Callable[[], int]) -> int:
+    """Act, and act again, until nothing is under way that may ask for more jobs."""
+    deadline = time.monotonic() + PATIENCE
+    count = action()
+    while planning := _planning(controller, run):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"{count} jobs were changed, but {', '.join(planning)} may ask for more and has "
+                "not ended: see that a runner runs (jf runner status), then repeat"
+            )
+        time.sleep(1)
+        count += action()
+    return count
+
+
+def _planning(controller: JobController, run: str) -> list[str]:
+    criteria = {"state": {"$in": list(_ACTIVE)}, "job.metadata.light": True}
+    return [each["job"]["name"] for each in _find(controller, run, criteria)]
