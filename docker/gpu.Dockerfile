@@ -29,7 +29,7 @@ ENV PATH=/opt/ionloop/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1
 
 USER 1000:1000
-WORKDIR /home/ionloop
+WORKDIR /home/ionloop/work
 HEALTHCHECK --interval=1m --timeout=15s CMD ["ionloop-worker", "ping"]
 ENTRYPOINT ["tini", "--", "ionloop-worker"]
 CMD ["fireworks"]

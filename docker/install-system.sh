@@ -7,3 +7,4 @@ DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
   ca-certificates python3 python3-venv tini "$@"
 rm -rf /var/lib/apt/lists/*
 useradd --uid 1000 --create-home ionloop
+install --directory --owner ionloop --group ionloop /home/ionloop/work

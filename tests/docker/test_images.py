@@ -55,7 +55,7 @@ def test_the_programs_answer(root: BareRoot, name: str) -> None:
 
 def test_the_worker_has_no_rights(root: BareRoot) -> None:
     assert root.start("id", "--user").split() == ["1000"]
-    assert root.start("pwd").split() == ["/home/ionloop"]
+    assert root.start("pwd").split() == ["/home/ionloop/work"]
 
 
 def test_no_compiler_is_left(root: BareRoot) -> None:
