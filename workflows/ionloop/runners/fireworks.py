@@ -61,12 +61,16 @@ class FireworksEngine:
         user's own ``my_qadapter.yaml``.
     max_tries
         How often a job is launched whose worker is lost each time.
+    lost_after
+        Time without a ping in s after which a worker is lost; by default FireWorks' own
+        ``RUN_EXPIRATION_SECS``. Several times the ``PING_TIME_SECS`` of the workers.
     """
 
     store_url: str
     launchpad: Path | None = None
     queue_adapter: Path | None = None
     max_tries: int = 5
+    lost_after: float | None = None
 
     def check(self, placement: Placement) -> list[str]:
         """Return what stands against running, a sentence each."""
@@ -154,10 +158,9 @@ class FireworksEngine:
     def tend(self, run: str) -> int:
         """Launch again what lost its worker; mend what a killed worker left halfway.
 
-        A worker is lost if it no longer pings the LaunchPad (FireWorks' own
-        ``RUN_EXPIRATION_SECS``), or if its job is gone from the queue. The job goes on in its old
-        folder, where its checkpoint is. To be called now and then while a run is on, on the
-        machine from which jobs go to the queue.
+        A worker is lost if it no longer pings the LaunchPad, or if its job is gone from the queue.
+        The job goes on in its old folder, where its checkpoint is. To be called now and then while
+        a run is on, on the machine from which jobs go to the queue.
 
         Parameters
         ----------
@@ -277,6 +280,12 @@ class FireworksEngine:
             raise EngineError(f"FireWorks: there is no LaunchPad file {file}")
         return LaunchPad.from_dict(loadfn(file) | {"strm_lvl": "CRITICAL"})
 
+    @property
+    def _expiration(self) -> float:
+        from fireworks import fw_config
+
+        return float(self.lost_after or fw_config.RUN_EXPIRATION_SECS)
+
     def _check_initialised(self) -> None:
         if self._pad.fw_id_assigner.find_one({}) is None:
             raise EngineError(
@@ -305,7 +314,8 @@ class FireworksEngine:
             queue.end(numbers)
 
     def _silent(self, run: str, table: Table) -> set[int]:
-        _, lost, _ = self._pad.detect_lostruns(query={"fw_id": {"$in": list(table.links)}})
+        query = {"fw_id": {"$in": list(table.links)}}
+        _, lost, _ = self._pad.detect_lostruns(self._expiration, query=query)
         return set(lost)
 
     def _gone(self, table: Table) -> set[int]:
@@ -324,9 +334,7 @@ class FireworksEngine:
 
     def _forgotten(self, table: Table) -> set[int]:
         """Jobs that were reserved by a launcher which died before the queue had them."""
-        from fireworks import fw_config
-
-        limit = datetime.now(UTC) - timedelta(seconds=fw_config.RUN_EXPIRATION_SECS)
+        limit = datetime.now(UTC) - timedelta(seconds=self._expiration)
         return {
             fw_id
             for fw_id in table.of_state("RESERVED")
