@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -32,15 +33,29 @@ class ToyLabeller(EMT):
         Time that a label takes.
     raise_every, nan_every
         Raise, or return NaN forces, for about one frame in so many.
+    slow_every, slow_seconds
+        Take this much longer for about one frame in so many.
+    kill_every
+        Kill the process for about one frame in so many.
     """
 
     def __init__(
-        self, seconds: float = 0.0, raise_every: int = 0, nan_every: int = 0, **kwargs: Any
+        self,
+        seconds: float = 0.0,
+        raise_every: int = 0,
+        nan_every: int = 0,
+        slow_every: int = 0,
+        slow_seconds: float = 0.0,
+        kill_every: int = 0,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.pause = seconds
         self.raise_every = raise_every
         self.nan_every = nan_every
+        self.slow_every = slow_every
+        self.slow_seconds = slow_seconds
+        self.kill_every = kill_every
 
     def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
         """Calculate, misbehave if it is this frame's turn, count."""
@@ -48,6 +63,10 @@ class ToyLabeller(EMT):
         assert atoms is not None
         time.sleep(self.pause)
         key = frame_key(atoms)
+        if _is_turn(key, self.slow_every):
+            time.sleep(self.slow_seconds)
+        if _is_turn(key, self.kill_every):
+            os.kill(os.getpid(), signal.SIGKILL)
         if _is_turn(key, self.raise_every):
             raise RuntimeError("the toy labeller was asked to fail for this frame")
         if _is_turn(key, self.nan_every):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import signal
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobflow import Flow, Job, OutputReference, Response
+from jobflow import Flow, Job, OnMissing, OutputReference, Response
 
 from ionloop.codes import forcefield
 from ionloop.codes.acceptance import accept, failed
@@ -21,6 +24,7 @@ from ionloop.makers.base import (
     Reference,
     assign,
     collecting_job,
+    metadata,
     stamp,
     stored_job,
 )
@@ -35,6 +39,9 @@ from ionloop.schemas.label import (
     Rejection,
     RejectReason,
 )
+
+POLL_SECONDS = 5.0
+"""How often it is looked how many labels are in, in s."""
 
 
 class LabelBatch(Document):
@@ -59,6 +66,9 @@ class BatchLabelMaker(LabelMaker):
         larger batch risks nothing and starts the program less often.
     floor
         Smallest accepted fraction with which a turn goes on.
+    quorum
+        Fraction of the labels with which a turn goes on while the others are still calculated;
+        those join the next turn.
     cores
         Cores of one job.
     """
@@ -66,11 +76,21 @@ class BatchLabelMaker(LabelMaker):
     name: str = "label"
     batch_size: int = 25
     floor: float = 0.9
+    quorum: float = 1.0
     cores: int = 1
 
     @abstractmethod
-    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids and records each label."""
+
+    def batches(self, frames: Sequence[Frames], frame_ids: list[str]) -> list[Job]:
+        """Return the jobs that label the frames with the given ids; each holds its own frames."""
+        size = self.batch_size
+        parts = [frame_ids[start : start + size] for start in range(0, len(frame_ids), size)]
+        jobs = [self.batch(concatenate(by_id(frames, part)), part) for part in parts]
+        for number, job in enumerate(jobs, 1):
+            job.append_name(f" batch {number} of {len(jobs)}")
+        return jobs
 
     def make(self, frames: Reference) -> Flow:
         """Label a list of Frames; the output is a `Labels` document.
@@ -103,7 +123,7 @@ class ForceFieldLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return forcefield.level_of_theory(self.settings)
 
-    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
         return assign(
             label_with_force_field(self.settings, frames, frame_ids), "label", "label", self.cores
@@ -126,16 +146,55 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     wanted = unique_ids(frames.value)
     settled = current_ledger().settled(wanted, maker.level.hash)
     missing = [frame_id for frame_id in wanted if frame_id not in settled]
-    batches = [
-        maker.batch(frames.reference, missing[start : start + maker.batch_size])
-        for start in range(0, len(missing), maker.batch_size)
-    ]
-    for number, batch in enumerate(batches):
-        batch.append_name(f" batch {number + 1} of {len(batches)}")
+    quorum = math.ceil(maker.quorum * len(missing))
+    if quorum < len(missing):
+        return _without_the_late(maker, frames.reference, missing, quorum)
+    batches = maker.batches(frames.value, missing)
     outputs = [batch.output for batch in batches]
     collect = collect_labels(maker.level, maker.floor, frames.reference, missing, outputs)
     assign(collect, "label", "account for labels", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
+
+
+def _without_the_late(
+    maker: BatchLabelMaker, frames: Reference, missing: list[str], quorum: int
+) -> Response[Any]:
+    """Account for the labels when the quorum is in; nothing waits for the batches themselves."""
+    start = assign(start_labels(maker, frames, missing), "label", "start labels", light=True)
+    wait = await_quorum(maker.level, missing, quorum, start.output)
+    assign(wait, "label", f"wait for {quorum} of {len(missing)} labels", cores=0, light=True)
+    collect = collect_labels(maker.level, maker.floor, frames, missing, [wait.output], late=True)
+    # Here a failed parent is no lost batch: without the wait there would be nothing to account for.
+    collect.config.on_missing_references = OnMissing.ERROR
+    assign(collect, "label", "account for labels", light=True)
+    return Response(replace=Flow([start, wait, collect], output=collect.output))
+
+
+@stored_job()
+def start_labels(
+    maker: BatchLabelMaker, frames: list[Frames], frame_ids: list[str]
+) -> Response[Any]:
+    """Start the batches; no other job waits for them."""
+    batches = maker.batches(frames, frame_ids)
+    return Response(output=len(batches), addition=Flow([*batches]))
+
+
+@stored_job(expose_store=True)
+def await_quorum(level: LevelOfTheory, frame_ids: list[str], quorum: int, n_batches: int) -> int:
+    """Wait until so many of the frames have a label or a failed attempt at one; return how many.
+
+    It uses no core. A runner that sees that nothing else is at work any more, so that nothing will
+    come, says so by the signal SIGUSR1.
+    """
+    abandoned = threading.Event()
+    # Without an engine jobs run one after another: the batches have ended.
+    inline = metadata().get("run") is None
+    if not inline and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGUSR1, lambda *_: abandoned.set())
+    while (n := current_ledger().count(frame_ids, level.hash)) < quorum:
+        if inline or abandoned.wait(POLL_SECONDS):
+            break
+    return n
 
 
 @stored_job(LabelBatch, expose_store=True)
@@ -212,12 +271,18 @@ def record_labels(
 
 @collecting_job(Labels, tolerant=True)
 def collect_labels(
-    level: LevelOfTheory, floor: float, frames: Any, calculated: list[str], batches: list[Any]
+    level: LevelOfTheory,
+    floor: float,
+    frames: Any,
+    calculated: list[str],
+    awaited: list[Any],
+    late: bool = False,
 ) -> Labels:
-    """Account for every requested frame: accepted, or rejected with its reason.
+    """Account for every requested frame: accepted, rejected with its reason, or late.
 
     The ledger is the truth here, not the batches' outputs: labels that a batch had finished
-    before it died count. `batches` makes this job wait for them.
+    before it died count. `awaited` makes this job wait. `late` says that frames without a label
+    may still come.
 
     Raises
     ------
@@ -226,8 +291,16 @@ def collect_labels(
     """
     wanted = unique_ids(frames.value)
     found = current_ledger().find(wanted, level.hash)
-    labels = account(level, wanted, found, set(calculated))
+    labels = account(level, wanted, found, set(calculated), late=late)
     check_floor(labels, floor)
+    return labels.model_copy(update=stamp(level))
+
+
+@stored_job(Labels, expose_store=True)
+def join_late_labels(level: LevelOfTheory, frame_ids: list[str]) -> Labels:
+    """Account for labels that came after the quorum of their turn; they were counted there."""
+    found = current_ledger().find(frame_ids, level.hash)
+    labels = account(level, frame_ids, found, set(found), late=True)
     return labels.model_copy(update=stamp(level))
 
 
@@ -298,25 +371,53 @@ def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:
     return [part[index] for part, index in map(places.__getitem__, frame_ids)]
 
 
+def outstanding(parts: Sequence[Labels]) -> list[str]:
+    """Return the frame ids that were late in some part and are in no later one."""
+    late = dict.fromkeys(frame_id for part in parts for frame_id in part.late)
+    accepted = {frame_id for part in parts for frames in part.frames for frame_id in frames.ids}
+    rejected = {rejection.frame_id for part in parts for rejection in part.rejections}
+    return [frame_id for frame_id in late if frame_id not in accepted | rejected]
+
+
 def account(
-    level: LevelOfTheory, wanted: list[str], found: dict[str, LabelDoc], calculated: set[str]
+    level: LevelOfTheory,
+    wanted: list[str],
+    found: dict[str, LabelDoc],
+    calculated: set[str],
+    *,
+    late: bool = False,
 ) -> Labels:
     """Build the account of a labelling step.
+
+    Parameters
+    ----------
+    level
+        Level of theory of the labels.
+    wanted
+        Ids of the requested frames.
+    found
+        What the ledger has of them.
+    calculated
+        Ids of those that were not there before this step.
+    late
+        Whether a frame that the ledger does not have is late, not lost.
 
     Raises
     ------
     AssertionError
-        If requested is not accepted plus rejected: a label would be lost.
+        If requested is not accepted plus rejected plus late: a label would be lost.
     """
+    awaited = [i for i in wanted if late and i not in found]
     accepted = [found[i] for i in wanted if i in found and found[i].status is LabelStatus.ACCEPTED]
-    good = {label.frame_id for label in accepted}
+    good = {label.frame_id for label in accepted} | set(awaited)
     rejections = [_rejection(i, found.get(i)) for i in wanted if i not in good]
     new = [found[i] for i in wanted if i in found and i in calculated]
     frames = concatenate(label.frame for label in accepted)
     n_accepted = sum(len(part) for part in frames)
-    if len(wanted) != n_accepted + len(rejections):
+    if len(wanted) != n_accepted + len(rejections) + len(awaited):
         raise AssertionError(
-            f"{len(wanted)} labels requested, {n_accepted} accepted, {len(rejections)} rejected"
+            f"{len(wanted)} labels requested, {n_accepted} accepted, {len(rejections)} rejected, "
+            f"{len(awaited)} late"
         )
     return Labels(
         level=level,
@@ -324,6 +425,7 @@ def account(
         n_reused=len(wanted) - len(calculated & set(wanted)),
         n_accepted=n_accepted,
         rejections=rejections,
+        late=awaited,
         seconds=sum(label.seconds for label in new),
         core_seconds=sum(label.seconds * label.cores for label in new),
         frames=frames,
@@ -339,10 +441,12 @@ def check_floor(labels: Labels, floor: float) -> None:
         If the accepted fraction is below `floor`.
     """
     if labels.n_requested and labels.n_accepted < floor * labels.n_requested:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in labels.rejected_by_reason.items())
+        fates = labels.rejected_by_reason | ({"late": len(labels.late)} if labels.late else {})
+        details = [rejection.detail for rejection in labels.rejections] or ["they are late"]
         raise FloorError(
             f"{labels.n_accepted} of {labels.n_requested} labels were accepted, the floor is "
-            f"{floor:.0%} (label.floor); rejected: {reasons}; first: {labels.rejections[0].detail}"
+            f"{floor:.0%} (label.floor); rejected: "
+            f"{', '.join(f'{n} {fate}' for fate, n in fates.items())}; first: {details[0]}"
         )
 
 

@@ -51,7 +51,7 @@ class DftLabelMaker(BatchLabelMaker):
         level: LevelOfTheory = CODES[self.settings.program].level_of_theory(self.settings)
         return level
 
-    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
         return assign(label_with_dft(self, frames, frame_ids), "label", "label", self.cores)
 

@@ -55,7 +55,7 @@ class ExternalLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return external.level_of_theory(self.settings)
 
-    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that waits for the labels of the frames with the given ids."""
         return assign(
             wait_for_labels(self, frames, frame_ids), "label", "wait for labels", light=True

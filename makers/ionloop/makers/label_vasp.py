@@ -52,6 +52,7 @@ class VaspLabelMaker(BatchLabelMaker):
 
     name: str = "label with VASP"
     batch_size: int = 1
+    quorum: float = 0.95
     settings: VaspSettings = field(default_factory=lambda: VaspSettings(preset="lgps"))
 
     @property
@@ -59,7 +60,7 @@ class VaspLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return vasp.level_of_theory(self.settings)
 
-    def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
         return assign(label_with_vasp(self, frames, frame_ids), "label", "label", self.cores)
 

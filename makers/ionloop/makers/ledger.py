@@ -41,6 +41,12 @@ class Ledger:
             if label.reason is None or label.reason.is_final
         }
 
+    def count(self, frame_ids: Iterable[str], level: str) -> int:
+        """Return how many of the frames have a label or a failed attempt at one."""
+        keys = [label_id(frame_id, level) for frame_id in frame_ids]
+        n: int = self._store.count({"label_id": {"$in": keys}})
+        return n
+
     def of_run(self, run: str, level: str) -> list[LabelDoc]:
         """Return the labels of a level that a run asked for first."""
         documents = self._store.query({"run": run, "level": level})

@@ -58,6 +58,7 @@ class IterationDoc(Document):
     n_requested: int
     n_accepted: int
     rejected: dict[str, int]
+    n_late: int = Field(0, description="labels still running when the quorum was in")
     n_training_frames: int
     train_errors: list[ForceErrors]
     validation_errors: list[ForceErrors]

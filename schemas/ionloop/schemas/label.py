@@ -101,6 +101,10 @@ class Labels(Document):
     n_requested: int
     n_reused: int = Field(0, description="labels that were in the store already")
     rejections: list[Rejection] = Field(default_factory=list)
+    late: list[str] = Field(
+        default_factory=list,
+        description="frame ids still being labelled when the quorum was in; they may join later",
+    )
     seconds: Seconds = Field(0.0, description="wall time of the new calculations, summed")
     core_seconds: Seconds = Field(0.0, description="wall time times cores, summed")
     n_accepted: int = 0

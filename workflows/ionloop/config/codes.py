@@ -173,6 +173,11 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
         ForceFieldLabelMaker.floor,
         description="smallest accepted fraction of the labels with which a turn goes on",
     )
+    quorum: Fraction = Field(
+        ForceFieldLabelMaker.quorum,
+        description="fraction of the labels with which a turn goes on while the others are still "
+        "calculated; those join the next turn",
+    )
     cores: PositiveInt = Field(ForceFieldLabelMaker.cores, description="cores of one job")
 
     def located(self, folder: Path) -> Self:
@@ -210,6 +215,11 @@ class DftSection(LabelSection, DftSettings):
     floor: Fraction = Field(
         DftLabelMaker.floor,
         description="smallest accepted fraction of the labels with which a turn goes on",
+    )
+    quorum: Fraction = Field(
+        DftLabelMaker.quorum,
+        description="fraction of the labels with which a turn goes on while the others are still "
+        "calculated; those join the next turn",
     )
     cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
 
@@ -287,6 +297,11 @@ class VaspSection(LabelSection, VaspSettings):
     floor: Fraction = Field(
         VaspLabelMaker.floor,
         description="smallest accepted fraction of the labels with which a turn goes on",
+    )
+    quorum: Fraction = Field(
+        VaspLabelMaker.quorum,
+        description="fraction of the labels with which a turn goes on while the others are still "
+        "calculated; those join the next turn",
     )
     cores: PositiveInt = Field(VaspLabelMaker.cores, description="MPI ranks of a calculation")
 

@@ -341,6 +341,7 @@ def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> 
         n_requested=document.n_requested,
         n_accepted=document.n_accepted,
         rejected=document.rejected,
+        n_late=document.n_late,
         n_training_frames=document.n_training_frames,
         train_rmse=mean_force_rmse(document.train_errors),
         validation_rmse=mean_force_rmse(document.validation_errors),

@@ -45,6 +45,7 @@ class TurnRow(Model):
     n_requested: int = Field(description="labels asked for")
     n_accepted: int
     rejected: dict[str, int] = Field(description="rejected labels by reason")
+    n_late: int = Field(0, description="labels still running when the quorum was in")
     n_training_frames: int = Field(description="frames in the data set after the turn")
     train_rmse: float | None = Field(
         description="force error on training frames, mean over the models",

@@ -136,7 +136,8 @@ def failed_text(job: JobRow) -> Text:
 
 
 def _exploration_cells(row: TurnRow) -> list[str]:
-    rejected = ", ".join(f"{count} {reason}" for reason, count in row.rejected.items())
+    fates = row.rejected | ({"late": row.n_late} if row.n_late else {})
+    rejected = ", ".join(f"{count} {fate}" for fate, count in fates.items())
     fractions = [f"{fraction:.1%}" for fraction in row.fractions]
     labels = f"{row.n_accepted}/{row.n_requested}"
     return [_range(row.temperatures), *fractions, labels, rejected]

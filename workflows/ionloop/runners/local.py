@@ -22,7 +22,7 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing import connection
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +37,7 @@ from ionloop.runners.processes import (
     end_leftover,
     launch,
     stop_requests,
+    tell_nothing_comes,
     terminate,
 )
 from ionloop.runners.progress import Running, Silent, Snapshot, count_by_role
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from ionloop.runners.progress import Observer
 
 GRACE = 5.0
+YOUTH = timedelta(seconds=10)  # a worker that is not up yet would die of the signal
 ONE_THREAD: Mapping[str, str] = MappingProxyType(
     {
         "OMP_NUM_THREADS": "1",
@@ -137,7 +139,8 @@ class LocalRunner:
     scratch
         Folder for the scratch folders of the jobs, one folder per run.
     cores
-        Cores that jobs may use together; a job asks by ``metadata["cores"]`` (default 1).
+        Cores that jobs may use together; a job asks by ``metadata["cores"]`` (default 1). One that
+        asks for none only waits for what others do.
     keep
         Which scratch folders stay: those of failed jobs, or all.
     env
@@ -320,6 +323,7 @@ class _Execution:
             self._start()
         if not self.workers:
             self._fail_stuck()
+        self._end_the_wait()
         self._report()
         return bool(self.workers)
 
@@ -395,6 +399,14 @@ class _Execution:
             return
         for entry in [each for each in self.entries.values() if each.state == "waiting"]:
             self._fail(entry, f"{entry.name} failed: it waits for a job that waits for it")
+
+    def _end_the_wait(self) -> None:
+        # A job without a core waits for what others do, and no other can start any more.
+        if any(worker.cores for worker in self.workers.values()):
+            return
+        for worker in self.workers.values():
+            if datetime.now(UTC) - worker.started > YOUTH:
+                tell_nothing_comes(worker.process)
 
     def _halt(self) -> None:
         for worker in self.workers.values():

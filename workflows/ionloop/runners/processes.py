@@ -47,6 +47,12 @@ def launch(task: worker.Task) -> BaseProcess:
     return process
 
 
+def tell_nothing_comes(process: BaseProcess) -> None:
+    """Tell the worker of a job that only waits that no other job is at work."""
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGUSR1)
+
+
 def terminate(process: BaseProcess) -> None:
     """Ask a worker and the programs it started to end."""
     _signal_group(process.pid, signal.SIGTERM)

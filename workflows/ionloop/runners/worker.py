@@ -95,6 +95,8 @@ def main(task: Task) -> None:
         The job and where it runs.
     """
     os.setsid()
+    # For jobs that only wait; to all others it means nothing.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     os.environ.update(task.env)
     obstacle = _enter(task.folder)
     _watch_parent()

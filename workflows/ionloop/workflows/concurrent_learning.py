@@ -23,7 +23,7 @@ from ionloop.makers.base import (
     stamp,
     stored_job,
 )
-from ionloop.makers.label import ingest
+from ionloop.makers.label import ingest, join_late_labels, outstanding
 from ionloop.schemas.dataset import DatasetDoc, dataset_hash, is_validation
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
@@ -189,10 +189,16 @@ class ConcurrentLearningMaker(Maker):
         dataset: list[Reference],
         previous: dict[str, Reference],
         progress: StageProgress,
+        late: Sequence[str] = (),
     ) -> Flow:
-        """Build one turn: train, explore, select, label, compare, decide."""
+        """Build one turn: train, explore, select, label, compare, decide.
+
+        Labels that were late in turns before join the data set first.
+        """
         stage = self.stages[progress.stage]
         seed = self.seed + 1000 * (progress.index + 1)
+        join = self._join(late)
+        dataset = [*dataset, *(job.output for job in join)]
         train = self.train.make(dataset, previous.get("ensemble"), seed)
         # The first turn of a stage begins afresh: the last stage may have had another cell.
         continues = stage.start == "continued" and progress.turn_of_stage > 0
@@ -215,15 +221,22 @@ class ConcurrentLearningMaker(Maker):
             "evaluation": compare.output,
         }
         decision = conclude_turn(self, structures, dataset, results, progress)
-        for part in (train, explore, select, label, compare):
+        parts: list[Flow | Job] = [*join, train, explore, select, label, compare]
+        for part in parts:
             part.update_metadata({"iteration": progress.index}, dynamic=True)
         assign(decision, "decide", f"conclude turn {progress.index}", light=True)
         decision.update_metadata({"iteration": progress.index}, dynamic=False)
         return Flow(
-            [train, explore, select, label, compare, decision],
+            [*parts, decision],
             output=decision.output,
             name=f"turn {progress.index}",
         )
+
+    def _join(self, late: Sequence[str]) -> list[Job]:
+        if not late:
+            return []
+        join = join_late_labels(self.label.level, list(late))
+        return [assign(join, "label", "join late labels", light=True)]
 
     def _start_structures(self, structures: list[Frames]) -> tuple[Reference, list[Job]]:
         if not self.initial.relax:
@@ -327,7 +340,8 @@ def begin_loop(
         n_labels=sum(part.n_requested for part in labels),
         core_hours=sum(part.core_seconds for part in labels) / 3600,
     )
-    turn = maker.turn(_pass_on(structures), _pass_on(dataset), {}, progress)
+    late = outstanding(labels)
+    turn = maker.turn(_pass_on(structures), _pass_on(dataset), {}, progress, late)
     return Response(replace=turn)
 
 
@@ -345,11 +359,12 @@ def conclude_turn(
     reserved = maker.validation.n_labels
     decision = decide(progress, maker.stages, maker.convergence, maker.limits, reserved)
     references = [*_pass_on(dataset), results["labels"].reference]
+    labels = [*(part.value for part in dataset), turn.labels]
     document = iteration_document(
         turn,
         progress,
         decision,
-        [part.value for part in dataset] + [turn.labels],
+        labels,
         maker.train.validation_fraction,
         maker.initial.allow_mixed,
     ).model_copy(
@@ -367,6 +382,7 @@ def conclude_turn(
         references,
         _pass_on(results),
         next_progress(progress, decision.action),
+        outstanding(labels),
     )
     return Response(output=document, replace=following)
 
@@ -439,6 +455,7 @@ def iteration_document(
         n_requested=turn.labels.n_requested,
         n_accepted=turn.labels.n_accepted,
         rejected=turn.labels.rejected_by_reason,
+        n_late=len(turn.labels.late),
         n_training_frames=sum(labels.n_accepted for labels in dataset),
         train_errors=turn.ensemble.train_errors,
         validation_errors=turn.ensemble.validation_errors,
