@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Remove what only building needed: compilers, headers, package lists. The libraries that the
-# compiled modules of a Python environment use stay:  remove-build-tools.sh FOLDER
+# modules of a Python environment use stay:  remove-build-tools.sh FOLDER
 set -euo pipefail
 folder=$1
-modules=$(find "$folder" -name '*.so*' -type f)
+modules=$(find "$folder" -name '*.so' -type f -not -path '*.libs/*')
 
 used() {  # names of the libraries outside the environment
   xargs ldd <<<"$modules" 2>/dev/null | grep -v "$folder" | sed -n 's|.* => .*/\(\S*\) (.*|*/\1|p' | sort -u
