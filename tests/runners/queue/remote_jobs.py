@@ -9,7 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jobflow import CURRENT_JOB, Flow, Job, JobConfig, OnMissing, Response, job
+from jobflow import CURRENT_JOB, Flow, JobConfig, OnMissing, Response, job
+
+from ionloop.makers.base import assign
 
 
 def note(path: str) -> None:
@@ -36,16 +38,6 @@ def starts(path: Path) -> Counter[str]:
     return Counter(entry["name"] for entry in notes(path))
 
 
-def placed(made: Job, role: str, name: str, *, light: bool = False) -> Job:
-    """Give a job the worker of its role, from the job that makes it, as the Makers do."""
-    placement = CURRENT_JOB.job.metadata["placement"] if CURRENT_JOB.job else {}
-    made.name = name
-    made.update_metadata({"role": role, "light": light}, dynamic=False)
-    found = placement.get("select" if light else role)
-    made.config.manager_config = dict(found) if found else {}
-    return made
-
-
 @job(data="packed")
 def heavy(path: str, number: int, seconds: float = 0.0) -> dict[str, Any]:
     """Do something on a compute node, with an output of arrays too."""
@@ -59,10 +51,10 @@ def spread(path: str, turn: int, last: int) -> Response[Any]:
     """Ask for two heavy jobs and a job that collects them; light, as it sees references only."""
     note(path)
     parts = [
-        placed(heavy(path, turn + shift), role, f"{role} {turn}")
+        assign(heavy(path, turn + shift), role, f"{role} {turn}")
         for shift, role in enumerate(("label", "train"))
     ]
-    collected = placed(
+    collected = assign(
         collect(path, [part.output["number"] for part in parts], turn, last),
         "decide",
         f"collect {turn}",
@@ -79,23 +71,43 @@ def collect(path: str, numbers: list[int | None], turn: int, last: int) -> Any:
         raise ValueError(f"{numbers.count(None)} of {len(numbers)} are missing")
     if turn == last:
         return Response(output={"sum": sum(numbers)})
-    following = placed(spread(path, turn + 1, last), "decide", f"spread {turn + 1}", light=True)
+    following = assign(spread(path, turn + 1, last), "decide", f"spread {turn + 1}", light=True)
     return Response(replace=Flow([following], output=following.output))
 
 
 @job
-def fragile(path: str, needed: str) -> str:
-    """Fail as long as there is no file."""
+def fragile(path: str, needed: str) -> int:
+    """Fail as long as there is no file, and leave a trace in the folder of the job."""
     note(path)
-    return Path(needed).read_text()
+    here = Path("trace")
+    here.write_text(here.read_text() + "x" if here.exists() else "x")
+    if not Path(needed).exists():
+        raise FileNotFoundError(f"no {Path(needed).name} here")
+    return len(here.read_text())
 
 
 def loop(path: Path, last: int) -> Flow:
     """Return a loop of turns, each made by the turn before it."""
-    first = placed(spread(str(path), 0, last), "decide", "spread 0", light=True)
+    first = assign(spread(str(path), 0, last), "decide", "spread 0", light=True)
     return Flow([first], output=first.output)
 
 
 def many(path: Path, number: int, role: str, seconds: float = 0.0) -> Flow:
     """Return independent jobs of one role."""
-    return Flow([placed(heavy(str(path), i, seconds), role, f"{role} {i}") for i in range(number)])
+    return Flow([assign(heavy(str(path), i, seconds), role, f"{role} {i}") for i in range(number)])
+
+
+def chain(path: Path, seconds: float = 0.0) -> Flow:
+    """Return a label, and a training that needs it."""
+    label = assign(heavy(str(path), 1, seconds), "label", "label")
+    train = assign(heavy(str(path), label.output["number"]), "train", "train")
+    return Flow([label, train], output=train.output)
+
+
+def floor(path: Path, needed: Path) -> Flow:
+    """Return two labels, of which one is fragile, and a job that wants both."""
+    good = assign(heavy(str(path), 1), "label", "good")
+    bad = assign(fragile(str(path), str(needed)), "label", "bad")
+    numbers = [good.output["number"], bad.output]
+    both = assign(collect(str(path), numbers, 0, 0), "label", "account", light=True)
+    return Flow([good, bad, both], output=both.output)

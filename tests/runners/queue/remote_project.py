@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class RemoteProject:
 
     @property
     def engine(self) -> RemoteEngine:
-        return RemoteEngine(self.name, self.url)
+        return RemoteEngine(self.url, self.name)
 
     @property
     def notes(self) -> Path:
@@ -158,6 +158,19 @@ class RemoteProject:
             time.sleep(0.5)
         return rows
 
+    def shorten(self, role: str) -> None:
+        """Let the jobs of a role take no time when they are tried again."""
+        with self.engine._controller() as (controller, _):
+            changed = {"$set": {"job.function_args.2": 0}}
+            controller.jobs.update_many({"job.metadata.role": role}, changed)
+
+    def wait_for_notes(self, number: int) -> None:
+        """Wait until so many jobs have begun."""
+        deadline = time.monotonic() + 60
+        while not (self.notes.exists() and self.notes.read_text().count("\n") >= number):
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.2)
+
     def log(self) -> str:
         path = self.folder / "runner.log"
         return path.read_text()[-5000:] if path.exists() else ""
@@ -172,6 +185,11 @@ def table(**roles: Any) -> dict[str, Any]:
         "train": {"worker": "gpu", "queue": "gpu"},
     }
     return ResourceTable.model_validate(places | roles).placement("remote")
+
+
+def in_state(state: str) -> Callable[[Sequence[JobRow]], bool]:
+    """Return a condition: some job is in a state."""
+    return lambda rows: any(row.state == state for row in rows)
 
 
 def summary(rows: Sequence[JobRow]) -> str:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ionloop.runners.engine import EngineError, JobState
+from ionloop.runners.remote import RemoteEngine
+from ionloop.stores.connect import open_store
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-import remote_jobs  # noqa: E402
-from remote_project import RemoteProject, marks, remote_project, table  # noqa: E402
+import remote_jobs as jobs  # noqa: E402
+from remote_project import RemoteProject, in_state, marks, remote_project, table  # noqa: E402
 
-pytestmark = [*marks, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [
+    *marks,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
+]
 
 
 @pytest.fixture
@@ -23,17 +35,203 @@ def project(tmp_path: Path) -> Iterator[RemoteProject]:
         yield made
 
 
-def test_turns_on_three_workers_every_job_once(project: RemoteProject) -> None:
-    project.engine.submit(remote_jobs.loop(project.notes, 2), "loop", table())
+def test_turns_on_three_workers_with_two_runners_every_job_once(project: RemoteProject) -> None:
+    project.engine.submit(jobs.loop(project.notes, 1), "loop", table())
     project.start_all()
-    rows = project.wait("loop")
+    project.start()  # by mistake
+    rows = project.wait("loop", 180)
 
-    assert {row.state for row in rows} == {"completed"}
-    assert set(remote_jobs.starts(project.notes).values()) == {1}
-    partitions = {note["name"]: note["partition"] for note in remote_jobs.notes(project.notes)}
+    assert Counter(row.state for row in rows) == {JobState.COMPLETED: 11}
+    assert set(jobs.starts(project.notes).values()) == {1}
+    partitions = {note["name"]: note["partition"] for note in jobs.notes(project.notes)}
     assert {name.split()[0]: where for name, where in partitions.items()} == {
         "spread": None,
         "collect": None,
         "label": "main",
         "train": "gpu",
     }
+    with open_store(project.url) as store:
+        first = store.query_one({"name": "spread 0", "index": 1})
+        assert store.get_output(first["uuid"], load=True) == {"sum": 3}
+        train = store.query_one({"name": "train 1"}, load=True)
+        assert train["output"]["packed"]["numbers"] == [2] * 10
+
+
+def test_the_table_of_states(project: RemoteProject) -> None:
+    project.engine.submit(jobs.chain(project.notes), "chain", table())
+    label, train = project.engine.jobs("chain")
+    assert (label.name, label.role, label.worker, label.state) == (
+        "label",
+        "label",
+        "cpu",
+        JobState.WAITING,
+    )
+    assert (train.worker, train.state, train.tries, train.queue_id) == ("gpu", "waiting", 0, None)
+    assert project.engine.jobs("another") == []
+
+    project.start()
+    label, train = project.wait("chain")
+    assert (label.state, label.tries, label.error) == ("completed", 1, None)
+    assert label.queue_id == jobs.notes(project.notes)[0]["queue_id"]
+    assert label.started < label.ended < train.started < train.ended
+
+
+def test_many_short_jobs_in_one_allocation(project: RemoteProject) -> None:
+    project.engine.submit(
+        jobs.many(project.notes, 12, "label"), "many", table(label={"worker": "batch"})
+    )
+    project.start()
+    rows = project.wait("many")
+
+    assert {row.state for row in rows} == {JobState.COMPLETED}
+    assert set(jobs.starts(project.notes).values()) == {1}
+    assert len({note["queue_id"] for note in jobs.notes(project.notes)}) == 1
+    assert {row.queue_id for row in rows} == {
+        note["queue_id"] for note in jobs.notes(project.notes)
+    }
+
+
+def test_a_job_that_was_taken_out_of_the_queue_is_retried(project: RemoteProject) -> None:
+    project.engine.submit(jobs.chain(project.notes, seconds=60), "chain", table())
+    project.start()
+    project.wait_for_notes(1)
+    scancel(project.rows("chain")["label"].queue_id)
+    project.wait("chain", until=in_state("failed"))
+
+    label = project.rows("chain")["label"]
+    assert "likely killed" in label.error
+    assert project.engine.retry("chain", role="train") == 0
+    assert project.engine.retry("chain", error="no such text") == 0
+    project.shorten("label")
+    assert project.engine.retry("chain", role="label", error="killed") == 1
+    label, train = project.wait("chain")
+    assert (label.state, train.state) == (JobState.COMPLETED, JobState.COMPLETED)
+    assert (label.tries, train.tries) == (2, 1)
+    assert jobs.starts(project.notes) == {"label": 2, "train": 1}
+
+
+def test_a_batch_that_was_taken_out_of_the_queue_is_retried(project: RemoteProject) -> None:
+    flow = jobs.many(project.notes, 2, "label", seconds=30)
+    project.engine.submit(flow, "many", table(label={"worker": "batch"}))
+    project.start()
+    project.wait_for_notes(1)
+    (first,) = jobs.notes(project.notes)
+    scancel(first["queue_id"])
+    project.wait("many", until=in_state("failed"))
+
+    assert "batch process" in project.rows("many")[first["name"]].error
+    project.shorten("label")
+    assert project.engine.tend("many") == 1
+    assert project.engine.tend("many") == 0
+    assert {row.state for row in project.wait("many")} == {JobState.COMPLETED}
+    assert sum(jobs.starts(project.notes).values()) == 3
+
+
+def test_a_retry_takes_what_failed_because_of_it(project: RemoteProject, tmp_path: Path) -> None:
+    needed = tmp_path / "needed"
+    project.engine.submit(jobs.floor(project.notes, needed), "floor", table())
+    project.start()
+    project.wait("floor")
+    rows = project.rows("floor")
+    assert (rows["bad"].error, rows["account"].error) == (
+        "FileNotFoundError: no needed here",
+        "ValueError: 1 of 2 are missing",
+    )
+
+    needed.touch()
+    assert project.engine.retry("floor") == 2
+    rows = {row.name: row for row in project.wait("floor")}
+    assert {row.state for row in rows.values()} == {JobState.COMPLETED}
+    assert {name: row.tries for name, row in rows.items()} == {"good": 1, "bad": 2, "account": 2}
+    with open_store(project.url) as store:
+        # Two traces: the folder of the first try was kept.
+        assert store.query_one({"name": "account"})["output"] == {"sum": 3}
+
+
+def test_runners_killed_and_started_again(project: RemoteProject) -> None:
+    project.engine.submit(jobs.many(project.notes, 4, "label", seconds=5), "many", table())
+    project.start_all()
+    project.wait("many", until=in_state("running"))
+    project.kill()
+    project.engine.unlock("many", older_than=timedelta(0))
+    project.start_all()
+
+    assert {row.state for row in project.wait("many")} == {JobState.COMPLETED}
+    assert set(jobs.starts(project.notes).values()) == {1}
+
+
+def test_pause_and_proceed(project: RemoteProject) -> None:
+    project.engine.submit(jobs.chain(project.notes), "chain", table())
+    assert project.engine.pause("chain") == 2
+    project.start()
+    assert {row.state for row in project.wait("chain")} == {JobState.PAUSED}
+    assert project.engine.proceed("chain") == 2
+    assert {row.state for row in project.wait("chain")} == {JobState.COMPLETED}
+    with pytest.raises(EngineError, match="choose another name"):
+        project.engine.submit(jobs.chain(project.notes), "chain", table())
+
+
+def test_cancel_takes_jobs_out_of_the_queue(project: RemoteProject) -> None:
+    project.engine.submit(jobs.chain(project.notes, seconds=60), "chain", table())
+    project.start()
+    project.wait("chain", until=in_state("running"))
+    queue_id = project.rows("chain")["label"].queue_id
+
+    assert project.engine.cancel("chain") == 2
+    assert {row.state for row in project.engine.jobs("chain")} == {JobState.CANCELLED}
+    assert slurm_state(queue_id) in {"CANCELLED", "COMPLETING"}
+
+
+def test_other_places_for_what_has_not_begun_and_all_that_follows(project: RemoteProject) -> None:
+    project.engine.submit(jobs.loop(project.notes, 1), "loop", table())
+    moved = table(train={"worker": "cpu", "queue": "main", "processes": 1})
+    assert project.engine.place("loop", moved) == 1
+    assert project.engine.place("loop", moved) == 0
+    project.start()
+    project.wait("loop", 180)
+
+    notes = {note["name"]: note["partition"] for note in jobs.notes(project.notes)}
+    assert {notes["train 0"], notes["train 1"], notes["label 0"]} == {"main"}
+    with pytest.raises(EngineError, match="no 'tpu'; it has: batch, cpu, gpu, local_shell"):
+        project.engine.place("loop", table(train={"worker": "tpu"}))
+
+
+def test_what_stands_against_a_run(project: RemoteProject, tmp_path: Path) -> None:
+    assert project.engine.check(table()) == []
+    (fault,) = project.engine.check(table(label={"worker": "tpu"}))
+    assert fault == (
+        "resources.label.worker: project 'test' of jobflow-remote has no 'tpu'; "
+        "it has: batch, cpu, gpu, local_shell"
+    )
+    (fault,) = RemoteEngine(project.url, "tset").check(table())
+    assert "tset does not exist" in fault
+    assert "test" in fault
+    (fault,) = RemoteEngine(str(tmp_path / "run.db"), "test").check(table())
+    assert "is a file" in fault
+
+
+def test_a_jobstore_that_is_not_the_store_of_the_run(project: RemoteProject) -> None:
+    (fault,) = RemoteEngine(f"{project.url}_other", "test").check(table())
+    assert "not in" in fault
+    assert f"uri: {project.url}_other" in fault
+    document = project.document()
+    del document["jobstore"]["additional_stores"]["labels"]
+    project.write(jobstore=document["jobstore"])
+    (fault,) = project.engine.check(table())
+    assert "no additional store 'labels'" in fault
+
+
+def test_a_queue_in_the_collections_of_the_store(project: RemoteProject) -> None:
+    queue = project.document()["queue"]
+    project.write(queue={"store": queue["store"] | {"collection_name": "jobs"}})
+    (fault,) = project.engine.check(table())
+    assert "keeps its queue in jobs of the store's own database" in fault
+
+
+def scancel(queue_id: str) -> None:
+    subprocess.run(["scancel", queue_id], check=True)
+
+
+def slurm_state(queue_id: str) -> str:
+    command = ["squeue", "-t", "all", "-h", "-o", "%T", "-j", queue_id]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

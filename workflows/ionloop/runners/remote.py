@@ -36,6 +36,16 @@ COPIED = {"data": "GridFSStore", "labels": "MongoStore"}
 LOCK_WAIT = 60
 """How long to wait for a runner that is at work on a job, in s."""
 
+LOST = (
+    "was not present in the download folder",  # killed before it began
+    "likely killed before",
+    "The batch process that was running the job",
+)
+"""What jobflow-remote says of a job whose worker was lost."""
+
+LIGHT_PRIORITY = 2
+"""Jobs that only keep the books go first: others wait for them."""
+
 PATIENCE = 120.0
 """How long to wait for jobs that may ask for more, in s."""
 
@@ -81,17 +91,20 @@ _FIELDS = [
 class RemoteEngine:
     """A project of jobflow-remote, and the runs of one store on it.
 
-    Parameters
+    Attributes
     ----------
-    project
-        Name of the project; jobflow-remote's own choice (``JFREMOTE_PROJECT``, or the only one
-        there is) by default.
     store_url
-        The store of the runs, ``mongodb://host/database``.
+        URL of the store of the runs, ``mongodb://host/database``.
+    project
+        Name of the project; by default jobflow-remote's own choice (``JFREMOTE_PROJECT``, or the
+        only one there is).
+    max_tries
+        How often a job is started whose worker is lost each time.
     """
 
-    project: str | None
     store_url: str
+    project: str | None = None
+    max_tries: int = 5
 
     def check(self, placement: Placement) -> list[str]:
         """Return what stands against running with this placement, a sentence each.
@@ -129,7 +142,7 @@ class RemoteEngine:
         Raises
         ------
         EngineError
-            If the project does not suit.
+            If the project does not suit, or has the run already.
         """
         native = self._native(placement)
         prepare(flow, run, self.store_url, native)
@@ -137,6 +150,10 @@ class RemoteEngine:
         flow.update_config({"pass_manager_config": False}, dynamic=True)
         with self._controller() as (controller, _):
             controller.create_indexes(["job.metadata.run"])
+            if controller.count_jobs({"job.metadata.run": run}):
+                raise EngineError(
+                    f"run {run!r} is in the project of jobflow-remote already; choose another name"
+                )
             # What submit_flow does, which leaves its connections open.
             controller.add_flow(flow, **native["default"])
 
@@ -160,9 +177,18 @@ class RemoteEngine:
         error
             Only jobs whose error holds this text.
         """
+        return self._retry_rows(run, concerned(self.jobs(run), role, error))
+
+    def tend(self, run: str) -> int:
+        """Try jobs again whose worker was lost, up to `max_tries` starts; return how many."""
+        rows = [row for row in self.jobs(run) if row.tries < self.max_tries]
+        lost = [row for row in rows if any(text in (row.error or "") for text in LOST)]
+        return self._retry_rows(run, concerned(lost, None, None))
+
+    def _retry_rows(self, run: str, rows: Iterable[JobRow]) -> int:
+        asked = {row.job_id for row in rows}
         with self._controller() as (controller, project):
             documents = _documents(controller, run)
-            asked = {row.job_id for row in concerned(map(_row, documents), role, error)}
             wanted = [each for each in documents if each["db_id"] in asked]
             attempts = project.runner.max_step_attempts
             return sum(_retry(controller, each, attempts) for each in _first(documents, wanted))
@@ -269,7 +295,9 @@ class RemoteEngine:
         if faults := self.check(placement):
             raise EngineError("\n".join(faults))
         project = self._project()
-        return {role: native_place(project, config) for role, config in placement.items()}
+        native = {role: native_place(project, config) for role, config in placement.items()}
+        native["select"]["priority"] = LIGHT_PRIORITY
+        return native
 
     def _store_fault(self, controller: JobController) -> str | None:
         with contextlib.closing(open_store(self.store_url)) as ours:
@@ -303,6 +331,7 @@ def native_place(project: Project, config: Document) -> Document:
         "worker": name,
         "resources": _header(project.workers[name], config.get("resources") or {}),
         "exec_config": config.get("exec_config") or {"modules": None},
+        "priority": 1,
     }
 
 
