@@ -16,7 +16,11 @@ grep -wo deepmd pair.out | sort -u | sed 's/^/LAMMPS has pair style /'
 rlaunch --version
 jf --help >/dev/null
 echo "jobflow-remote answers"
-[[ $image == cpu ]] || exit 0
+if [[ $image == gpu ]]; then
+  if grep 'Cannot find libcudart' pair.out >&2; then exit 1; fi
+  echo "DeePMD-kit finds the CUDA runtime"
+  exit
+fi
 
 mpirun.openmpi -np 1 cp2k.psmp --version | grep 'CP2K version'
 cat > atom.py <<'SCRIPT'

@@ -17,3 +17,9 @@ fi
 python3 -m venv "$folder"
 "$folder/bin/pip" install --quiet --no-cache-dir --constraint "$constraints" "${sources}[$extras]"
 "$folder/bin/pip" check
+
+if [[ $extras == *deepmd-gpu* ]]; then
+  # DeePMD-kit's kernels open the CUDA 12 runtime by its bare name.
+  dirname "$(find "$folder" -name libcudart.so.12)" > /etc/ld.so.conf.d/cudart.conf
+  ldconfig
+fi

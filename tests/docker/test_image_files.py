@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,17 @@ def test_every_password_is_asked_for() -> None:
     for password in ("MONGO_ADMIN_PASSWORD", "MONGO_PASSWORD"):
         assert f"{password}=\n" in example
         assert f"${{{password}:?" in (DOCKER / "compose.yaml").read_text()
+
+
+def test_extras_pin_one_deepmd_and_never_mix_cuda_versions() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = {
+        name: next(need for need in needs if need.startswith("deepmd-kit["))
+        for name, needs in project["optional-dependencies"].items()
+        if name.startswith("deepmd")
+    }
+    assert set(found) == {"deepmd", "deepmd-gpu", "deepmd-gpu-torch"}
+    assert {need.partition("==")[2] for need in found.values()} == {"3.2.0"}
+    options = {name: set(need[11 : need.index("]")].split(",")) for name, need in found.items()}
+    assert options["deepmd-gpu"] == {"gpu", "cu12", "lmp"}
+    assert options["deepmd-gpu-torch"] == {"lmp", "torch"}

@@ -45,6 +45,8 @@ def test_the_programs_answer(root: BareRoot, name: str) -> None:
     assert "ionloop answers" in said
     assert "DeePMD-kit v3.2.0" in said
     assert "LAMMPS has pair style deepmd" in said
+    if name == "gpu":
+        assert "DeePMD-kit finds the CUDA runtime" in said
     if name == "cpu":
         assert "CP2K version 2023.1" in said
         energy = re.search(r"hydrogen atom .* (\S+) eV", said)
