@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from image_files import DOCKER, ROOT, environment, sections, steps
 
+PROGRAMS = Path(sys.executable).parent
 DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 SCRIPTS = sorted(DOCKER.glob("*.sh"))
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -31,13 +33,13 @@ def test_there_are_images_and_scripts() -> None:
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=name)
 def test_hadolint(path: Path) -> None:
-    passes("hadolint", path)
+    passes(PROGRAMS / "hadolint", path)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=name)
 def test_scripts_are_sound(path: Path) -> None:
     passes("bash", "-n", path)
-    passes("shellcheck", path)
+    passes(PROGRAMS / "shellcheck", path)
     assert path.stat().st_mode & 0o111
 
 
