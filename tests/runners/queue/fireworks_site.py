@@ -81,11 +81,15 @@ class Site:
         pad = {"host": MONGO, "name": f"{self.database}_fw", "uri_mode": True}
         self._write("my_launchpad.yaml", pad | {"strm_lvl": "WARNING"})
         self._write("FW_config.yaml", SETTINGS)
+        self._worker("books")
         for worker, partition in PARTITIONS.items():
-            (self.folder / worker).mkdir()
-            self._write(f"{worker}.yaml", {"name": worker, "category": "", "query": "{}"})
+            self._worker(worker)
             self._write(f"{worker}_queue.yaml", self._adapter(worker, partition))
         self.pad().reset("", require_password=False)
+
+    def _worker(self, name: str) -> None:
+        (self.folder / name).mkdir()
+        self._write(f"{name}.yaml", {"name": name, "category": "", "query": "{}"})
 
     def _adapter(self, worker: str, partition: str) -> dict[str, Any]:
         files = f"-l {self.launchpad} -w {self.folder / worker}.yaml"
@@ -124,6 +128,14 @@ class Site:
         files = ["-w", self.folder / f"{worker}.yaml", "-q", self.folder / f"{worker}_queue.yaml"]
         arguments = [*files, "-r", "rapidfire", "--nlaunches", "infinite", "-m", "4"]
         return self._start("qlaunch", worker, *arguments)
+
+    def crash(self, moment: str) -> int:
+        """Run one job with a worker that is killed at a moment; return how it exits."""
+        program = [sys.executable, HERE / "fireworks_crash.py", self.launchpad, moment]
+        done = subprocess.run(
+            program, cwd=self.folder / "cpu", env=self.environment, capture_output=True, check=False
+        )
+        return done.returncode
 
     def _start(self, program: str, worker: str, *arguments: Any) -> subprocess.Popen[bytes]:
         log = self.folder / f"{program}_{len(self.processes)}.log"

@@ -18,6 +18,7 @@ import fireworks_jobs as jobs
 from fireworks_site import MONGO, SLURM, Site, opened_site, states, wait_until
 
 from ionloop.makers.base import assign
+from ionloop.runners import fireworks
 from ionloop.runners.engine import EngineError, JobState
 from ionloop.runners.fireworks import FireworksEngine
 from ionloop.runners.fireworks_table import last_sentence
@@ -249,6 +250,25 @@ def test_place_moves_what_has_not_begun_and_all_that_follows(site: Site, tmp_pat
     assert started(notes) == expected(last=2, width=2)
     workers = {(row.role, row.worker) for row in engine.jobs("run")}
     assert workers == {("label", "cpu"), ("train", "gpu"), ("decide", "cpu")}
+
+
+@pytest.mark.parametrize("moment", ["first", "last"])
+def test_worker_killed_while_it_enters_new_jobs(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    monkeypatch.setattr(fireworks, "LOCK_PATIENCE", 1.0)
+    engine, notes = site.engine(), tmp_path / "notes"
+    engine.submit(loop(notes, last=1, width=3), "run", {"default": {"_fworker": "cpu"}})
+    assert site.crash(moment) == 9
+    pad = site.pad()
+    assert pad.fireworks.count_documents({"spec.run": "run"}) > len(engine.jobs("run")) == 1
+    assert engine.tend("run") == 0
+    rows = engine.jobs("run")
+    assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7
+    assert states(rows)[JobState.COMPLETED] == 1
+    site.rlaunch()
+    wait_until(lambda: ended(engine), 60, site)
+    assert started(notes) == expected(last=1, width=3)
 
 
 def test_requests_that_make_no_sense(site: Site, tmp_path: Path) -> None:

@@ -105,11 +105,10 @@ class FireworksEngine:
         EngineError
             If the LaunchPad has the run already, or is not initialised.
         """
-        from jobflow.managers.fireworks import flow_to_workflow
-
+        self._check_initialised()
+        from ionloop.runners.fireworks_task import workflow_of
         from ionloop.stores.connect import open_store
 
-        self._check_initialised()
         if self._pad.workflows.count_documents({"metadata.run": run}):
             raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
         placed = prepare(flow, run, self.store_url, _ranked(placement))
@@ -117,7 +116,7 @@ class FireworksEngine:
         self._pad.workflows.create_index("metadata.run")
         self._pad.fireworks.create_index("spec.run")
         with contextlib.closing(open_store(self.store_url)) as store:
-            workflow = flow_to_workflow(placed, store=store, name=run, metadata={"run": run})
+            workflow = workflow_of(placed, store, name=run, metadata={"run": run})
             self._pad.add_wf(workflow)
 
     def jobs(self, run: str) -> list[JobRow]:

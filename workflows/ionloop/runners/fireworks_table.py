@@ -101,8 +101,9 @@ class Table:
             queue_id=queue_id(launch),
             tries=tries(firework),
             error=_error(firework, launch) if firework["state"] == "FIZZLED" else None,
-            started=_time(launch.get("time_start")),
-            ended=_time(launch.get("time_end")),
+            started=launch.get("time_start"),
+            ended=launch.get("time_end"),
+            folder=launch.get("launch_dir"),
         )
 
     def of_state(self, *states: str) -> list[int]:
@@ -150,10 +151,6 @@ def _error(firework: dict[str, Any], launch: dict[str, Any]) -> str:
         return last_sentence(unread.get("_stacktrace", ""))
     exception = launch.get("action", {}).get("stored_data", {}).get("_exception", {})
     return last_sentence(exception["_stacktrace"]) if exception else LOST
-
-
-def _time(moment: Any) -> str | None:
-    return None if moment is None else str(moment)
 
 
 def _only(fields: str) -> dict[str, int]:

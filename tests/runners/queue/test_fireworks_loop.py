@@ -1,0 +1,97 @@
+"""The whole loop with real programs through FireWorks ends as the local run does."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fireworks_site import MONGO, SLURM, opened_site, states, wait_until
+
+from ionloop.config.run_file import load
+from ionloop.runners.engine import JobState
+from ionloop.schemas.selection import SelectionDoc
+
+TESTS = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
+    pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
+    # A LaunchPad never closes its connection.
+    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+PLACEMENT = {
+    "default": {"_fworker": "cpu"},
+    "select": {"_fworker": "books"},
+    "train": {"_fworker": "gpu"},
+    "explore": {"_fworker": "gpu"},
+}
+
+
+def place_of(folder: Path, store: str) -> Any:
+    """Give the place that the tests of the workflow have."""
+    spec = importlib.util.spec_from_file_location("place", TESTS / "workflows" / "conftest.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["place"] = module
+    spec.loader.exec_module(module)
+    return module.Place(folder, store)
+
+
+def test_loop_through_the_queue_ends_as_the_local_run(tmp_path: Path) -> None:
+    (tmp_path / "local").mkdir()
+    (tmp_path / "queue").mkdir()
+    local = place_of(tmp_path / "local", str(tmp_path / "local" / "a.db"))
+    local.write()
+    local.run("run", "run.yaml")
+    log = {"TOY_LOG": str(tmp_path / "queue" / "log")}
+    with opened_site(tmp_path / "queue", modules=(TESTS / "toy",), variables=log) as site:
+        queue = place_of(site.folder, site.store)
+        queue.write(store=site.store)
+        engine = site.engine()
+        engine.submit(load(site.folder / "run.yaml").flow(), "toy", PLACEMENT)
+        site.rlaunch("books")
+        for worker in ("cpu", "gpu"):
+            site.qlaunch(worker)
+        done = {JobState.COMPLETED}
+        wait_until(lambda: settled(engine.jobs("toy")), 600, site)
+        assert set(states(engine.jobs("toy"))) == done, engine.jobs("toy")
+        compare(local, queue)
+        check_rows(engine.jobs("toy"))
+
+
+def settled(rows: list[Any]) -> bool:
+    return bool(set(states(rows)) & {JobState.FAILED}) or set(states(rows)) == {JobState.COMPLETED}
+
+
+def compare(local: Any, queue: Any) -> None:
+    assert queue.calculated() == local.calculated()
+    assert set(queue.calculated().values()) == {1}
+    for a, b in zip(local.documents(SelectionDoc), queue.documents(SelectionDoc), strict=True):
+        assert (a.picks, a.counts) == (b.picks, b.counts)
+    for a, b in zip(local.turns(), queue.turns(), strict=True):
+        assert (a.decision, a.dataset) == (b.decision, b.dataset)
+    assert len({label.label_id for label in queue.labels()}) == len(local.labels())
+    a, b = local.summary(), queue.summary()
+    for name in ("converged", "reason", "n_turns", "n_labels", "n_accepted", "accurate_fractions"):
+        assert getattr(a, name) == getattr(b, name)
+    assert a.validation.errors.model_dump() == pytest.approx(
+        b.validation.errors.model_dump(), rel=1e-6
+    )
+
+
+def check_rows(rows: list[Any]) -> None:
+    assert Counter(row.tries for row in rows) == {1: len(rows)}
+    assert {row.worker for row in rows if row.role == "train"} <= {"gpu", "books"}
+    assert all(row.queue_id for row in rows if row.worker != "books")
+    assert {row.worker for row in rows} == {"books", "cpu", "gpu"}
