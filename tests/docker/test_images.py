@@ -19,7 +19,7 @@ def image(name: str, needs: str) -> object:
     return pytest.param(name, marks=pytest.mark.skipif(name not in WANTED, reason=reason))
 
 
-IMAGES = [image("cpu", "5 minutes, 5 GB of disk"), image("gpu", "10 minutes, 12 GB of disk")]
+IMAGES = [image("cpu", "5 minutes, 5 GB of disk"), image("gpu", "10 minutes, 8 GB of disk")]
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
