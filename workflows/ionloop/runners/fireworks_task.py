@@ -13,8 +13,7 @@ from jobflow.managers.fireworks import JobFiretask, flow_to_workflow
 
 if TYPE_CHECKING:
     from fireworks import Workflow
-    from jobflow.core.flow import Flow
-    from jobflow.core.job import Job, Response
+    from jobflow.core.job import Response
     from jobflow.core.store import JobStore
 
 
@@ -52,13 +51,13 @@ class LoopTask(JobFiretask):
         return _action(job.run(store=store), store)
 
 
-def workflow_of(flow: Flow | Job, store: JobStore, **settings: Any) -> Workflow:
+def workflow_of(flow: Any, store: JobStore, **settings: Any) -> Workflow:
     """Return a flow as a workflow.
 
     Parameters
     ----------
     flow
-        The flow; it may refer to jobs that have been done.
+        A flow or a job; it may refer to jobs that have been done.
     store
         Store of the run.
     **settings
