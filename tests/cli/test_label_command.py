@@ -109,12 +109,12 @@ def test_a_run_pauses_for_labels_and_ends_with_them(toy_run: Path) -> None:
 
 
 def test_a_run_with_a_labeller_takes_no_labels(toy_run: Path) -> None:
-    from ionloop.config.launch import _enter
+    from ionloop.config.launch import enter
     from ionloop.config.run_file import load
 
     settings = load(toy_run / "run.yaml")
     with_labeller = settings.model_copy(update={"label": load(TOY / "run.yaml").label})
-    run = _enter(with_labeller)
+    run = enter(with_labeller)
     told = invoke("label", run, "some.extxyz", "--store", settings.store)
     assert told.exit_code == 2
     assert "only a run with label.code: external" in told.output

@@ -62,6 +62,7 @@ def ending(monkeypatch, summary: SummaryDoc | None, *, interrupted: bool = False
     for name in ("start", "resume"):
         monkeypatch.setattr(f"ionloop.config.{name}", lambda *args, **options: ended)
     monkeypatch.setattr(launch, "summary", lambda store, run: summary)
+    monkeypatch.setattr("ionloop.config.engines.engine_name", lambda *_: "local")
 
 
 def test_help_is_fast_and_names_every_command():

@@ -158,7 +158,9 @@ def test_jobs_are_counted_by_role_and_state(store, writer):
     overview = queries.jobs(store, "lgps")
     assert overview.counts["train"] == {"completed": 3 * 3 + 2, "running": 1}
     assert overview.by_state["failed"] == 1
-    assert [(job.name, job.iteration, job.pid) for job in overview.running] == [("train", 3, 12)]
+    assert [(job.name, job.iteration, job.worker) for job in overview.running] == [
+        ("train", 3, "oak")
+    ]
     assert (overview.failed[0].error, overview.failed[0].folder) == (sentence, "/x/y")
 
 

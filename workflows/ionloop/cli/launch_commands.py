@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,6 +22,10 @@ StoreOption = Annotated[
     str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
 ]
 OwnStore = Annotated[str | None, typer.Option("--store", help="Another store than the run file's.")]
+RunnerOption = Annotated[
+    Literal["local", "fireworks", "remote"] | None,
+    typer.Option("--runner", help="Another runner than the run file's."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +56,12 @@ def init(
     render.out().print(f"next: ionloop check {out}")
 
 
-def check(run_file: RunFilePath, store: OwnStore = None, as_json: AsJson = False) -> None:
+def check(
+    run_file: RunFilePath,
+    runner: RunnerOption = None,
+    store: OwnStore = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what a run file will do, what it costs, and what is wrong or missing.
 
     \b
@@ -61,7 +70,7 @@ def check(run_file: RunFilePath, store: OwnStore = None, as_json: AsJson = False
     """  # noqa: D301
     from ionloop.config import check as check_run_file
 
-    report = check_run_file(_load(run_file, store))
+    report = check_run_file(_load(run_file, store, runner))
     if as_json:
         render.print_json(report.model_dump(mode="json"))
     else:
@@ -71,26 +80,30 @@ def check(run_file: RunFilePath, store: OwnStore = None, as_json: AsJson = False
 
 def run(
     run_file: RunFilePath,
+    runner: RunnerOption = None,
     store: OwnStore = None,
     or_resume: Annotated[
         bool, typer.Option("--or-resume", help="Take up the run of that name if there is one.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a run file, then run it to its end on this machine.
+    """Check a run file, then run it to its end: on this machine, or on a queue.
+
+    On a queue the run goes on when this command is interrupted.
 
     \b
     ionloop run run.yaml
     ionloop run run.yaml --store mongodb://localhost/ionloop --json
+    ionloop run run.yaml --runner fireworks
     """  # noqa: D301
-    from ionloop.config import check as check_run_file
     from ionloop.config import start
+    from ionloop.config.engines import submit
 
-    settings = _load(run_file, store)
-    report = check_run_file(settings)
-    render.print_report(report, render.err())
-    _refuse(report, quiet=True)
-    _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
+    settings = checked(run_file, store, runner)
+    if settings.runner == "local":
+        _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
+    else:
+        follow(submit(settings, or_resume=or_resume), settings.store, as_json)
 
 
 def resume(
@@ -103,24 +116,64 @@ def resume(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take up a run that was interrupted; finished jobs do not run again.
+    """Take up a run that was interrupted or paused; finished jobs do not run again.
 
     \b
     ionloop resume
     ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
     """  # noqa: D301
+    from ionloop.config import engines
     from ionloop.config import resume as take_up
     from ionloop.config.launch import existing_store
 
     url = existing_store(store)
+    if engines.engine_name(url, run_id) != "local":
+        follow(engines.proceed(url, run_id, retry_failed=retry_failed), url, as_json)
+        return
     ended = take_up(url, run_id, retry_failed=retry_failed, observer=_observer())
     _finish(ended, url, as_json)
 
 
-def _load(path: Path, store: str | None) -> RunFile:
+def checked(path: Path, store: str | None, runner: str | None) -> RunFile:
+    """Load a run file and check it; leave if it cannot run."""
+    from ionloop.config import check as check_run_file
+
+    settings = _load(path, store, runner)
+    report = check_run_file(settings)
+    render.print_report(report, render.err())
+    _refuse(report, quiet=True)
+    return settings
+
+
+def follow(run: str, store: str, as_json: bool) -> None:
+    """Show a run on a queue until it ends; leave with 1 if it failed."""
+    from ionloop.config import engines
+
+    summary = None
+    try:
+        with render.job_counts(run) as show:
+            summary = engines.follow(store, run, show)
+    except KeyboardInterrupt:
+        look = render.command("status", run, store)
+        render.err().print(f"run {run} goes on without this command; look at it with: {look}")
+        raise typer.Exit(STOPPED) from None
+    if as_json:
+        render.print_json(render.queue_outcome(run, summary))
+    elif summary is not None:
+        for line in [*render.summary_lines(run, summary), *render.next_steps(run, store)]:
+            render.out().print(line, markup=False)
+    if summary is None:
+        again = render.command("retry", run, store)
+        render.print_error(f"run {run} failed; when the cause is mended: {again}")
+        raise typer.Exit(FAILED)
+
+
+def _load(path: Path, store: str | None, runner: str | None = None) -> RunFile:
     from ionloop.config import load
 
     run_file = load(path)
+    if runner is not None:
+        run_file = run_file.model_copy(update={"runner": runner})
     return run_file if store is None else run_file.with_store(store)
 
 

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from jobflow.core.store import JobStore
 
+    from ionloop.schemas.job import JobRow
+
 DEFAULT_STORE = "ionloop.db"
 
 StoreOption = Annotated[
@@ -38,6 +40,9 @@ def status(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Show anew every 5 s.")] = False,
+    jobs: Annotated[
+        bool, typer.Option("--jobs", help="Show the state of every job, whoever runs it.")
+    ] = False,
 ) -> None:
     """Show all runs, or one run turn by turn.
 
@@ -45,16 +50,21 @@ def status(
     ionloop status
     ionloop status lgps
     ionloop status lgps --watch
+    ionloop status lgps --jobs
     ionloop status lgps --json --store mongodb://server/ionloop
     """  # noqa: D301 (typer's mark for lines to keep)
     from rich.live import Live
 
+    from ionloop.monitor import tables
+
     with looking_at(store) as opened:
         if as_json:
-            print_json(status_data(opened, run))
+            print_json(status_data(opened, run, store))
         elif watch:
             with contextlib.suppress(KeyboardInterrupt), Live(console=console()) as live:
                 keep_watching(live, opened, run, store)
+        elif jobs and run is not None:
+            console().print(tables.jobs_table(engine_rows(opened, run, store)))
         else:
             console().print(status_view(opened, run, store))
 
@@ -185,17 +195,29 @@ def check_there(url: str) -> None:
         )
 
 
-def status_data(store: JobStore, run: str | None) -> Any:
+def engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
+    """Return the table of job states from the engine that runs a run."""
+    from ionloop.config import engines
+    from ionloop.monitor import queries
+
+    queries.check_run(store, run)
+    if queries.engine_name(store, run) == "local":
+        return queries.journal_rows(store, run)
+    return engines.jobs(url, run)
+
+
+def status_data(store: JobStore, run: str | None, url: str) -> Any:
     """Return all that the status shows, as rows."""
     from ionloop.monitor import queries
 
     if run is None:
         return queries.runs(store)
+    rows = engine_rows(store, run, url)
     return {
         "run": run,
-        "standing": queries.standing(store, run),
+        "standing": queries.standing(store, run, rows),
         "turns": queries.turns(store, run),
-        "jobs": queries.jobs(store, run),
+        "jobs": queries.jobs(store, run, rows),
         "summary": queries.summary(store, run),
     }
 
@@ -204,7 +226,7 @@ def status_view(store: JobStore, run: str | None, url: str) -> Any:
     """Return the status as it is printed."""
     from ionloop.monitor import tables
 
-    data = status_data(store, run)
+    data = status_data(store, run, url)
     if run is None:
         return tables.runs_table(data) if data else "no runs yet; begin with: ionloop run run.yaml"
     standing = data["standing"]
@@ -217,11 +239,9 @@ def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None
     """Show the status every 5 s, until the run has ended or somebody interrupts."""
     import time
 
-    from ionloop.monitor import queries
-
     while True:
         live.update(status_view(store, run, url), refresh=True)
-        if run is not None and queries.standing(store, run).state != "running":
+        if run is not None and status_data(store, run, url)["standing"].state != "running":
             return
         time.sleep(5)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ionloop.cli import label_commands, launch_commands, look_commands, render
+from ionloop.cli import label_commands, launch_commands, look_commands, queue_commands, render
 
 # ClickException, be it click's own or that of the copy that typer carries.
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -64,5 +64,6 @@ def options(
 
 
 launch_commands.register(app)
+queue_commands.register(app)
 label_commands.register(app)
 look_commands.register(app)

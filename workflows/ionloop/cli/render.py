@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -13,6 +15,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from ionloop.config.check import Report
     from ionloop.runners.local import RunSummary
+    from ionloop.schemas.job import JobRow
     from ionloop.schemas.potential import ForceErrors
     from ionloop.schemas.run import SummaryDoc
 
@@ -76,6 +79,33 @@ def outcome(ended: RunSummary, document: SummaryDoc | None) -> dict[str, Any]:
         "failures": [failure.summary for failure in ended.failures],
         "summary": document.model_dump(mode="json", exclude={"potential"}) if document else None,
     }
+
+
+def queue_outcome(run: str, document: SummaryDoc | None) -> dict[str, Any]:
+    """Return how a run on a queue ended as plain values."""
+    return {
+        "run": run,
+        "ok": document is not None,
+        "summary": document.model_dump(mode="json", exclude={"potential"}) if document else None,
+    }
+
+
+@contextmanager
+def job_counts(run: str) -> Iterator[Callable[[Sequence[JobRow]], None]]:
+    """Show a line of counts that changes in place; where there is no terminal, at every change."""
+    console, last = err(), ""
+    with console.status(f"run {run}") as status:
+
+        def show(rows: Sequence[JobRow]) -> None:
+            nonlocal last
+            counts = Counter(row.state.value for row in rows)
+            line = f"run {run}: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+            status.update(line)
+            if not console.is_terminal and line != last:
+                console.print(line, markup=False)
+            last = line
+
+        yield show
 
 
 def summary_lines(run: str, document: SummaryDoc) -> list[str]:

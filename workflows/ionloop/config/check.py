@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes.conversions import FrameFileError, read_frames
+from ionloop.config.engines import look_at_engine
 from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of, n_validation
 from ionloop.config.findings import Finding, error, ok, warning
 from ionloop.config.plan import plan
@@ -290,6 +291,11 @@ def _existing(folder: Path) -> Path:
     return next(place for place in (folder, *folder.parents) if place.exists())
 
 
+def look_at_runner(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Ask the engine whether it can take the run."""
+    yield from look_at_engine(run_file)
+
+
 LOOKS: Sequence[Callable[[RunFile, Inputs], Iterator[Finding]]] = (
     look_at_cells,
     look_at_types,
@@ -299,4 +305,5 @@ LOOKS: Sequence[Callable[[RunFile, Inputs], Iterator[Finding]]] = (
     look_at_limits,
     look_at_store,
     look_at_machine,
+    look_at_runner,
 )

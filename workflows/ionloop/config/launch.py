@@ -26,7 +26,16 @@ from ionloop.schemas.run import WAITING, RunDoc, RunState, SummaryDoc
 from ionloop.stores.connect import collection, describe, open_store
 
 # Where and how a run computes may change from one attempt to the next; what it computes may not.
-CIRCUMSTANCES = {"store", "scratch", "keep", "cores"}
+CIRCUMSTANCES = {
+    "store",
+    "scratch",
+    "keep",
+    "cores",
+    "runner",
+    "launchpad",
+    "project",
+    "resources",
+}
 
 
 class UnknownRunError(LookupError):
@@ -58,11 +67,11 @@ def start(
     StoreError, JournalError
         If the store refuses.
     """
-    if or_resume and _is_there(run_file):
+    if or_resume and is_there(run_file):
         return resume(run_file.store, run_file.name, observer=observer)
     flow = run_file.flow()
-    run = _enter(run_file)
-    return _execute(run_file, run, observer, lambda runner: runner.run(_marked(flow, run), run))
+    run = enter(run_file)
+    return _execute(run_file, run, observer, lambda runner: runner.run(marked(flow, run), run))
 
 
 def resume(
@@ -92,14 +101,14 @@ def resume(
     RunLockedError
         If another runner works on it.
     """
-    with _opened(store_url) as store:
+    with opened(store_url) as store:
         document = find_run(store, run)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
-        run_file = _stored_run_file(store, document, store_url)
+        run_file = stored_run_file(store, document, store_url)
 
     def work(runner: LocalRunner) -> RunSummary:
         if not submitted:
-            return runner.run(_marked(run_file.flow(), document.run), document.run)
+            return runner.run(marked(run_file.flow(), document.run), document.run)
         return runner.resume(document.run, retry_failed=retry_failed)
 
     return _execute(run_file, document.run, observer, work)
@@ -128,8 +137,8 @@ def import_labels(
     ValueError
         If the run's labels do not come from outside.
     """
-    with _opened(store_url) as store:
-        run_file = _stored_run_file(store, find_run(store, run), store_url)
+    with opened(store_url) as store:
+        run_file = stored_run_file(store, find_run(store, run), store_url)
         if not isinstance(run_file.label, ExternalSection):
             raise ValueError(
                 f"run {run!r} calculates its labels itself (label.code: {run_file.label.code}); "
@@ -163,7 +172,7 @@ def find_run(store: JobStore, run: str | None = None) -> RunDoc:
 
 def summary(store_url: str, run: str) -> SummaryDoc | None:
     """Return the summary that a run has ended with, None if it has not."""
-    with _opened(store_url) as store:
+    with opened(store_url) as store:
         return _summary(store, run)
 
 
@@ -191,28 +200,37 @@ def free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def _stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
+def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
+    """Return the run file that a run was started with."""
     place = Path(describe(store))
     return validate(Source(place, {**document.run_file, "store": store_url}, marks=None))
 
 
-def _is_there(run_file: RunFile) -> bool:
-    with _opened(run_file.store) as store:
+def is_there(run_file: RunFile) -> bool:
+    """Whether the store has a run of that name, with the same settings.
+
+    Raises
+    ------
+    OtherSettingsError
+        If it was started with other settings.
+    """
+    with opened(run_file.store) as store:
         if collection(store, "runs").count({"run": run_file.name}) == 0:
             return False
         _check_same(store, run_file)
         return True
 
 
-def _enter(run_file: RunFile) -> str:
+def enter(run_file: RunFile) -> str:
     """Enter the run into the store and return its id."""
-    with _opened(run_file.store) as store:
+    with opened(run_file.store) as store:
         run = free_name(run_file.name, set(collection(store, "runs").distinct("run")))
         _write(store, _document(run_file, run))
     return run
 
 
-def _marked(flow: Flow, run: str) -> Flow:
+def marked(flow: Flow, run: str) -> Flow:
+    """Give every job of a flow, and all that follow, the id of its run; return it."""
     flow.update_metadata({"run": run}, dynamic=True)
     return flow
 
@@ -225,14 +243,14 @@ def _execute(
 ) -> RunSummary:
     runner = _runner(run_file, observer)
     try:
-        _set_state(run_file.store, run, RunState.RUNNING)
+        set_state(run_file.store, run, RunState.RUNNING)
         ended = work(runner)
     except RunLockedError:
         raise  # the run goes on, elsewhere
     except BaseException:
-        _set_state(run_file.store, run, RunState.INTERRUPTED)
+        set_state(run_file.store, run, RunState.INTERRUPTED)
         raise
-    _set_state(run_file.store, run, _state(run_file.store, ended))
+    set_state(run_file.store, run, _state(run_file.store, ended))
     return ended
 
 
@@ -261,9 +279,10 @@ def is_paused(ended: RunSummary) -> bool:
     return any(WAITING in failure.summary for failure in ended.failures)
 
 
-def _set_state(store_url: str, run: str, state: RunState) -> None:
-    with _opened(store_url) as store:
-        _write(store, {"run": run, "state": state.value})
+def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
+    """Write the state of a run, and other fields of its document."""
+    with opened(store_url) as store:
+        _write(store, {"run": run, "state": state.value, **fields})
 
 
 def _document(run_file: RunFile, run: str) -> dict[str, Any]:
@@ -303,7 +322,8 @@ def _summary(store: JobStore, run: str) -> SummaryDoc | None:
 
 
 @contextmanager
-def _opened(url: str | Path) -> Iterator[JobStore]:
+def opened(url: str | Path) -> Iterator[JobStore]:
+    """Open a store, and close it at the end."""
     store = open_store(url)
     try:
         yield store

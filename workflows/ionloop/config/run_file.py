@@ -37,6 +37,7 @@ from ionloop.config.codes import (
 from ionloop.config.errors import KeyPath, RunFileError, Source, explain
 from ionloop.makers.base import TrainMaker
 from ionloop.makers.select import SelectSettings, WindowSelectMaker
+from ionloop.runners.resources import EngineName, ManagerConfig, ResourceTable
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
@@ -79,6 +80,18 @@ class RunFile(Model):
     )
     cores: PositiveInt | None = Field(
         None, description="cores of this machine that the run may use; none: all"
+    )
+    runner: EngineName = Field(
+        "local", description="who runs it: this machine, FireWorks, or jobflow-remote (`remote`)"
+    )
+    launchpad: Path | None = Field(
+        None, description="FireWorks: LaunchPad file; none: FireWorks' own configuration"
+    )
+    project: str | None = Field(
+        None, description="jobflow-remote: project; none: its own default project"
+    )
+    resources: ResourceTable = Field(
+        ResourceTable(), description="what the jobs of each role ask of a queue"
     )
     seed: int = Field(1, ge=0, description="seed from which all others follow")
     initial: InitialData = Field(InitialData(), description="the first training set")
@@ -166,8 +179,9 @@ class RunFile(Model):
             "initial": self.initial.model_copy(update={"data": data}),
             "label": self.label.located(folder.absolute()),
         }
-        if self.scratch is not None:
-            changes["scratch"] = _absolute(folder, self.scratch)
+        for key in ("scratch", "launchpad"):
+            if (path := getattr(self, key)) is not None:
+                changes[key] = _absolute(folder, path)
         return self.model_copy(update=changes)
 
     def with_store(self, store: str) -> Self:
@@ -176,6 +190,13 @@ class RunFile(Model):
         Scratch follows the store unless the run file names a place for it.
         """
         return self.model_copy(update={"store": store}).located(Path())
+
+    @property
+    def placement(self) -> dict[str, ManagerConfig]:
+        """Where the engine is to run the jobs, by role; as many processes as the role has cores."""
+        roles = {"label": self.label, "train": self.train, "explore": self.explore}
+        cores = {role: int(getattr(section, "cores", 1)) for role, section in roles.items()}
+        return self.resources.placement(self.runner, cores)
 
     def read_structures(self) -> list[Frames]:
         """Read the start structures, one `Frames` per composition.

@@ -12,9 +12,10 @@ import numpy as np
 import psutil
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.rows import JobRow, JobsOverview, LabelRow, RunRow, Standing, TurnRow
+from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, Standing, TurnRow
 from ionloop.schemas.frames import label_id
 from ionloop.schemas.iteration import IterationDoc
+from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
@@ -97,8 +98,17 @@ def turns(store: JobStore, run: str) -> list[TurnRow]:
     ]
 
 
-def jobs(store: JobStore, run: str) -> JobsOverview:
-    """Return the jobs of a run by role and state, those that run, and those that failed.
+def jobs(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> JobsOverview:
+    """Return the jobs of a run by role and state.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    rows
+        The table of states of the engine that runs it; the local runner's journal by default.
 
     Raises
     ------
@@ -106,17 +116,23 @@ def jobs(store: JobStore, run: str) -> JobsOverview:
         If there is no such run.
     """
     check_run(store, run)
-    wanted = [*JobRow.model_fields, "state", "order"]
-    entries = list(collection(store, "jobs").query({"run": run}, properties=wanted))
-    entries.sort(key=lambda entry: entry.get("order", 0))
+    table = journal_rows(store, run) if rows is None else list(rows)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in entries:
-        counts[entry["role"]][entry["state"]] += 1
-    return JobsOverview(
-        counts={role: dict(states) for role, states in counts.items()},
-        running=[_job_row(entry) for entry in entries if entry["state"] == "running"],
-        failed=[_job_row(entry) for entry in entries if entry["state"] == "failed"],
-    )
+    for row in table:
+        counts[row.role][row.state.value] += 1
+    return JobsOverview(counts={role: dict(states) for role, states in counts.items()}, rows=table)
+
+
+def engine_name(store: JobStore, run: str) -> str:
+    """Return the name of the engine that a run was handed to: local, fireworks or remote."""
+    name: str = (_run_document(store, run).get("run_file") or {}).get("runner", "local")
+    return name
+
+
+def journal_rows(store: JobStore, run: str) -> list[JobRow]:
+    """Return the table of states of a run of the local runner, in the order of submission."""
+    entries = collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS)
+    return [JobRow.from_journal(each) for each in sorted(entries, key=lambda e: e.get("order", 0))]
 
 
 def frames(
@@ -258,8 +274,17 @@ def summary(store: JobStore, run: str) -> SummaryDoc | None:
     return _summary(store, run)
 
 
-def standing(store: JobStore, run: str) -> Standing:
+def standing(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> Standing:
     """Return where a run stands and, if it stands still, the command that goes on with it.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    rows
+        The table of states of the engine that runs it; without it, what the store knows.
 
     Raises
     ------
@@ -272,6 +297,9 @@ def standing(store: JobStore, run: str) -> Standing:
         how = "converged" if end.converged else "stopped unconverged"
         sentence = f"{how} after {end.n_turns} turn(s): {end.reason}"
         return Standing(state=RunState.COMPLETED, sentence=sentence)
+    engine = engine_name(store, run)
+    if engine != "local":
+        return _on_queue(run, engine, rows)
     runner = _run_document(store, run).get("runner")
     if runner and _lives(runner):
         return Standing(state=RunState.RUNNING, sentence=_at_work(runner, jobs(store, run)))
@@ -379,11 +407,6 @@ def _seconds_between(start: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
 
 
-def _job_row(entry: dict[str, Any]) -> JobRow:
-    fields = {name: entry.get(name) for name in JobRow.model_fields}
-    return JobRow(**fields | {"error": (entry.get("error") or {}).get("summary")})
-
-
 def _mask(
     table: Table, verdict: str | None, temperature: float | None, reason: str | None
 ) -> Array:
@@ -441,6 +464,27 @@ def _at_work(runner: dict[str, Any], overview: JobsOverview) -> str:
     numbers = [job.iteration for job in overview.running if job.iteration is not None]
     turn = f" on turn {max(numbers)}" if numbers else ""
     return f"{_process(runner)} is at work{turn}: {work}"
+
+
+def _on_queue(run: str, engine: str, rows: Sequence[JobRow] | None) -> Standing:
+    if rows is None:
+        return Standing(state=RunState.RUNNING, sentence=f"handed to {engine}")
+    if not rows:
+        sentence = f"{engine} has no job of it: it was not handed over to the end"
+        return Standing(state=RunState.INTERRUPTED, sentence=sentence, cure=f"ionloop resume {run}")
+    counts = Counter(row.state for row in rows)
+    words = ", ".join(f"{n} {state}" for state, n in counts.items())
+    for state, (ends_as, cure) in _STILL.items():
+        if counts[state] and not counts[JobState.RUNNING] + counts[JobState.QUEUED]:
+            return Standing(state=ends_as, sentence=f"{engine}: {words}", cure=cure.format(run))
+    return Standing(state=RunState.RUNNING, sentence=f"{engine}: {words}")
+
+
+_STILL = {
+    JobState.PAUSED: (RunState.PAUSED, "ionloop resume {}"),
+    JobState.FAILED: (RunState.FAILED, "ionloop retry {}"),
+    JobState.CANCELLED: (RunState.CANCELLED, ""),
+}
 
 
 def _stands_still(run: str, runner: dict[str, Any] | None, overview: JobsOverview) -> Standing:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ionloop.schemas.document import Model
+from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.label import LabelStatus, RejectReason
 from ionloop.schemas.run import RunState
 from ionloop.schemas.selection import VerdictCounts
@@ -82,26 +83,21 @@ class TurnRow(Model):
         return (counts.accurate / judged, counts.candidate / judged, counts.failed / judged)
 
 
-class JobRow(Model):
-    """A job of the journal that runs or has failed."""
-
-    job_id: str
-    name: str
-    role: str
-    iteration: int | None = None
-    started: datetime | None = None
-    host: str | None = None
-    pid: int | None = None
-    folder: str | None = None
-    error: str | None = Field(None, description="a sentence, if it failed")
-
-
 class JobsOverview(Model):
     """The jobs of a run."""
 
     counts: dict[str, dict[str, int]] = Field(description="role to state to number of jobs")
-    running: list[JobRow]
-    failed: list[JobRow]
+    rows: list[JobRow] = Field(default_factory=list, description="all of them, in order")
+
+    @property
+    def running(self) -> list[JobRow]:
+        """Those that run."""
+        return [row for row in self.rows if row.state is JobState.RUNNING]
+
+    @property
+    def failed(self) -> list[JobRow]:
+        """Those that failed."""
+        return [row for row in self.rows if row.state is JobState.FAILED]
 
     @property
     def by_state(self) -> dict[str, int]:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ionloop.monitor.rows import JobRow, JobsOverview, RunRow, Standing, TurnRow
+from ionloop.monitor.rows import JobsOverview, RunRow, Standing, TurnRow
+from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.schemas.table import Table
 
@@ -19,6 +21,14 @@ _COLOURS = {
     RunState.PAUSED: "yellow",
     RunState.COMPLETED: "green",
     RunState.FAILED: "red",
+    RunState.CANCELLED: "dim",
+}
+_JOB_COLOURS = {
+    JobState.RUNNING: "cyan",
+    JobState.QUEUED: "cyan",
+    JobState.FAILED: "red",
+    JobState.COMPLETED: "green",
+    JobState.PAUSED: "yellow",
 }
 SHORT_ID = 10
 """Characters of an id that a table shows; `ionloop show` finds things by them."""
@@ -108,6 +118,25 @@ def turns_table(rows: Sequence[TurnRow]) -> RichTable:
     return table
 
 
+def jobs_table(rows: Sequence[JobRow]) -> RichTable:
+    """Return the table of job states, one job per line, the same for every engine."""
+    names = ("role", "turn", "state", "worker", "queue id", "tries", "job", "error")
+    table = _table("id", *names, right=("turn", "tries"))
+    for row in rows:
+        table.add_row(
+            row.job_id[:SHORT_ID],
+            row.role,
+            "" if row.iteration is None else str(row.iteration),
+            f"[{_JOB_COLOURS.get(row.state, 'default')}]{row.state.value}[/]",
+            row.worker or "",
+            row.queue_id or "",
+            str(row.tries),
+            row.name,
+            escape(row.error or ""),
+        )
+    return table
+
+
 def frames_table(frames: Table) -> RichTable:
     """Return judged frames, one per line."""
     names = ("T / K", "traj.", "step", "max_devi_f", "verdict", "label", "reason", "frame")
@@ -165,7 +194,7 @@ def _reasons(turns: Sequence[TurnRow]) -> list[Text]:
 
 def _running(job: JobRow) -> str:
     since = f" for {_since(job.started)}" if job.started else ""
-    where = f" on {job.host}" if job.host else ""
+    where = f" on {job.worker}" if job.worker else ""
     return f"{job.name}{since}{where}"
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from ionloop.schemas.job import JobRow, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,60 +13,7 @@ if TYPE_CHECKING:
 
     from ionloop.makers.base import Placement
 
-
-class JobState(StrEnum):
-    """State of a job, in the same words for every engine."""
-
-    WAITING = "waiting"
-    """For other jobs, or for somebody to take it."""
-    QUEUED = "queued"
-    """Handed to a queue, which has not started it."""
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    PAUSED = "paused"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class JobRow:
-    """One job in the table of states.
-
-    Attributes
-    ----------
-    job_id
-        The engine's own name of the job.
-    uuid, index
-        jobflow's.
-    name, role, iteration
-        What the job is for.
-    state
-        Where it stands.
-    worker
-        Who runs it: a FireWorker, a worker of jobflow-remote, a host.
-    queue_id
-        Number of the job in the queue that runs it; None where there is no queue.
-    tries
-        How often it was started.
-    error
-        The last sentence of what went wrong; None if nothing did.
-    started, ended
-        ISO 8601, UTC.
-    """
-
-    job_id: str
-    uuid: str
-    index: int
-    name: str
-    role: str
-    state: JobState
-    iteration: int | None = None
-    worker: str | None = None
-    queue_id: str | None = None
-    tries: int = 0
-    error: str | None = None
-    started: str | None = None
-    ended: str | None = None
+__all__ = ["Engine", "EngineError", "JobRow", "JobState", "concerned", "prepare"]
 
 
 class EngineError(RuntimeError):
@@ -100,6 +47,9 @@ class Engine(Protocol):
         error
             Only jobs whose error holds this text.
         """
+
+    def tend(self, run: str) -> int:
+        """Try again what was lost with its worker, within the tries allowed; return how many."""
 
     def pause(self, run: str) -> int:
         """Hold what has not begun; return how many jobs."""

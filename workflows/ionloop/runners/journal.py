@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jobflow.core.job import Job, Response
     from maggma.core import Store
 
-State = Literal["waiting", "running", "finished", "completed", "failed", "skipped"]
+State = Literal["waiting", "running", "finished", "completed", "failed", "skipped", "cancelled"]
 Stop = Literal["children", "run"]
 Document = dict[str, Any]
 

@@ -1,0 +1,76 @@
+"""A job of a run as every workflow engine shows it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from pydantic import Field
+
+from ionloop.schemas.document import Model
+
+
+class JobState(StrEnum):
+    """State of a job, in the same words for every engine."""
+
+    WAITING = "waiting"
+    """For other jobs, or for somebody to take it."""
+    QUEUED = "queued"
+    """Handed to a queue, which has not started it."""
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """Will not run: a job before it failed."""
+
+
+class JobRow(Model):
+    """One job in the table of states."""
+
+    job_id: str = Field(description="the engine's own name of the job")
+    uuid: str = Field("", description="jobflow's")
+    index: int = Field(1, description="jobflow's")
+    name: str
+    role: str
+    state: JobState
+    iteration: int | None = None
+    worker: str | None = Field(
+        None, description="who runs it: a FireWorker, a worker of jobflow-remote, a host"
+    )
+    queue_id: str | None = Field(None, description="number in the queue that runs it")
+    tries: int = Field(0, description="how often it was started")
+    error: str | None = Field(None, description="the last sentence of what went wrong")
+    started: datetime | None = None
+    ended: datetime | None = None
+    folder: str | None = Field(None, description="where its files are")
+
+    @classmethod
+    def from_journal(cls, entry: dict[str, Any]) -> Self:
+        """Return the row of an entry of the local runner's journal."""
+        return cls(
+            job_id=entry["job_id"],
+            uuid=entry.get("uuid", ""),
+            index=entry.get("index", 1),
+            name=entry["name"],
+            role=entry["role"],
+            state=_LOCAL.get(entry["state"]) or JobState(entry["state"]),
+            iteration=entry.get("iteration"),
+            worker=entry.get("host"),
+            tries=entry.get("tries", 0),
+            error=(entry.get("error") or {}).get("summary"),
+            started=entry.get("started"),
+            ended=entry.get("ended"),
+            folder=entry.get("folder"),
+        )
+
+
+JOURNAL_FIELDS = [
+    *("job_id", "uuid", "index", "name", "role", "state", "iteration", "host", "tries", "error"),
+    *("started", "ended", "folder", "order"),
+]
+"""What of a journal entry a row is made of, and its place in the order."""
+
+_LOCAL = {"finished": JobState.RUNNING}

@@ -1,0 +1,268 @@
+"""Runs on a workflow engine: hand them over, look after them, change their course."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ionloop.config.findings import Finding, error, ok
+from ionloop.config.launch import (
+    enter,
+    existing_store,
+    find_run,
+    is_there,
+    marked,
+    opened,
+    set_state,
+    stored_run_file,
+    summary,
+)
+from ionloop.config.run_file import RunFile
+from ionloop.runners.engine import Engine, JobRow
+from ionloop.runners.local_engine import LocalEngine
+from ionloop.runners.resources import EngineName, ResourceTable
+from ionloop.schemas.job import JobState
+from ionloop.schemas.run import RunState, SummaryDoc
+
+LOOK_SECONDS = 10.0
+"""How often a run that is followed is looked at, in s."""
+
+ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED})
+
+
+class RunEndedError(RuntimeError):
+    """What is asked for cannot be done with a run that has ended."""
+
+
+def engine_of(run_file: RunFile) -> Engine:
+    """Return the engine that a run file names.
+
+    Raises
+    ------
+    MissingExtraError
+        If its package is not installed.
+    """
+    if run_file.runner == "fireworks":
+        from ionloop.runners.fireworks import FireworksEngine
+
+        return FireworksEngine(run_file.store, run_file.launchpad)
+    if run_file.runner == "remote":
+        from ionloop.runners.remote import RemoteEngine
+
+        return RemoteEngine(run_file.store, run_file.project)
+    return LocalEngine(run_file.store, run_file.scratch_folder)
+
+
+def look_at_engine(run_file: RunFile) -> list[Finding]:
+    """Say whether the engine can take the run."""
+    if run_file.runner == "local":
+        return []
+    if run_file.store_file is not None:
+        sentence = f"{run_file.store} is a file, which the nodes of a queue cannot share"
+        return [error("store", sentence, "give a server: mongodb://host:port/database")]
+    try:
+        faults = engine_of(run_file).check(run_file.placement)
+    except Exception as problem:  # noqa: BLE001 -- whatever an engine's configuration raises
+        faults = [str(problem) or type(problem).__name__]
+    found = [error("runner", fault) for fault in faults]
+    return found or [ok("runner", f"{run_file.runner} takes the run")]
+
+
+def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
+    """Hand a run over to its engine and return its id at once.
+
+    Parameters
+    ----------
+    run_file
+        What to run. Its name is the id of the run, with -2, -3, … behind it if it is taken.
+    or_resume
+        Go on with the run of that name instead, if there is one.
+
+    Raises
+    ------
+    EngineError, StoreError
+        If the engine or the store refuses.
+    """
+    if or_resume and is_there(run_file):
+        return proceed(run_file.store, run_file.name)
+    flow = run_file.flow()
+    run = enter(run_file)
+    engine_of(run_file).submit(marked(flow, run), run, run_file.placement)
+    return run
+
+
+def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = False) -> str:
+    """Go on with a run on its engine: hand over what was not, release what was held.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    retry_failed
+        Whether to try failed jobs again.
+
+    Returns
+    -------
+    str
+        Id of the run.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    """
+    run, run_file = known(store_url, run)
+    engine = engine_of(run_file)
+    if engine.jobs(run):
+        engine.proceed(run)
+        if retry_failed:
+            engine.retry(run)
+    else:
+        engine.submit(marked(run_file.flow(), run), run, run_file.placement)
+    set_state(store_url, run, RunState.RUNNING)
+    return run
+
+
+def jobs(store_url: str, run: str) -> list[JobRow]:
+    """Return the table of job states of a run.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    """
+    run, run_file = known(store_url, run, ended=True)
+    return engine_of(run_file).jobs(run)
+
+
+def retry(store_url: str, run: str, role: str | None = None, error: str | None = None) -> int:
+    """Try failed and lost jobs again; return how many.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    role
+        Only jobs of this role.
+    error
+        Only jobs whose error holds this text.
+    """
+    run, run_file = known(store_url, run)
+    n = engine_of(run_file).retry(run, role, error)
+    if n:
+        set_state(store_url, run, RunState.RUNNING)
+    return n
+
+
+def tend(store_url: str, run: str) -> int:
+    """Try again what was lost with its worker; return how many jobs."""
+    run, run_file = known(store_url, run)
+    return engine_of(run_file).tend(run)
+
+
+def pause(store_url: str, run: str) -> int:
+    """Hold what has not begun; return how many jobs."""
+    run, run_file = known(store_url, run)
+    n = engine_of(run_file).pause(run)
+    if run_file.runner != "local":  # the local runner writes how it ended
+        set_state(store_url, run, RunState.PAUSED)
+    return n
+
+
+def cancel(store_url: str, run: str) -> int:
+    """End a run for good; what is in the store stays there. Return how many jobs ended."""
+    run, run_file = known(store_url, run)
+    n = engine_of(run_file).cancel(run)
+    set_state(store_url, run, RunState.CANCELLED)
+    return n
+
+
+def place(store_url: str, run: str, resources: ResourceTable) -> int:
+    """Give what has not begun, and all that follows, other resources; return how many jobs.
+
+    Nothing that is in the store is bought again: the jobs stay the same, only their place changes.
+    """
+    run, run_file = known(store_url, run)
+    moved = run_file.model_copy(update={"resources": resources})
+    n = engine_of(moved).place(run, moved.placement)
+    with opened(store_url) as store:
+        document = find_run(store, run)
+    stored = document.run_file | {"resources": resources.model_dump(mode="json")}
+    set_state(store_url, run, document.state, run_file=stored)
+    return n
+
+
+def follow(
+    store_url: str,
+    run: str,
+    report: Callable[[list[JobRow]], None],
+    seconds: float = LOOK_SECONDS,
+) -> SummaryDoc | None:
+    """Look at a run until it ends, tending it; return its summary, None if it has none.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    report
+        Hears of the table of states at every look.
+    seconds
+        Time between looks, s.
+    """
+    run, run_file = known(store_url, run, ended=True)
+    engine = engine_of(run_file)
+    while (found := summary(store_url, run)) is None:
+        rows = engine.jobs(run)
+        report(rows)
+        if rows and _is_stuck(rows) and not engine.tend(run):
+            set_state(store_url, run, RunState.FAILED)
+            return summary(store_url, run)
+        time.sleep(seconds)
+    report(engine.jobs(run))
+    set_state(store_url, run, RunState.COMPLETED)
+    return found
+
+
+def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str, RunFile]:
+    """Return the id and the run file of a run.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    ended
+        Whether it may have been cancelled.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    """
+    url = existing_store(store_url)
+    with opened(url) as store:
+        document = find_run(store, run)
+        if document.state is RunState.CANCELLED and not ended:
+            raise RunEndedError(
+                f"run {document.run!r} was cancelled; a new run takes its labels from the store"
+            )
+        return document.run, stored_run_file(store, document, url)
+
+
+def engine_name(store_url: str, run: str | None) -> EngineName:
+    """Return the name of the engine of a run."""
+    return known(store_url, run, ended=True)[1].runner
+
+
+def _is_stuck(rows: list[JobRow]) -> bool:
+    """Whether something failed and nothing is on its way."""
+    moving = {JobState.RUNNING, JobState.QUEUED, JobState.PAUSED}
+    failed = any(row.state is JobState.FAILED for row in rows)
+    return failed and not any(row.state in moving for row in rows)

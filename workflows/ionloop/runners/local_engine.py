@@ -1,0 +1,145 @@
+"""The local runner behind the interface of the workflow engines."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ionloop.runners.engine import EngineError, JobRow, concerned
+from ionloop.runners.journal import LIVE, Journal
+from ionloop.runners.local import LocalRunner
+from ionloop.runners.processes import alive
+from ionloop.schemas.job import JOURNAL_FIELDS
+from ionloop.stores.connect import collection, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobflow.core.flow import Flow
+    from jobflow.core.store import JobStore
+
+    from ionloop.makers.base import Placement
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Runs flows on this machine, in the background.
+
+    Attributes
+    ----------
+    store_url
+        URL or path of the run's store.
+    scratch
+        Folder for the scratch folders of the jobs.
+    """
+
+    store_url: str
+    scratch: Path
+
+    def check(self, placement: Placement) -> list[str]:
+        """Return nothing: this machine needs no placement."""
+        return []
+
+    def submit(self, flow: Flow, run: str, placement: Placement) -> None:
+        """Enter a flow into the journal and begin to run it in the background."""
+        self._local().submit(flow, run)
+        self.proceed(run)
+
+    def jobs(self, run: str) -> list[JobRow]:
+        """Return all jobs of a run, in the order in which they came."""
+        with self._opened() as store:
+            found = list(collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS))
+        return [JobRow.from_journal(each) for each in sorted(found, key=lambda e: e["order"])]
+
+    def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
+        """Put failed jobs back, and those skipped because of them, and go on in the background."""
+        self._refuse_at_work(run)
+        again = concerned(self.jobs(run), role, error)
+        with self._opened() as store:
+            journal = Journal(collection(store, "jobs"), run)
+            for row in again:
+                journal.change(row.job_id, state="waiting", error=None, tries=0)
+            if again:
+                self._unskip(journal)
+        if again:
+            self.proceed(run)
+        return len(again)
+
+    def tend(self, run: str) -> int:
+        """Return 0: the runner itself tries again what was lost."""
+        return 0
+
+    def pause(self, run: str) -> int:
+        """Ask the runner to stop; what runs is tried again when it goes on."""
+        runner = self._runner(run)
+        if runner is None:
+            return 0
+        if runner["host"] != socket.gethostname():
+            raise EngineError(
+                f"run {run!r} is run by process {runner['pid']} on {runner['host']}: pause it there"
+            )
+        os.kill(runner["pid"], signal.SIGINT)
+        return sum(row.state in LIVE for row in self.jobs(run))
+
+    def proceed(self, run: str) -> int:
+        """Go on with a run in the background; its output is in ``ionloop.log``."""
+        self._refuse_at_work(run)
+        folder = self._local().folder(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "ionloop.cli", "resume", run, "--store", self.store_url]
+        with (folder / "ionloop.log").open("ab") as log:
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        return sum(row.state in LIVE for row in self.jobs(run))
+
+    def cancel(self, run: str) -> int:
+        """End a run for good; its labels and trainings stay in the store."""
+        self._refuse_at_work(run)
+        rows = [row for row in self.jobs(run) if row.state in LIVE]
+        with self._opened() as store:
+            journal = Journal(collection(store, "jobs"), run)
+            for row in rows:
+                error = {"summary": f"{row.name} was cancelled on request"}
+                journal.change(row.job_id, state="cancelled", stop="run", error=error)
+        return len(rows)
+
+    def place(self, run: str, placement: Placement) -> int:
+        """Return 0: this machine has no other places."""
+        return 0
+
+    def _local(self) -> LocalRunner:
+        return LocalRunner(store_url=self.store_url, scratch=self.scratch)
+
+    def _unskip(self, journal: Journal) -> None:
+        for entry in journal.entries({"state": "skipped"}):
+            if entry.stop is None:
+                journal.change(entry.job_id, state="waiting", error=None)
+
+    def _refuse_at_work(self, run: str) -> None:
+        if self._runner(run) is not None:
+            raise EngineError(f"run {run!r} is at work: pause it first, with: ionloop pause {run}")
+
+    def _runner(self, run: str) -> dict[str, Any] | None:
+        """Return the process that runs the run, if it lives."""
+        with self._opened() as store:
+            document = collection(store, "runs").query_one({"run": run}) or {}
+        runner: dict[str, Any] | None = document.get("runner")
+        if runner and runner["host"] == socket.gethostname():
+            return runner if alive(runner["pid"], runner["process_created"]) else None
+        return runner
+
+    @contextmanager
+    def _opened(self) -> Iterator[JobStore]:
+        store = open_store(self.store_url)
+        try:
+            yield store
+        finally:
+            store.close()  # type: ignore[no-untyped-call]
