@@ -21,7 +21,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
 .PHONY: demo test slow quick lint format bench docs help clean
