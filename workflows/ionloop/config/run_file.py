@@ -312,7 +312,8 @@ def allowed_keys(keys: KeyPath, data: Any) -> list[str]:
     for key in keys:
         node = node[key]
         if isinstance(key, str):
-            model = section_type(key, node) if key in CODES else _model_at(model, key)
+            coded = model is RunFile and key in CODES
+            model = section_type(key, node) if coded else _model_at(model, key)
     known = list(model.model_fields)
     if model is Production:
         known += section_type("train", data.get("train")).model_fields
