@@ -62,6 +62,7 @@ __all__ = [
 
 FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}
 SUFFIXES = {"tensorflow": ".pb", "pytorch": ".pth"}
+TRAINED = "trained"  # marks a folder whose training is through
 NOISE = ("implib-gen:", "DeePMD-kit: Cannot find", "DeePMD-kit: Error message: libcudart")
 
 
@@ -118,7 +119,9 @@ def train(
 ) -> Training:
     """Train one model, freeze it, and compare it with its data.
 
-    A folder in which the same training was interrupted is continued from its last checkpoint.
+    A folder in which the same training was interrupted is continued from its last checkpoint; in
+    one in which it came to its end the model is only frozen. A continued training sees the frames
+    in another order than one that was not interrupted, and so ends in other weights.
 
     Parameters
     ----------
@@ -290,20 +293,28 @@ def _write_input(
 
 def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
-    fingerprint = _fingerprint(folder)
-    note = folder / "fingerprint"
-    interrupted = latest_checkpoint(folder)
-    if interrupted and note.exists() and note.read_text() == fingerprint:
+    interrupted = latest_checkpoint(folder) if _is_same(folder) else None
+    if interrupted and (folder / TRAINED).exists():
+        return
+    if interrupted:
         origin = ["--restart", interrupted.name]
     else:
         _remove_leftovers(folder)
-        note.write_text(fingerprint)
         origin = ["--init-model", str(start)] if start else []
     # `sel` is known, and counting neighbours in every training takes seconds.
     _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
     if latest_checkpoint(folder) is None:
         raise TrainingError(_with_log("the training left no checkpoint", folder / "train.log"))
     _finite_curve(folder)
+    (folder / TRAINED).touch()
+
+
+def _is_same(folder: Path) -> bool:
+    """Tell whether the training was begun in the folder before; note that it is now."""
+    note, fingerprint = folder / "fingerprint", _fingerprint(folder)
+    same = note.exists() and note.read_text() == fingerprint
+    note.write_text(fingerprint)
+    return same
 
 
 def _fingerprint(folder: Path) -> str:
@@ -320,7 +331,8 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for pattern in ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth"):
+    files = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
+    for pattern in files:
         for path in folder.glob(pattern):
             path.unlink()
 

@@ -25,6 +25,8 @@ STATISTICS = 100  # frames per composition in the statistics of bias and descrip
 SEL_MARGIN = 0.12  # cells shrink in NPT runs, and a hot liquid has denser spots than any label
 SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositions
 PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
+SAVES = 20  # checkpoints of a training, from which it goes on if its worker is lost
+SHORTEST_SAVE = 1000  # steps that are sooner done again than a checkpoint is needed
 ALL_TYPES = {"se_atten", "se_atten_v2", "dpa1"}  # one `sel` for the neighbours of every type
 
 
@@ -168,7 +170,7 @@ def input_script(
             "seed": _seed(seed),
             "disp_file": "lcurve.out",
             "disp_freq": display,
-            "save_freq": display * math.ceil(steps / display / 10),
+            "save_freq": display * math.ceil(max(steps / SAVES, SHORTEST_SAVE) / display),
             "max_ckpt_keep": 2,
         },
     }

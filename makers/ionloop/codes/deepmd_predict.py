@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ ONE_THREAD = {
     "DP_INTER_OP_PARALLELISM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+
+_ONE_AT_A_TIME = threading.Lock()  # where output goes is the matter of the whole process
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def _rms(differences: Sequence[Array]) -> float:
 
 def _evaluate(path: Path, frames: Frames) -> tuple[Array, Array, Array]:
     f, n = len(frames), frames.n_atoms
-    with _open_potential(path) as potential:
+    with _ONE_AT_A_TIME, _open_potential(path) as potential:
         types = type_indices(frames.symbols, potential.get_type_map())
         energies, forces, virials = potential.eval(frames.positions, frames.cells, types)
     return energies.reshape(f), forces.reshape(f, n, 3), virials.reshape(f, 3, 3)

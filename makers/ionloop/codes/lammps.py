@@ -11,22 +11,28 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ionloop.codes import lammps_folder
 from ionloop.codes.errors import cure_for
 from ionloop.codes.lammps_files import (
     Ensemble,
     LammpsSettings,
+    Leg,
     TrajectoryTask,
     data_file,
     input_script,
-    read_dump,
+    legs,
     read_last_row,
-    read_rows,
 )
+from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
+from ionloop.codes.side_by_side import side_by_side
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import StoredFile
@@ -37,6 +43,7 @@ __all__ = [
     "LammpsSettings",
     "Trajectory",
     "TrajectoryTask",
+    "check_models",
     "program_version",
     "run_trajectories",
     "version_of_run",
@@ -55,6 +62,7 @@ _ONE_THREAD = {
 _SCRIPT = "in.lammps"
 _START_LOG = "start.log"
 _SCREEN = "screen.txt"
+_PROBES = ("first", "second")
 
 
 class LammpsError(RuntimeError):
@@ -86,7 +94,8 @@ class Trajectory:
     stop_reason
         A sentence, if not.
     seconds
-        Wall time in s; the first trajectory of a process carries the start-up.
+        Wall time in s; the first trajectory of a process carries the start-up. What a lost worker
+        did in vain does not count.
     """
 
     task: TrajectoryTask
@@ -127,6 +136,57 @@ def program_version(command: str) -> str:
     return version
 
 
+def check_models(command: str, suffix: str) -> None:
+    """Check that LAMMPS loads models of a kind (takes seconds).
+
+    The part of DeePMD-kit's plugin that belongs to a backend is loaded with the first model, and
+    only where it fits the installed PyTorch or TensorFlow.
+
+    Parameters
+    ----------
+    command
+        The command that runs LAMMPS.
+    suffix
+        Of the model files: ``.pb`` or ``.pth``.
+
+    Raises
+    ------
+    LammpsError
+        If it does not.
+    """
+    with TemporaryDirectory() as name:
+        for model in _PROBES:
+            (Path(name) / f"{model}{suffix}").touch()
+        styles = " ".join(f"{model}{suffix}" for model in _PROBES)
+        done = subprocess.run(
+            [*_arguments(command), "-log", "none"],
+            input=f"units metal\npair_style deepmd {styles} out_freq 1 out_file devi\n",
+            cwd=name,
+            capture_output=True,
+            text=True,
+            env=_ONE_THREAD | os.environ,
+            check=False,
+        )
+    if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", done.stdout, re.S):
+        why = f"; {found[0].splitlines()[-1].strip()[-200:]}"
+        raise LammpsError(
+            f"explore.command: {command!r} does not load {found[1]} models ({suffix}): "
+            f"{_cure_of_backend(found[1])}{why}"
+        )
+
+
+def _cure_of_backend(backend: str) -> str:
+    if backend != "PyTorch" or find_spec("deepmd") is None or find_spec("torch") is None:
+        return "install DeePMD-kit's plugin with that backend, or set train.backend to another"
+    from deepmd.env import GLOBAL_CONFIG
+
+    return (
+        f"its plugin was built for PyTorch {GLOBAL_CONFIG['pt_version']}, and {version('torch')} "
+        f"is installed; install torch=={GLOBAL_CONFIG['pt_version']}, or set train.backend to "
+        "tensorflow"
+    )
+
+
 def version_of_run(folder: Path) -> str:
     """Return the version of the LAMMPS that ran in a folder, from its log.
 
@@ -135,7 +195,7 @@ def version_of_run(folder: Path) -> str:
     LammpsError
         If no LAMMPS ran there.
     """
-    log = folder / _START_LOG
+    log = next(iter(sorted(folder.rglob(_START_LOG))), folder / _START_LOG)
     version = _version(log.read_text()) if log.exists() else None
     if version is None:
         raise LammpsError(f"{log} does not say which LAMMPS ran; has one run there?")
@@ -153,12 +213,17 @@ def run_trajectories(
     type_map: Sequence[str],
     settings: LammpsSettings,
     folder: Path,
+    processes: int = 1,
 ) -> list[Trajectory]:
-    """Run trajectories one after another in one LAMMPS process.
+    """Run trajectories one after another in one LAMMPS process, or in a few side by side.
 
     A trajectory that explodes is halted and the next one begins; if LAMMPS dies or hangs, it is
     started again for the trajectories that are left. What was valid of each is kept. On one
     thread, equal seeds give equal trajectories.
+
+    In a folder where the same trajectories were interrupted, those that were over are not run
+    again, and the others go on from their newest restart file. They end up as if nothing had
+    happened, to the last bit where the thread is one.
 
     Parameters
     ----------
@@ -172,6 +237,8 @@ def run_trajectories(
         How LAMMPS is run, and when a trajectory has exploded.
     folder
         Where to work; it is made if need be.
+    processes
+        LAMMPS processes that share the trajectories.
 
     Returns
     -------
@@ -189,14 +256,44 @@ def run_trajectories(
     _check(tasks, models)
     _arguments(settings.command)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_starts(tasks, type_map, folder)
+    if min(processes, len(tasks)) < 2:
+        return _run_in_turn(tasks, models, type_map, settings, folder)
+    calls = [
+        partial(
+            _run_in_turn, tasks[i::processes], models, type_map, settings, folder / f"process-{i}"
+        )
+        for i in range(min(processes, len(tasks)))
+    ]
+    found: dict[int, Trajectory] = {}
+    for outcome in side_by_side(calls, folder):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        found |= {trajectory.task.index: trajectory for trajectory in outcome}
+    return [found[task.index] for task in tasks]
+
+
+def _run_in_turn(
+    tasks: Sequence[TrajectoryTask],
+    models: Sequence[StoredFile],
+    type_map: Sequence[str],
+    settings: LammpsSettings,
+    folder: Path,
+) -> list[Trajectory]:
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = {f"{task.name}.data": data_file(task.start, type_map) for task in tasks}
     files = [_write_model(model, i, folder) for i, model in enumerate(models)]
-    sections = [input_script(task, files, type_map, settings) for task in tasks]
-    trajectories: list[Trajectory] = []
-    while (done := len(trajectories)) < len(tasks):
-        (folder / _SCRIPT).write_text("".join(sections[done:]))
-        trajectories += _run_process(tasks[done:], settings, folder)
-    return trajectories
+    script = partial(input_script, models=files, type_map=type_map, settings=settings)
+    texts = [*map(script, tasks), *starts.values()]
+    lammps_folder.prepare(texts, [folder / file for file in files], folder)
+    for name, text in starts.items():
+        (folder / name).write_text(text)
+    begun = False
+    while left := [task for task in tasks if not is_over(task.name, folder)]:
+        plans = [legs_to_run(task, settings, folder) for task in left]
+        sections = map(lambda task, plan: script(task, first_leg=plan[0].number), left, plans)
+        (folder / _SCRIPT).write_text("".join(sections))
+        begun = _run_process([leg for plan in plans for leg in plan], settings, folder, begun)
+    return [_read_trajectory(task, settings, folder) for task in tasks]
 
 
 def _check(tasks: Sequence[TrajectoryTask], models: Sequence[StoredFile]) -> None:
@@ -219,36 +316,42 @@ def _arguments(command: str) -> list[str]:
     return arguments
 
 
-def _write_starts(tasks: Sequence[TrajectoryTask], type_map: Sequence[str], folder: Path) -> None:
-    for leftover in folder.glob("trajectory-*"):
-        leftover.unlink()
-    for task in tasks:
-        (folder / f"{task.name}.data").write_text(data_file(task.start, type_map))
-
-
 def _write_model(model: StoredFile, number: int, folder: Path) -> str:
     return model.write(folder, f"model-{number}{Path(model.name).suffix}").name
 
 
-def _run_process(
-    tasks: Sequence[TrajectoryTask], settings: LammpsSettings, folder: Path
-) -> list[Trajectory]:
-    """Run the tasks until LAMMPS is through or dies, and read those that were reached."""
-    began = (folder / _SCRIPT).stat().st_mtime
+def _run_process(plan: Sequence[Leg], settings: LammpsSettings, folder: Path, begun: bool) -> bool:
+    """Run legs until LAMMPS is through or dies, and note what became of their trajectories.
+
+    Returns whether any trajectory has begun, in this process or (`begun`) in one before it.
+    """
+    names = list(dict.fromkeys(leg.trajectory for leg in plan))
+    start, counted = time.monotonic(), _counted(names, folder)
     with _lammps(settings.command, folder) as process:
-        death = _watch(process, tasks, settings, folder)
+        death = _watch(process, plan, settings, folder)
+    begun = begun or any((folder / f"{leg.name}.temperature").exists() for leg in plan)
     if process.returncode != 0:
-        death = death or _last_words(tasks, folder, process.returncode)
-        if not any(folder.glob("*.temperature")):
+        death = death or _last_words(plan, folder, process.returncode)
+        if not begun:
             raise LammpsError(f"LAMMPS did not begin a trajectory: {death} (in {folder})")
-        tasks = _started(tasks, folder) or tasks[:1]
-    deaths = [""] * (len(tasks) - 1) + [death]
-    ends = [began, *(_end_time(task, folder, began) for task in tasks)]
-    seconds = [max(0.0, end - start) for start, end in pairwise(ends)]
-    return [
-        _read_trajectory(task, settings, folder, *circumstances)
-        for task, circumstances in zip(tasks, zip(deaths, seconds, strict=True), strict=True)
-    ]
+    dead = _dead(plan, folder, died=process.returncode != 0)
+    rest = time.monotonic() - start - (_counted(names, folder) - counted)
+    lammps_folder.add_seconds([*dead, *names][0], folder, rest)
+    for name in dead:
+        end(name, folder, death)
+    return begun
+
+
+def _counted(names: Sequence[str], folder: Path) -> float:
+    return sum(lammps_folder.seconds(name, folder) for name in names)
+
+
+def _dead(plan: Sequence[Leg], folder: Path, *, died: bool) -> list[str]:
+    """Return the trajectory that LAMMPS died of, or those that it passed over."""
+    names = list(dict.fromkeys(leg.trajectory for leg in plan))
+    if died:
+        names = [leg.trajectory for leg in (started(plan, folder) or plan[:1])[-1:]]
+    return [name for name in names if not is_over(name, folder)]
 
 
 @contextmanager
@@ -289,7 +392,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _watch(
     process: subprocess.Popen[bytes],
-    tasks: Sequence[TrajectoryTask],
+    plan: Sequence[Leg],
     settings: LammpsSettings,
     folder: Path,
 ) -> str:
@@ -302,13 +405,13 @@ def _watch(
     """
     progress, since = None, time.monotonic()
     while not _ended(process, POLL_SECONDS):
-        started = _started(tasks, folder)
-        row = read_last_row(folder / f"{started[-1].name}.deviation") if started else None
+        begun = started(plan, folder)
+        row = read_last_row(folder / f"{begun[-1].name}.deviation") if begun else None
         patience = settings.stall_timeout
         if row is not None and not row[_F] <= settings.stop_max_devi_f:
-            (folder / f"{started[-1].name}.stop").touch()
+            (folder / f"{begun[-1].trajectory}.stop").touch()
             patience = GRACE_SECONDS
-        current = (len(started), None if row is None else row[_STEP])
+        current = (len(begun), None if row is None else row[_STEP])
         if current != progress:
             progress, since = current, time.monotonic()
         if time.monotonic() - since > patience:
@@ -322,33 +425,16 @@ def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
     return process.returncode is not None
 
 
-def _started(tasks: Sequence[TrajectoryTask], folder: Path) -> list[TrajectoryTask]:
-    return [task for task in tasks if _log(task, folder).exists()]
-
-
-def _log(task: TrajectoryTask, folder: Path) -> Path:
-    return folder / f"{task.name}.log"
-
-
-def _end_time(task: TrajectoryTask, folder: Path, default: float) -> float:
-    log = _log(task, folder)
-    return log.stat().st_mtime if log.exists() else default
-
-
-def _last_words(tasks: Sequence[TrajectoryTask], folder: Path, status: int) -> str:
-    logs = [folder / _START_LOG, *(_log(task, folder) for task in tasks)]
+def _last_words(plan: Sequence[Leg], folder: Path, status: int) -> str:
+    logs = [folder / _START_LOG, *(log_of(leg, folder) for leg in plan)]
     written = [log for log in logs if log.exists()]
     text = written[-1].read_text() if written else ""
     error = re.search(r"^ERROR[^:]*: (.*?)(?: \(\S+:\d+\))?$", text, re.MULTILINE)
     return f"LAMMPS reports: {error[1]}" if error else f"LAMMPS ended with exit status {status}"
 
 
-def _read_trajectory(
-    task: TrajectoryTask, settings: LammpsSettings, folder: Path, death: str, seconds: float
-) -> Trajectory:
-    dumped, frames = read_dump(folder / f"{task.name}.dump", task.start)
-    deviations = read_rows(folder / f"{task.name}.deviation", n_columns=7)
-    thermometer = read_rows(folder / f"{task.name}.temperature", n_columns=2)
+def _read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> Trajectory:
+    dumped, frames, deviations, thermometer = lammps_folder.read_legs(task, settings, folder)
     n = _common_prefix(dumped, deviations[:, _STEP], thermometer[:, 0])
     max_devi_f, max_devi_v = deviations[:n, _F], deviations[:n, _V]
     temperatures = thermometer[:n, 1]
@@ -362,8 +448,8 @@ def _read_trajectory(
         max_devi_v=max_devi_v[:valid],
         temperatures=temperatures[:valid],
         finished=finished,
-        stop_reason="" if finished else fault or _stop_reason(task, settings, folder, death),
-        seconds=seconds,
+        stop_reason="" if finished else fault or _stop_reason(task, settings, folder),
+        seconds=lammps_folder.seconds(task.name, folder),
     )
 
 
@@ -425,9 +511,10 @@ def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
     return len(pairs) > 0
 
 
-def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path, death: str) -> str:
-    log = _log(task, folder)
-    text = log.read_text() if log.exists() else ""
+def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
+    logs = [log_of(leg, folder) for leg in started(legs(task, settings), folder)]
+    text = logs[-1].read_text() if logs else ""
     if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
         return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
+    death = lammps_folder.death_of(task.name, folder)
     return death or f"frames are missing from {folder}; is its disk full?"

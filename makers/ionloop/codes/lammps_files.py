@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
@@ -48,6 +48,11 @@ class LammpsSettings(Model):
     stall_timeout: Seconds = Field(
         600.0, gt=0, description="seconds without a new frame after which LAMMPS is ended"
     )
+    restart_every: PositiveInt = Field(
+        10_000,
+        description="steps between restart files, from which a trajectory goes on after its worker "
+        "was lost; a shorter one is begun anew",
+    )
 
     def hottest(self, temperature: float) -> float:
         """Return the temperature in K above which a trajectory at `temperature` has exploded."""
@@ -80,6 +85,66 @@ class TrajectoryTask(Model):
     def n_frames(self) -> int:
         """Number of frames of the whole trajectory."""
         return self.steps // self.dump_every + 1
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a trajectory, between two restart files.
+
+    Every leg begins by reading all that it needs, so a trajectory is the same to the last bit
+    whether one process runs all of its legs or each is run by another.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of the trajectory's file names.
+    number
+        Number of the leg, from 0 on.
+    first, last
+        MD steps between which it runs.
+    is_final
+        Whether the trajectory ends with it.
+    """
+
+    trajectory: str
+    number: int
+    first: int
+    last: int
+    is_final: bool
+
+    @property
+    def name(self) -> str:
+        """Stem of the leg's file names."""
+        return self.stem(self.number)
+
+    def stem(self, number: int) -> str:
+        """Return the stem of the file names of any leg of the trajectory."""
+        return f"{self.trajectory}.{number}" if number else self.trajectory
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the files that it writes."""
+        return tuple(f"{self.name}.{kind}" for kind in ("dump", "deviation", "temperature", "log"))
+
+    @property
+    def restart(self) -> str:
+        """Name of the restart file that it begins with."""
+        return f"{self.name}.restart"
+
+    @property
+    def next_restart(self) -> str:
+        """Name of the restart file that it leaves."""
+        return f"{self.stem(self.number + 1)}.restart"
+
+
+def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
+    """Divide a trajectory into legs that end where a frame is kept."""
+    length = -(-settings.restart_every // task.dump_every) * task.dump_every
+    bounds = [*range(0, task.steps, length), task.steps]
+    return [
+        Leg(task.name, number, first, last, last == task.steps)
+        for number, (first, last) in enumerate(pairwise(bounds))
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +247,11 @@ def _check_elements(start: Frames, type_map: Sequence[str]) -> None:
 
 
 def input_script(
-    task: TrajectoryTask, models: Sequence[str], type_map: Sequence[str], settings: LammpsSettings
+    task: TrajectoryTask,
+    models: Sequence[str],
+    type_map: Sequence[str],
+    settings: LammpsSettings,
+    first_leg: int = 0,
 ) -> str:
     """Return the commands that run one trajectory; sections of a script follow each other.
 
@@ -191,7 +260,7 @@ def input_script(
     longer than a short trajectory lasts. NPT adds a Nosé-Hoover barostat (``fix nph``).
 
     The run halts when the temperature is exceeded or the file ``<name>.stop`` appears, and then
-    LAMMPS goes on with the next section.
+    LAMMPS goes on with the next section. At the end, halted or not, ``<name>.over`` is written.
 
     Parameters
     ----------
@@ -202,11 +271,28 @@ def input_script(
     type_map
         Chemical symbols of the LAMMPS types 1, 2, ...
     settings
-        Neighbour skin, damping times, limit of the temperature.
+        Neighbour skin, damping times, limit of the temperature, length of a leg.
+    first_leg
+        Leg to begin with, whose restart file is there.
     """
-    name, every = task.name, task.dump_every
+    parts = [
+        _leg_script(leg, task, models, type_map, settings) + _leg_end(leg)
+        for leg in legs(task, settings)[first_leg:]
+    ]
+    return f"variable began timer\n{''.join(parts)}"
+
+
+def _leg_script(
+    leg: Leg,
+    task: TrajectoryTask,
+    models: Sequence[str],
+    type_map: Sequence[str],
+    settings: LammpsSettings,
+) -> str:
+    name, every = leg.name, task.dump_every
     limit = settings.hottest(task.temperature)
-    seed = 1 + task.seed % (_LARGEST_SEED - 1)
+    # A restart file does not hold the state of the thermostat's random numbers.
+    seed = 1 + (task.seed + leg.number) % (_LARGEST_SEED - 1)
     damping = settings.thermostat_damping / 1000  # metal units count in ps
     return f"""\
 log {name}.log
@@ -217,11 +303,10 @@ atom_modify map yes
 boundary p p p
 neighbor {settings.skin:g} bin
 neigh_modify every 1 delay 0 check yes
-read_data {name}.data
+{f"read_restart {leg.restart}" if leg.number else f"read_data {name}.data"}
 pair_style deepmd {" ".join(models)} out_freq {every} out_file {name}.deviation
 pair_coeff * * {" ".join(type_map)}
-velocity all create {task.temperature:g} {seed} mom yes rot no dist gaussian
-timestep {task.timestep / 1000:g}
+{"" if leg.number else _velocities(task, seed)}timestep {task.timestep / 1000:g}
 fix motion all {_integrator(task, settings)}
 fix thermostat all langevin {task.temperature:g} {task.temperature:g} {damping:g} {seed} zero yes
 fix thermometer all ave/time {every} 1 {every} c_thermo_temp file {name}.temperature
@@ -230,11 +315,37 @@ dump_modify frames sort id format float %.12g
 thermo {every}
 thermo_modify flush yes
 variable temperature equal temp
-variable stop equal is_file({name}.stop)
+variable stop equal is_file({task.name}.stop)
 fix hot all halt 1 v_temperature > {limit:g} error continue
 fix stop all halt {every} v_stop > 0 error continue
-run {task.steps}
+run {leg.last - leg.first}
 """
+
+
+def _leg_end(leg: Leg) -> str:
+    # `clear` closes the files before anything says that they are whole.
+    if leg.is_final:
+        return f"""\
+label {leg.trajectory}.over
+clear
+variable ended timer
+print "$(v_ended-v_began)" append {leg.trajectory}.seconds
+print "" file {leg.trajectory}.over
+"""
+    return f"""\
+if "$(step) < {leg.last}" then "jump SELF {leg.trajectory}.over"
+write_restart {leg.trajectory}.partial
+clear
+variable ended timer
+print "$(v_ended-v_began)" append {leg.trajectory}.seconds
+variable began timer
+shell mv {leg.trajectory}.partial {leg.next_restart}
+"""
+
+
+def _velocities(task: TrajectoryTask, seed: int) -> str:
+    shape = "mom yes rot no dist gaussian"
+    return f"velocity all create {task.temperature:g} {seed} {shape}\n"
 
 
 def _integrator(task: TrajectoryTask, settings: LammpsSettings) -> str:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import platform
+import shutil
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Maker, OnMissing, job
@@ -27,6 +32,11 @@ from ionloop.schemas.selection import TrustWindow
 from ionloop.stores.connect import LoopStore, open_store
 
 Placement = Mapping[str, dict[str, Any]]  # role → where a queue is to run it
+
+UNFINISHED = "IONLOOP_UNFINISHED"  # environment variable: folder for work that outlives a worker
+FINISHED = "finished"
+DAY = 86_400.0
+FINISHED_DAYS, LEFT_DAYS = 1, 30
 
 Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
 
@@ -107,6 +117,46 @@ def metadata() -> dict[str, Any]:
     """Return the metadata of the current job; empty where none runs."""
     current = CURRENT_JOB.job
     return current.metadata if current else {}
+
+
+@contextmanager
+def unfinished() -> Iterator[Path]:
+    """Provide a folder in which the current job finds its work again after its worker was lost.
+
+    It is named by the job, under the folder that the environment variable ``IONLOOP_UNFINISHED``
+    names, which every worker of the role must see. Without the variable it is the current folder,
+    and a job that is run again begins anew.
+
+    A folder is left when its job has ended, because the result reaches the store only later: the
+    local runner removes it then, and elsewhere a later job does a day after. What nobody came
+    back to goes after 30 days.
+    """
+    root, current = os.environ.get(UNFINISHED), CURRENT_JOB.job
+    if not root or current is None:
+        yield Path.cwd()
+        return
+    folder = Path(root).expanduser().absolute() / f"{current.uuid}-{current.index}"
+    _remove_old(folder.parent)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FINISHED).unlink(missing_ok=True)
+    os.utime(folder)
+    yield folder
+    (folder / FINISHED).touch()
+
+
+def _remove_old(root: Path) -> None:
+    for folder in root.glob("*-*/"):
+        mark = folder / FINISHED
+        days = FINISHED_DAYS if mark.exists() else LEFT_DAYS
+        if _age(mark if mark.exists() else folder) > days * DAY:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:  # somebody else removed it
+        return 0.0
 
 
 @functools.cache

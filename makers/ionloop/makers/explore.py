@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from ionloop.makers.base import (
     collecting_job,
     stamp,
     stored_job,
+    unfinished,
 )
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import (
@@ -70,7 +70,9 @@ class LammpsExploreMaker(ExploreMaker):
     floor
         Fraction of the trajectories that must give at least one frame.
     cores
-        Cores of one job.
+        Cores of one LAMMPS process.
+    per_gpu
+        LAMMPS processes of one job, side by side; they share its trajectories and its GPU.
     """
 
     name: str = "explore"
@@ -82,6 +84,7 @@ class LammpsExploreMaker(ExploreMaker):
     max_candidates: int = 200
     floor: float = 0.5
     cores: int = 1
+    per_gpu: int = 1
 
     def make(
         self,
@@ -124,7 +127,7 @@ def spread_trajectories(
             ),
             "explore",
             f"explore batch {number + 1} of {n_batches}",
-            maker.cores,
+            maker.cores * maker.per_gpu,
         )
         for number in range(n_batches)
     ]
@@ -142,16 +145,17 @@ def explore_with_lammps(
     trust: TrustWindow,
     skip: int,
 ) -> ExplorationPart:
-    """Run trajectories in one LAMMPS process and send back what selection needs."""
+    """Run the trajectories of one job and send back what selection needs."""
     models = [member.model for member in ensemble.members]
-    trajectories = lammps.run_trajectories(
-        tasks, models, maker.type_map, maker.settings, Path.cwd()
-    )
+    with unfinished() as folder:
+        trajectories = lammps.run_trajectories(
+            tasks, models, maker.type_map, maker.settings, folder, maker.per_gpu
+        )
+        versions = {"lammps": lammps.version_of_run(folder)}
     reduced = [
         reduce_trajectory(trajectory, trust, maker.limits, skip, maker.max_candidates)
         for trajectory in trajectories
     ]
-    versions = {"lammps": lammps.version_of_run(Path.cwd())}
     return join_reduced(trajectories, reduced, maker.cores).model_copy(
         update=stamp(maker.settings, **versions)
     )

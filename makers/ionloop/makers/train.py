@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jobflow import Flow, Job
 
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.codes.side_by_side import side_by_side
 from ionloop.makers.base import (
     FloorError,
     Reference,
@@ -20,12 +22,13 @@ from ionloop.makers.base import (
     collecting_job,
     stamp,
     stored_job,
+    unfinished,
 )
 from ionloop.schemas.dataset import is_validation
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import Labels
 from ionloop.schemas.packed import Array
-from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, TrainingDoc
+from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, LostTraining, TrainingDoc
 from ionloop.schemas.table import Table, join_tables
 from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
 
@@ -48,6 +51,8 @@ class DeepmdTrainMaker(TrainMaker):
         Fraction of the frames held back from training, decided by frame id for good.
     cores
         Cores of one training.
+    per_gpu
+        Trainings of one job, side by side on its GPU.
     """
 
     name: str = "train"
@@ -57,27 +62,35 @@ class DeepmdTrainMaker(TrainMaker):
     min_models: int = 2
     validation_fraction: float = 0.05
     cores: int = 1
+    per_gpu: int = 1
 
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
         """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
         seeds = [seed + number for number in range(self.n_models)]
-        members = [
-            assign(
-                train_deepmd(self, dataset, previous, number, seed),
-                "train",
-                f"train model {number + 1} of {self.n_models}",
-                self.cores,
-            )
-            for number, seed in enumerate(seeds)
-        ]
-        outputs = [member.output for member in members]
+        jobs = [self._job(dataset, previous, group) for group in groups(seeds, self.per_gpu)]
         ensemble = assign(
-            collect_ensemble(self.min_models, seeds, outputs),
+            collect_ensemble(self.min_models, seeds, [out for _, outs in jobs for out in outs]),
             "train",
             "collect ensemble",
             light=True,
         )
+        members = [member for member, _ in jobs]
         return Flow([*members, ensemble], output=ensemble.output, name=self.name)
+
+    def _job(
+        self, dataset: Reference, previous: Reference, group: dict[int, int]
+    ) -> tuple[Job, list[Reference]]:
+        """Return the job that trains models of given numbers and seeds, and an output for each."""
+        first, *others = group
+        cores = self.cores * len(group)
+        if not others:
+            alone = train_deepmd(self, dataset, previous, first, group[first])
+            name = f"train model {first + 1} of {self.n_models}"
+            return assign(alone, "train", name, cores), [alone.output]
+        together = train_side_by_side(self, dataset, previous, list(group), list(group.values()))
+        name = f"train models {first + 1} to {others[-1] + 1} of {self.n_models}"
+        outputs = [together.output[position] for position in range(len(group))]
+        return assign(together, "train", name, cores), outputs
 
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
         """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
@@ -93,6 +106,43 @@ def train_deepmd(
     seed: int,
 ) -> TrainingDoc:
     """Train one model."""
+    with unfinished() as folder:
+        return train_in(folder, maker, dataset, previous, number, seed)
+
+
+@stored_job()
+def train_side_by_side(
+    maker: DeepmdTrainMaker,
+    dataset: list[Labels],
+    previous: EnsembleDoc | None,
+    numbers: list[int],
+    seeds: list[int],
+) -> list[TrainingDoc | LostTraining]:
+    """Train several models at the same time; one that fails does not take the others with it.
+
+    Raises
+    ------
+    deepmd.TrainingError
+        If all fail.
+    """
+    with unfinished() as folder:
+        calls = [
+            partial(train_in, folder / f"model-{n}", maker, dataset, previous, n, seed)
+            for n, seed in zip(numbers, seeds, strict=True)
+        ]
+        outcomes = side_by_side(calls, folder)
+        return kept(outcomes, seeds)
+
+
+def train_in(
+    folder: Path,
+    maker: DeepmdTrainMaker,
+    dataset: list[Labels],
+    previous: EnsembleDoc | None,
+    number: int,
+    seed: int,
+) -> TrainingDoc:
+    """Train one model in a folder, or go on with what was begun there."""
     training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
     result = deepmd.train(
         maker.settings,
@@ -100,7 +150,7 @@ def train_deepmd(
         validation,
         type_map=maker.type_map,
         seed=seed,
-        folder=Path.cwd(),
+        folder=folder,
         checkpoint=previous_checkpoint(previous, number),
     )
     versions = {"deepmd-kit": deepmd.program_version(maker.settings.command)}
@@ -121,6 +171,33 @@ def train_deepmd(
     )
 
 
+def groups(seeds: Sequence[int], size: int) -> list[dict[int, int]]:
+    """Divide the models of an ensemble into groups of at most `size`: seeds by number."""
+    numbered = list(enumerate(seeds))
+    return [dict(numbered[start : start + size]) for start in range(0, len(numbered), size)]
+
+
+def kept(
+    outcomes: Sequence[TrainingDoc | BaseException], seeds: Sequence[int]
+) -> list[TrainingDoc | LostTraining]:
+    """Return the trainings that succeeded, and in the place of each other one its reason.
+
+    Raises
+    ------
+    Exception
+        The first failure, if nothing succeeded.
+    """
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if len(failures) == len(outcomes):
+        raise failures[0]
+    return [
+        LostTraining(seed=seed, reason=str(outcome))
+        if isinstance(outcome, BaseException)
+        else outcome
+        for seed, outcome in zip(seeds, outcomes, strict=True)
+    ]
+
+
 @collecting_job(EnsembleDoc, tolerant=True)
 def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> EnsembleDoc:
     """Gather the models that were trained.
@@ -130,11 +207,11 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
     FloorError
         If fewer than `min_models` were.
     """
-    done = [member for member in members if member.value is not None]
+    done = [member for member in members if isinstance(member.value, TrainingDoc)]
     lost = [
-        f"the training with seed {seed} failed"
+        f"the training with seed {seed} failed{_reason(member.value)}"
         for seed, member in zip(seeds, members, strict=True)
-        if member.value is None
+        if not isinstance(member.value, TrainingDoc)
     ]
     if len(done) < min_models:
         raise FloorError(
@@ -152,6 +229,10 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
         validation_errors=[d.validation_errors for d in documents if d.validation_errors],
         core_seconds=sum(document.seconds * document.cores for document in documents),
     )
+
+
+def _reason(lost: LostTraining | None) -> str:
+    return f": {lost.reason.splitlines()[0]}" if lost and lost.reason else ""
 
 
 @stored_job(EvaluationDoc)

@@ -94,6 +94,13 @@ class TrainingDoc(Document):
     checkpoint: StoredFile = Field(description="checkpoint, to start the next training from")
 
 
+class LostTraining(Model):
+    """A training that failed beside others of the same job."""
+
+    seed: int
+    reason: str
+
+
 class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 

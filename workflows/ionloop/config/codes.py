@@ -104,6 +104,11 @@ class TrainSection(CodeSection):
     n_models: int
     min_models: int
 
+    @property
+    @abstractmethod
+    def model_suffix(self) -> str:
+        """Suffix of the model files."""
+
     @abstractmethod
     def maker(self, type_map: Sequence[str]) -> TrainMaker:
         """Return the Maker."""
@@ -129,6 +134,10 @@ class ExploreSection(CodeSection):
     @abstractmethod
     def maker(self, type_map: Sequence[str]) -> ExploreMaker:
         """Return the Maker."""
+
+    @abstractmethod
+    def preflight_models(self, suffix: str) -> Iterator[Finding]:
+        """Look whether models are understood whose files have a suffix such as ``.pth``."""
 
     @abstractmethod
     def step_seconds(self, n_atoms: int, n_models: int, dump_every: int) -> float:
@@ -413,11 +422,21 @@ class DeepmdSection(TrainSection, DeepmdSettings):
         description="fraction of the frames held back from training, for good",
     )
     cores: PositiveInt = Field(DeepmdTrainMaker.cores, description="cores of one training")
+    per_gpu: PositiveInt = Field(
+        DeepmdTrainMaker.per_gpu,
+        description="trainings side by side in one job, which share its GPU (by NVIDIA's MPS "
+        "where it is installed)",
+    )
 
     def maker(self, type_map: Sequence[str]) -> TrainMaker:
         """Return the Maker."""
         maker: TrainMaker = self.build(type_map=list(type_map))
         return maker
+
+    @property
+    def model_suffix(self) -> str:
+        """Suffix of the model files."""
+        return deepmd.SUFFIXES[self.backend]
 
     def for_production(self, production: Production) -> Self:
         """Return the section that trains the potential at the end."""
@@ -472,7 +491,7 @@ class LammpsSection(ExploreSection, LammpsSettings):
     )
     batch_size: PositiveInt = Field(
         LammpsExploreMaker.batch_size,
-        description="trajectories per job; they share one start-up of LAMMPS",
+        description="trajectories per job; those of one process share a start-up of LAMMPS",
     )
     max_candidates: PositiveInt = Field(
         LammpsExploreMaker.max_candidates,
@@ -482,7 +501,12 @@ class LammpsSection(ExploreSection, LammpsSettings):
         LammpsExploreMaker.floor,
         description="fraction of the trajectories that must give at least one frame",
     )
-    cores: PositiveInt = Field(LammpsExploreMaker.cores, description="cores of one job")
+    cores: PositiveInt = Field(LammpsExploreMaker.cores, description="cores of one LAMMPS process")
+    per_gpu: PositiveInt = Field(
+        LammpsExploreMaker.per_gpu,
+        description="LAMMPS processes side by side in one job, which share its trajectories and "
+        "its GPU (by NVIDIA's MPS where it is installed)",
+    )
 
     def maker(self, type_map: Sequence[str]) -> ExploreMaker:
         """Return the Maker."""
@@ -497,6 +521,13 @@ class LammpsSection(ExploreSection, LammpsSettings):
             yield error("explore.command", _words(problem).removeprefix("explore.command: "))
             return
         yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style deepmd")
+
+    def preflight_models(self, suffix: str) -> Iterator[Finding]:
+        """Let LAMMPS load the part of its plugin that the models need."""
+        try:
+            lammps.check_models(self.command, suffix)
+        except lammps.LammpsError as problem:
+            yield error("explore.command", _words(problem).removeprefix("explore.command: "))
 
     def step_seconds(self, n_atoms: int, n_models: int, dump_every: int) -> float:
         """Estimate the core seconds of one MD step; all models but one run at dumps only."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from ionloop.makers.base import UNFINISHED
 from ionloop.runners import schedule
 from ionloop.runners.journal import Journal, JournalError, now
 from ionloop.runners.lock import HEARTBEAT, run_lock, wait_for_workers
@@ -349,7 +350,7 @@ class _Execution:
             job_id=entry.job_id,
             folder=folder,
             lock=run_folder / "workers.lock",
-            env={**ONE_THREAD, **self.runner.env},
+            env={**ONE_THREAD, UNFINISHED: str(run_folder / "unfinished"), **self.runner.env},
         )
         process = launch(task)
         cores = min(entry.cores, self.runner.cores)
@@ -382,8 +383,13 @@ class _Execution:
         for entry in self.journal.complete(job_id, self.store.docs_store):
             self.entries[entry.job_id] = entry
         self._reload(job_id)
+        entry, root = worker.entry, self.runner.folder(self.journal.run) / "unfinished"
+        unfinished = root / f"{entry.uuid}-{entry.index}"
         if self.runner.keep == "failed":
             shutil.rmtree(worker.folder, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        elif unfinished.exists():
+            unfinished.rename(worker.folder / "unfinished")
 
     def _bury(self, worker: _Worker, exit_code: int) -> None:
         tries = worker.entry.tries + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -207,7 +209,9 @@ def _training(store: JobStore, reference: dict[str, Any]) -> TrainingDoc:
     )
     if stored is None:
         raise ExportError(f"the training {reference['uuid']} is not in the store any more")
-    return TrainingDoc.from_stored(stored["output"])
+    # Of trainings that shared a job, the reference says which of its outputs is meant.
+    keys = [key for _, key in reference.get("attributes") or ()]
+    return TrainingDoc.from_stored(functools.reduce(operator.getitem, keys, stored["output"]))
 
 
 def _candidates(store: JobStore, run: str) -> Iterable[Frames]:
