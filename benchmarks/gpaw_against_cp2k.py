@@ -49,13 +49,11 @@ def programs() -> dict[str, Callable[[Frames, Path], Calculated]]:
     mpi_gpaw, mpi_cp2k = os.environ["IONLOOP_TEST_GPAW"], os.environ["IONLOOP_TEST_CP2K"]
     low = GpawSettings(command=mpi_gpaw, cutoff=340)
     high = GpawSettings(command=mpi_gpaw, cutoff=500)
-    quick = Cp2kSettings(command=mpi_cp2k, cutoff=500)
-    fine = Cp2kSettings(command=mpi_cp2k, cutoff=800)
+    gaussians = Cp2kSettings(command=mpi_cp2k, cutoff=500)
     return {
         "GPAW 340 eV": lambda frame, folder: gpaw.calculate(low, frame, folder, CORES),
         "GPAW 500 eV": lambda frame, folder: gpaw.calculate(high, frame, folder, CORES),
-        "CP2K 500 Ry": lambda frame, folder: cp2k.calculate(quick, frame, folder, CORES),
-        "CP2K 800 Ry": lambda frame, folder: cp2k.calculate(fine, frame, folder, CORES),
+        "CP2K 500 Ry": lambda frame, folder: cp2k.calculate(gaussians, frame, folder, CORES),
     }
 
 
