@@ -57,6 +57,7 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         modules = [str(path) for path in (HERE, *self.modules)]
+        modules += filter(None, [os.environ.get("PYTHONPATH")])
         threads = dict.fromkeys(
             (
                 "OMP_NUM_THREADS",

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class FireworksEngine:
         from pymongo.errors import PyMongoError
 
         problems = []
-        if not self.store_url.startswith(("mongodb://", "mongodb+srv://")):
+        if not os.path.expandvars(self.store_url).startswith(("mongodb://", "mongodb+srv://")):
             problems.append(
                 f"store {self.store_url}: FireWorks' workers need a store on a server; "
                 "set store: mongodb://host/database"
