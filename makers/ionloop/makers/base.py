@@ -6,6 +6,7 @@ data passes as arguments, and `make` never changes the Maker.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Maker, OnMissing, job
 from jobflow.core.reference import find_and_resolve_references
@@ -125,7 +126,8 @@ def unfinished() -> Iterator[Path]:
 
     It is named by the job, under the folder that the environment variable ``IONLOOP_UNFINISHED``
     names, which every worker of the role must see. Without the variable it is the current folder,
-    and a job that is run again begins anew.
+    and a job that is run again begins anew. So it does beside another worker that was taken for
+    lost and is not.
 
     A folder is left when its job has ended, because the result reaches the store only later: the
     local runner removes it then, and elsewhere a later job does a day after. What nobody came
@@ -140,8 +142,23 @@ def unfinished() -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FINISHED).unlink(missing_ok=True)
     os.utime(folder)
-    yield folder
+    with (folder / "lock").open("w") as lock:
+        if not _acquired(lock):
+            yield Path.cwd()
+            return
+        yield folder
     (folder / FINISHED).touch()
+
+
+def _acquired(lock: IO[str]) -> bool:
+    """Tell whether no other worker, taken for lost, is still at work on the same job."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _remove_old(root: Path) -> None:
