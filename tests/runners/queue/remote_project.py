@@ -19,13 +19,14 @@ import pytest
 from ruamel.yaml import YAML
 
 from ionloop.runners.engine import JobRow
-from ionloop.runners.remote import RemoteEngine, jobstore_block
+from ionloop.runners.remote import EXECUTION, RemoteEngine, jobstore_block
 from ionloop.runners.resources import ResourceTable
 
 PROGRAMS = Path(sys.executable).parent
 SERVER = os.environ.get("IONLOOP_TEST_MONGO_URI")
 SLURM = os.environ.get("SLURM_CONF")
-ENDED = {"completed", "failed", "paused", "cancelled"}
+SECRET = "IONLOOP_TEST_REMOTE_SERVER"
+ENDED = {"completed", "failed", "paused", "cancelled", "skipped"}
 
 marks = [
     pytest.mark.integration,
@@ -79,7 +80,7 @@ class RemoteProject:
             assert controller.reset()
 
     def document(self) -> dict[str, Any]:
-        store = jobstore_block(self.url)
+        store = jobstore_block(os.path.expandvars(self.url))
         queue = {**store["docs_store"], "collection_name": "queue"}
         return {
             "name": self.name,
@@ -91,10 +92,11 @@ class RemoteProject:
         }
 
     def workers(self) -> dict[str, Any]:
-        local = {"type": "local", "work_dir": str(self.folder / "work"), "timeout_execute": 60}
+        local = {"type": "local", "work_dir": str(self.folder / "work"), "execution_cmd": EXECUTION}
         pre_run = "\n".join(f"export {name}=1" for name in ONE_THREAD)
         shell = {**local, "scheduler_type": "shell", "pre_run": pre_run, "max_jobs": 2}
-        slurm = {**local, "scheduler_type": "slurm", "pre_run": pre_run}
+        # Compute nodes do not know where the database is.
+        slurm = {**local, "scheduler_type": "slurm", "pre_run": f"{pre_run}\nunset {SECRET}"}
         return {
             "local_shell": shell,
             "cpu": slurm,
@@ -203,11 +205,12 @@ def remote_project(folder: Path, *modules: Path) -> Iterator[RemoteProject]:
     from pymongo import MongoClient
 
     database = f"ionloop_remote_{uuid4().hex[:12]}"
-    project = RemoteProject(folder, f"{SERVER}/{database}")
+    project = RemoteProject(folder, f"mongodb://${{{SECRET}}}/{database}")
     path = os.pathsep.join([*map(str, modules), os.environ.get("PYTHONPATH", "")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JFREMOTE_PROJECTS_FOLDER", str(folder / "projects"))
         patch.setattr(jobflow_remote.SETTINGS, "projects_folder", str(folder / "projects"))
+        patch.setenv(SECRET, str(SERVER).removeprefix("mongodb://"))
         patch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
         patch.setenv("PATH", str(PROGRAMS), prepend=os.pathsep)
         project.write()

@@ -15,11 +15,12 @@ from ionloop.runners.engine import EngineError, JobState
 from ionloop.runners.remote import RemoteEngine
 from ionloop.stores.connect import open_store
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
 
-import remote_jobs as jobs  # noqa: E402
-from remote_project import RemoteProject, in_state, marks, remote_project, table  # noqa: E402
+import remote_jobs as jobs
+from remote_project import RemoteProject, in_state, marks, remote_project, table
+
+HERE = Path(__file__).parent
 
 pytestmark = [
     *marks,
@@ -98,8 +99,9 @@ def test_a_job_that_was_taken_out_of_the_queue_is_retried(project: RemoteProject
     scancel(project.rows("chain")["label"].queue_id)
     project.wait("chain", until=in_state("failed"))
 
-    label = project.rows("chain")["label"]
-    assert "likely killed" in label.error
+    rows = project.rows("chain")
+    assert "likely killed" in rows["label"].error
+    assert rows["train"].state is JobState.SKIPPED
     assert project.engine.retry("chain", role="train") == 0
     assert project.engine.retry("chain", error="no such text") == 0
     project.shorten("label")
@@ -215,6 +217,10 @@ def test_a_jobstore_that_is_not_the_store_of_the_run(project: RemoteProject) -> 
     assert "not in" in fault
     assert f"uri: {project.url}_other" in fault
     document = project.document()
+    workers = document["workers"]
+    project.write(workers=workers | {"local_shell": {**workers["cpu"], "execution_cmd": None}})
+    (fault,) = project.engine.check(table())
+    assert "needs the line: execution_cmd: python -m ionloop.runners.remote_job {}" in fault
     del document["jobstore"]["additional_stores"]["labels"]
     project.write(jobstore=document["jobstore"])
     (fault,) = project.engine.check(table())

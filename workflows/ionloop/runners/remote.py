@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -42,6 +41,9 @@ LOST = (
     "The batch process that was running the job",
 )
 """What jobflow-remote says of a job whose worker was lost."""
+
+EXECUTION = "python -m ionloop.runners.remote_job {}"
+"""What a worker is to run jobs with, see `ionloop.runners.remote_job`."""
 
 LIGHT_PRIORITY = 2
 """Jobs that only keep the books go first: others wait for them."""
@@ -83,6 +85,8 @@ _FIELDS = [
     "job.name",
     "job.metadata",
     "job.metadata_updates",
+    "job.config.on_missing_references",
+    "run_dir",
     "job.hosts",
 ]
 
@@ -121,8 +125,9 @@ class RemoteEngine:
         """
         try:
             with self._controller() as (controller, project):
-                places = [_place_fault(project, *each) for each in placement.items()]
-                faults = [*places, _queue_fault(controller, project), self._store_fault(controller)]
+                faults = [_place_fault(project, *each) for each in placement.items()]
+                faults += [_light_fault(project, placement), _queue_fault(controller, project)]
+                faults += [self._store_fault(controller)]
                 return [fault for fault in faults if fault]
         except EngineError as error:
             return [str(error)]
@@ -160,7 +165,7 @@ class RemoteEngine:
     def jobs(self, run: str) -> list[JobRow]:
         """Return a row for every job of a run, in the order in which they came to be."""
         with self._controller() as (controller, _):
-            return [_row(document) for document in _documents(controller, run)]
+            return _rows(_documents(controller, run))
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, with what has failed because of them; return how many.
@@ -201,17 +206,13 @@ class RemoteEngine:
         EngineError
             If a job that may ask for more does not end.
         """
-
-        def hold() -> int:
-            return _each(controller.pause_job, _ids(controller, run, _WAITING))
-
         with self._controller() as (controller, _):
-            return _repeat(controller, run, hold)
+            return _repeat(controller, run, lambda: _turn(controller, run, _WAITING, "PAUSED"))
 
     def proceed(self, run: str) -> int:
         """Release what was paused or cancelled; return how many jobs."""
         with self._controller() as (controller, _):
-            return _each(controller.resume_job, _ids(controller, run, _HELD))
+            return _turn(controller, run, _HELD, "WAITING")
 
     def cancel(self, run: str) -> int:
         """End what runs and what waits; return how many jobs.
@@ -384,6 +385,7 @@ def _yaml(document: Document) -> str:
 
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = 500  # no line breaks in URLs
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     text = io.StringIO()
     yaml.dump(document, text)
@@ -405,6 +407,17 @@ def _place_fault(project: Project, role: str, config: Document) -> str | None:
             "max_jobs, the number of allocations at a time"
         )
     return None
+
+
+def _light_fault(project: Project, placement: Placement) -> str | None:
+    name = placement.get("select", {}).get("worker") or next(iter(project.workers))
+    worker = project.workers.get(name)
+    if worker is None or "ionloop.runners.remote_job" in (worker.execution_cmd or ""):
+        return None
+    return (
+        f"worker {name!r} of project {project.name!r} runs the jobs that ask for others, and needs "
+        f"the line: execution_cmd: {EXECUTION}"
+    )
 
 
 def _queue_fault(controller: JobController, project: Project) -> str | None:
@@ -473,9 +486,14 @@ def _flows(controller: JobController, run: str) -> set[str]:
     return {each["job"]["hosts"][-1] for each in _find(controller, run, {})}
 
 
-def _row(document: Document) -> JobRow:
+def _rows(documents: Sequence[Document]) -> list[JobRow]:
+    skipped = _skipped(documents)
+    return [_row(each, skipped=each["db_id"] in skipped) for each in documents]
+
+
+def _row(document: Document, *, skipped: bool) -> JobRow:
     metadata = document["job"]["metadata"]
-    state = _STATE_OF[document["state"]]
+    state = JobState.SKIPPED if skipped else _STATE_OF[document["state"]]
     begun = state in {JobState.RUNNING, JobState.COMPLETED, JobState.FAILED}
     return JobRow(
         job_id=document["db_id"],
@@ -489,9 +507,28 @@ def _row(document: Document) -> JobRow:
         queue_id=document["remote"].get("process_id"),
         tries=document.get("retries", 0) + begun,
         error=_sentence(document.get("error") or document["remote"].get("error") or ""),
-        started=_iso(document.get("start_time")),
-        ended=_iso(document.get("end_time")),
+        started=_utc(document.get("start_time")),
+        ended=_utc(document.get("end_time")),
+        folder=document.get("run_dir"),
     )
+
+
+def _skipped(documents: Sequence[Document]) -> set[str]:
+    """Return the jobs that wait in vain: one before them has failed."""
+    latest = {each["uuid"]: each for each in sorted(documents, key=lambda each: each["index"])}
+    failed = {uuid for uuid, each in latest.items() if each["state"] in STATES[JobState.FAILED]}
+    waiting = [each for each in latest.values() if each["state"] == "WAITING"]
+    skipped: dict[str, str] = {}
+    while new := [each for each in waiting if _in_vain(each, failed, skipped)]:
+        skipped |= {each["uuid"]: each["db_id"] for each in new}
+        waiting = [each for each in waiting if each["uuid"] not in skipped]
+    return set(skipped.values())
+
+
+def _in_vain(document: Document, failed: Container[str], skipped: Container[str]) -> bool:
+    tolerant = document["job"]["config"]["on_missing_references"] != "error"
+    parents = document["parents"] or []
+    return any(each in skipped or (each in failed and not tolerant) for each in parents)
 
 
 def _sentence(error: str) -> str | None:
@@ -502,8 +539,8 @@ def _sentence(error: str) -> str | None:
     return lines[-1] if "Traceback" in error else lines[0]
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return moment.replace(tzinfo=UTC).isoformat() if moment else None
+def _utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment else None
 
 
 def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
@@ -547,32 +584,58 @@ def _retry(controller: JobController, document: Document, attempts: int) -> int:
     return len(changed)
 
 
-def _place_all(controller: JobController, run: str, placement: Placement) -> int:
-    criteria = {"state": {"$in": list(_IDLE)}, "job.metadata.placement": {"$ne": placement}}
+def _turn(controller: JobController, run: str, states: Sequence[str], state: str) -> int:
+    """Bring jobs from some states into another, all at once: one by one takes minutes."""
     count = 0
-    for document in _find(controller, run, criteria):
-        values = _placed(document["job"], placement)
-        change = partial(controller.set_job_doc_properties, values)
-        count += _each(change, [document["db_id"]])
+    for flow in _flows(controller, run):
+        with _locked(controller, flow):
+            uuids = controller.get_job_uuids([flow])
+            criteria = {"uuid": {"$in": uuids}, "state": {"$in": states}, "lock_id": None}
+            changed = controller.jobs.update_many(criteria, {"$set": {"state": state}})
+            count += changed.modified_count
+            controller.refresh_children(uuids)
+            controller.update_flow_state(flow_uuid=flow)
     return count
 
 
-def _placed(job: Document, placement: Placement) -> Document:
-    """Return the changes that give a job, and all that it will ask for, another place."""
-    role = "select" if job["metadata"].get("light") else str(job["metadata"].get("role"))
-    config = placement.get(role, placement["default"])
-    inherited = [
-        each | {"update": each["update"] | {"placement": placement}}
-        if "placement" in each["update"]
-        else each
-        for each in job["metadata_updates"]
-    ]
-    return {
-        **config,
-        "job.config.manager_config": config,
-        "job.metadata.placement": placement,
-        "job.metadata_updates": inherited,
-    }
+@contextlib.contextmanager
+def _locked(controller: JobController, flow: str) -> Iterator[None]:
+    wait = {"sleep": 1, "max_wait": LOCK_WAIT}
+    with controller.lock_flow(filter={"uuid": flow}, projection=["uuid"], **wait) as lock:
+        if lock.locked_document is None:
+            raise EngineError(
+                "a runner of jobflow-remote is at work on the run and does not end, or was killed: "
+                "try again; if no runner runs, remove its lock with: jf flow unlock"
+            )
+        yield
+
+
+def _place_all(controller: JobController, run: str, placement: Placement) -> int:
+    fresh = {"job.metadata.run": run, "job.metadata.placement": {"$ne": placement}}
+    unbegun = fresh | {"state": {"$in": list(_IDLE)}, "lock_id": None}
+    count = 0
+    for criteria, config in _by_place(placement):
+        values = {
+            **config,
+            "job.config.manager_config": config,
+            "job.metadata.placement": placement,
+            "job.metadata_updates.$[given].update.placement": placement,
+        }
+        given = [{"given.update.placement": {"$exists": True}}]
+        changed = controller.jobs.update_many(
+            unbegun | criteria, {"$set": values}, array_filters=given
+        )
+        count += changed.modified_count
+    return count
+
+
+def _by_place(placement: Placement) -> Iterator[tuple[Document, Document]]:
+    """Yield which jobs take which place, as `ionloop.makers.base.place` has it."""
+    light, role = "job.metadata.light", "job.metadata.role"
+    yield {light: True}, placement.get("select", placement["default"])
+    for name, config in placement.items():
+        yield {light: {"$ne": True}, role: name}, config
+    yield {light: {"$ne": True}, role: {"$nin": list(placement)}}, placement["default"]
 
 
 def _each(action: Callable[..., Any], db_ids: Iterable[str]) -> int:
