@@ -119,6 +119,15 @@ class Site:
         adapter = self.folder / "cpu_queue.yaml"
         return FireworksEngine(self.store, self.launchpad, adapter, **changes)
 
+    @contextmanager
+    def adapter_changed(self, **changes: Any) -> Iterator[None]:
+        """Change the queue adapter for a while."""
+        name = "cpu_queue.yaml"
+        before = (self.folder / name).read_text()
+        self._write(name, yaml.safe_load(before) | changes)
+        yield
+        (self.folder / name).write_text(before)
+
     def rlaunch(self, worker: str = "cpu", launches: str = "infinite") -> subprocess.Popen[bytes]:
         """Start a runner on this machine, outside any queue."""
         arguments = ["-w", self.folder / f"{worker}.yaml", "rapidfire", "--nlaunches", launches]

@@ -238,6 +238,22 @@ def test_cancel_ends_what_runs_in_the_queue(site: Site, tmp_path: Path) -> None:
     assert engine.tend("run") == engine.retry("run") == 0
 
 
+@needs_slurm
+def test_cancel_says_what_it_cannot_end(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = site.engine()
+    long = assign(jobs.label(str(tmp_path / "notes"), "long", 600), "label", "long")
+    engine.submit(Flow([long]), "run", {"default": {"_fworker": "cpu"}})
+    site.qlaunch("cpu")
+    wait_until(lambda: jobs.notes(tmp_path / "notes") != [], 60, site)
+    number = row_of(engine, "long").queue_id
+    with site.adapter_changed(_q_commands_override={"cancel_cmd": "no_such_program"}):
+        assert engine.cancel("run") == 1
+    assert f"did not end its jobs {number}" in caplog.text
+    slurm("scancel", number)
+
+
 def test_place_moves_what_has_not_begun_and_all_that_follows(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(), tmp_path / "notes"
     engine.submit(loop(notes, last=2, width=2), "run", {"default": {"_fworker": "full"}})

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections import defaultdict
@@ -220,8 +221,8 @@ class FireworksEngine:
     def cancel(self, run: str) -> int:
         """End what runs and what waits, for good; return how many jobs.
 
-        Jobs in the queue are ended by the queue. A job that runs outside a queue runs to its end,
-        and nothing follows from it.
+        Jobs in the queue are ended by the queue, or named in the log where that fails. A job that
+        runs outside a queue runs to its end, and nothing follows from it.
 
         Raises
         ------
@@ -340,8 +341,12 @@ class FireworksEngine:
     def _end_in_queue(self, table: Table, fw_ids: Iterable[int]) -> None:
         numbers = table.queue_ids(fw_ids)
         queue = Queue.of(self.queue_adapter) if numbers else None
-        if queue is not None:
-            queue.end(numbers)
+        if numbers and not (queue and queue.end(numbers)):
+            logging.getLogger(__name__).warning(
+                "the queue did not end its jobs %s, do it by hand: %s",
+                ", ".join(numbers),
+                "its command failed" if queue else "no my_qadapter.yaml says which queue it is",
+            )
 
     def _silent(self, run: str, table: Table) -> set[int]:
         query = {"fw_id": {"$in": list(table.links)}}
