@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,9 +11,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from ionloop.runners.engine import EngineError, JobState
-from ionloop.runners.remote import RemoteEngine
+from ionloop.runners.remote import RemoteEngine, jobstore_block, native_place
 from ionloop.stores.connect import open_store
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -205,6 +207,10 @@ def test_what_stands_against_a_run(project: RemoteProject, tmp_path: Path) -> No
         "resources.label.worker: project 'test' of jobflow-remote has no 'tpu'; "
         "it has: batch, cpu, gpu, local_shell"
     )
+    (fault,) = project.engine.check(table(train={"worker": "gpu", "extra": {"project": "x"}}))
+    assert fault == (
+        "resources.train: SlurmIO does not know project (worker 'gpu' of project 'test')"
+    )
     (fault,) = RemoteEngine(project.url, "tset").check(table())
     assert "tset does not exist" in fault
     assert "test" in fault
@@ -232,6 +238,32 @@ def test_a_queue_in_the_collections_of_the_store(project: RemoteProject) -> None
     project.write(queue={"store": queue["store"] | {"collection_name": "jobs"}})
     (fault,) = project.engine.check(table())
     assert "keeps its queue in jobs of the store's own database" in fault
+
+
+def test_the_project_file_of_the_documentation() -> None:
+    from jobflow_remote.config.base import Project
+
+    page = (HERE.parents[2] / "docs" / "jobflow_remote.md").read_text()
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", page, re.DOTALL)
+    document = YAML(typ="safe", pure=True).load(text)
+    project = Project.model_validate(document)
+    url = "mongodb://me:secret@db.example.org/ionloop?tls=true"
+    assert document["jobstore"] == jobstore_block(url)
+    asked = {"queue_name": "gpu", "nodes": 2, "processes": 3, "time_limit": 3600, "qos": "x"}
+    assert native_place(project, {"worker": "gpu", "resources": asked | {"gres": "gpu:1"}}) == {
+        "worker": "gpu",
+        "resources": {
+            "partition": "gpu",
+            "nodes": 2,
+            "ntasks_per_node": 2,
+            "time": "0-1:0:0",
+            "qos": "x",
+            "gres": "gpu:1",
+        },
+        "exec_config": {"modules": None},
+        "priority": 1,
+    }
+    assert native_place(project, {"worker": "books", "resources": asked})["resources"] == {}
 
 
 def scancel(queue_id: str) -> None:

@@ -42,7 +42,7 @@ def test_loop_through_jobflow_remote_ends_as_the_local_run(
         placement = table(explore={"worker": "gpu", "queue": "gpu"})
         project.engine.submit(load(project.folder / "run.yaml").flow(), "toy", placement)
         project.start_all()
-        rows = project.wait("toy", 600)
+        rows = project.wait("toy", 1800)
         compare(local, queue)
         check_rows(rows)
 

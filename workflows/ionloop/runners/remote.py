@@ -348,6 +348,8 @@ def _header(worker: WorkerBase, asked: Document) -> Document:
     given = {key: value for key, value in asked.items() if key in known}
     further = {key: value for key, value in asked.items() if key not in known}
     resources = QResources(**given | _shape(asked.get("nodes"), asked.get("processes") or 1))
+    if unknown := set(given) - set(scheduler.supported_qresources_keys):
+        raise ValueError(f"{type(scheduler).__name__} does not know {', '.join(sorted(unknown))}")
     # The resources themselves would grow to all their fields in every job that inherits them.
     header: Document = scheduler._convert_qresources(resources)
     return header | further
@@ -400,12 +402,17 @@ def _place_fault(project: Project, role: str, config: Document) -> str | None:
                 f"resources.{role}.{key}: project {project.name!r} of jobflow-remote has no "
                 f"{name!r}; it has: {', '.join(known) or 'none'}"
             )
-    worker = project.workers.get(config.get("worker", ""))
-    if worker and worker.batch and worker.max_jobs is None:
+    name = config.get("worker") or next(iter(project.workers))
+    worker = project.workers[name]
+    if worker.batch and worker.max_jobs is None:
         return (
-            f"worker {config['worker']!r} of project {project.name!r} runs batches and needs "
-            "max_jobs, the number of allocations at a time"
+            f"worker {name!r} of project {project.name!r} runs batches and needs max_jobs, the "
+            "number of allocations at a time"
         )
+    try:
+        native_place(project, config)
+    except ValueError as error:
+        return f"resources.{role}: {error} (worker {name!r} of project {project.name!r})"
     return None
 
 
