@@ -113,6 +113,8 @@ def test_job_ended_by_the_queue_goes_on_from_its_checkpoint(site: Site, tmp_path
     wait_until(lambda: jobs.notes(notes) != [], 60, site)
     running = row_of(engine, "training")
     assert (running.state, running.worker) == (JobState.RUNNING, "cpu")
+    # Silent for longer than allowed, but the queue has it.
+    assert site.engine(lost_after=1e-3).tend("run") == 0
 
     slurm("scancel", running.queue_id)
     wait_until(lambda: engine.tend("run") == 1, 60, site)

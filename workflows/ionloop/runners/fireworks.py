@@ -181,7 +181,7 @@ class FireworksEngine:
         table = self._known(run)
         self._free_lock(run)
         self._mend(run)
-        lost = self._silent(run, table) | self._gone(table) | self._forgotten(table)
+        lost = self._lost(table) | self._forgotten(table)
         again = [fw_id for fw_id in sorted(lost) if self._relaunch(table, fw_id)]
         if self._marked(run, "paused"):
             self._hold(run)
@@ -348,24 +348,27 @@ class FireworksEngine:
                 "its command failed" if queue else "no my_qadapter.yaml says which queue it is",
             )
 
-    def _silent(self, run: str, table: Table) -> set[int]:
+    def _lost(self, table: Table) -> set[int]:
+        """Jobs whose worker is silent, or whose job in the queue is no more."""
         query = {"fw_id": {"$in": list(table.links)}}
-        _, lost, _ = self._pad.detect_lostruns(self._expiration, query=query)
-        return set(lost)
-
-    def _gone(self, table: Table) -> set[int]:
-        """Jobs whose job in the queue is no more, in a queue that works in folders seen here."""
-        ours = {
-            fw_id: number
-            for fw_id in table.of_state(*LIVE)
-            if (number := queue_id(launch := table.launches.get(fw_id, {})))
-            and Path(launch["launch_dir"]).is_dir()
-        }
-        queue = Queue.of(self.queue_adapter) if ours else None
+        _, silent, _ = self._pad.detect_lostruns(self._expiration, query=query)
+        queued = self._queued(table)
+        queue = Queue.of(self.queue_adapter) if queued else None
         present = queue.present() if queue else None
         if present is None:
-            return set()
-        return {fw_id for fw_id, number in ours.items() if number not in present}
+            return set(silent)
+        there = {fw_id for fw_id, number in queued.items() if number in present}
+        # The thread that pings ends for good when the database is away, and the job runs on.
+        return (set(silent) | queued.keys()) - there
+
+    def _queued(self, table: Table) -> dict[int, str]:
+        """Numbers in the queue, of jobs in folders seen here: others are of another machine."""
+        launches = {fw_id: table.launches.get(fw_id, {}) for fw_id in table.of_state(*LIVE)}
+        return {
+            fw_id: number
+            for fw_id, launch in launches.items()
+            if (number := queue_id(launch)) and Path(launch["launch_dir"]).is_dir()
+        }
 
     def _forgotten(self, table: Table) -> set[int]:
         """Jobs that were reserved by a launcher which died before the queue had them."""
