@@ -243,9 +243,13 @@ def _ensure_unique(part: Store, fields: tuple[str, ...]) -> bool:
 
     if isinstance(part, SqliteStore):
         return part.ensure_index(fields, unique=True)
+    keys = [(field, 1) for field in fields]
+    there = part._collection.index_information().values()
+    if any(index.get("unique") and list(index["key"]) == keys for index in there):
+        return True  # who may only read may not even ask for an index that is there
     try:
         # maggma's own ensure_index takes one field only.
-        part._collection.create_index([(field, 1) for field in fields], unique=True)
+        part._collection.create_index(keys, unique=True)
     except DuplicateKeyError:
         return False
     return True
