@@ -339,7 +339,7 @@ def test_blobs(jobs):
     store = collection(jobs, "data")
     store.update(blobs, key="blob_uuid")
     store.update(blobs[0], key="blob_uuid")
-    assert store.count({}) == 3
+    assert store.count(EVERYTHING) == 3
     wanted = store.query({"blob_uuid": {"$in": ["b0", "b2"]}}, properties=["blob_uuid", "data"])
     assert {b["blob_uuid"]: b["data"] for b in wanted} == {
         "b0": blobs[0]["data"],
@@ -387,7 +387,7 @@ def test_jobflow_dynamic_loop(jobs):
     run_locally(loop, store=jobs, ensure_success=True, log=False)
     assert jobs.get_output(loop.uuid, load=True) == {"packed": [8], "count": 8}
     pairs = list(jobs.groupby(["uuid", "index"]))
-    assert len(pairs) == jobs.count({}) == 5  # three turns, and two that pass their output on
+    assert len(pairs) == jobs.count(EVERYTHING) == 5
 
 
 def test_removing_outputs_spares_labels(jobs):
@@ -395,7 +395,7 @@ def test_removing_outputs_spares_labels(jobs):
     collection(jobs, "labels").update({"label_id": "x", "job_uuid": "a", "job_index": 1})
     jobs.remove_docs({"uuid": "a"})
     assert jobs.count(EVERYTHING) == 0
-    assert collection(jobs, "labels").count({}) == 1
+    assert collection(jobs, "labels").count({"label_id": "x"}) == 1
 
 
 def test_several_writing_processes(url):

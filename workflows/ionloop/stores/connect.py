@@ -96,6 +96,10 @@ class LoopStore(JobStore):
             return cast("LoopStore", super().from_dict(d))
         return _at(d["url"])
 
+    def __reduce__(self) -> Any:
+        """Copy and pickle as `as_dict` and `from_dict` do."""
+        return type(self).from_dict, (self.as_dict(),)
+
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove jobs' outputs and their blobs. Labels and the journal are never touched."""
         for doc in self.docs_store.query(criteria, properties=["uuid", "index"]):
