@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,17 @@ def test_input_of_a_standard_model():
     assert made["training"]["numb_steps"] == 600
     assert made["training"]["save_freq"] % made["training"]["disp_freq"] == 0
     assert "validation_data" not in made["training"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "disp_every", "saved_every"),
+    [(300, 100, 1000), (20_000, 100, 1000), (400_000, 100, 20_000), (30_000, 700, 2100)],
+)
+def test_long_trainings_are_saved_twenty_times(steps: int, disp_every: int, saved_every: int):
+    made = script(TINY.model_copy(update={"steps": steps, "disp_every": disp_every}))
+    assert made["training"]["save_freq"] == saved_every
+    # DeePMD-kit saves only where it writes the learning curve.
+    assert saved_every % made["training"]["disp_freq"] == 0
 
 
 def test_a_warm_start_has_its_own_steps_and_learning_rate():
@@ -390,6 +402,32 @@ def test_the_checkpoint_of_pytorch_is_a_file(tmp_path: Path):
     assert latest_checkpoint(tmp_path) == tmp_path / "model.ckpt-20.pt"
 
 
+TRAINS = """
+import sys
+from pathlib import Path
+if "train" in sys.argv:
+    with Path("../starts").open("a") as file:
+        file.write(" ".join(sys.argv[3:]) + "\\n")
+    raise SystemExit(1)
+"""
+
+
+def test_other_data_begin_anew(tmp_path: Path):
+    settings = fake_dp(tmp_path, TRAINS)
+    for seed in (1, 1, 2):
+        with pytest.raises(TrainingError, match="status 1"):
+            folder = tmp_path / "run"
+            deepmd.train(settings, [toy(2, seed)], type_map=TYPE_MAP, seed=1, folder=folder)
+        (folder / "checkpoint").write_text("model.ckpt-20.pt")
+        (folder / "model.ckpt-20.pt").touch()
+    starts = (tmp_path / "starts").read_text().splitlines()
+    assert [start.partition("input.json")[2] for start in starts] == [
+        "",
+        " --restart model.ckpt-20.pt",
+        "",
+    ]
+
+
 def test_nothing_to_train_on(tmp_path: Path):
     with pytest.raises(ValueError, match="no frame"):
         deepmd.train(TINY, [toy(2, 1)[:0]], type_map=TYPE_MAP, seed=1, folder=tmp_path)
@@ -499,7 +537,7 @@ def test_learning_that_breaks_down_is_an_error(tmp_path: Path):
 @needs_dp
 @pytest.mark.integration
 def test_an_interrupted_training_is_continued(tmp_path: Path):
-    settings = TINY.model_copy(update={"steps": 1500, "disp_every": 50})
+    settings = TINY.model_copy(update={"steps": 4000, "disp_every": 200})
     data = tmp_path / "data.json"
     data.write_text(json.dumps([settings.model_dump(), toy(8, 1).as_dict()]))
     folder = tmp_path / "run"
@@ -512,13 +550,28 @@ def test_an_interrupted_training_is_continued(tmp_path: Path):
         wait_for(folder / "model.ckpt.meta")  # the link is made last
         os.killpg(process.pid, signal.SIGKILL)
     before = deepmd.read_learning_curve(folder / "lcurve.out")
-    assert before["step"][-1] < 1500
+    assert before["step"][-1] < 4000
     training = deepmd.train(settings, [toy(8, 1)], type_map=TYPE_MAP, seed=1, folder=folder)
     after = training.learning_curve
-    assert after["step"].tolist() == list(range(0, 1501, 50))
-    saved = after["step"] < 150
-    np.testing.assert_array_equal(after["rmse_f_trn"][saved], before["rmse_f_trn"][:3])
-    assert "restart from model" in (folder / "train.log").read_text()
+    assert after["step"].tolist() == list(range(0, 4001, 200))
+    saved = after["step"] < 1000
+    np.testing.assert_array_equal(after["rmse_f_trn"][saved], before["rmse_f_trn"][:5])
+    log = (folder / "train.log").read_text()
+    assert "restart from model" in log
+    assert min(batches(log)) >= 1000
+
+    # Of a training that is through, the model is frozen once more and no step is done again.
+    again = deepmd.train(settings, [toy(8, 1)], type_map=TYPE_MAP, seed=1, folder=folder)
+    assert (folder / "train.log").read_text() == log
+    assert again.train_errors == training.train_errors
+    assert again.learning_curve["step"].tolist() == after["step"].tolist()
+
+
+def batches(log: str) -> list[int]:
+    """Return the steps that a log of `dp train` tells of."""
+    found = [int(step) for step in re.findall(r"[Bb]atch\s+(\d+):", log)]
+    assert found
+    return found
 
 
 INTERRUPTED = """

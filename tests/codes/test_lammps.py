@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +18,7 @@ from ionloop.codes.lammps import (
     LammpsError,
     LammpsSettings,
     TrajectoryTask,
+    check_models,
     program_version,
     run_trajectories,
     version_of_run,
@@ -265,6 +269,141 @@ def test_stopping_and_dying_trajectories_keep_their_prefix(models, tmp_path):
     assert re.fullmatch(VERSION, version_of_run(tmp_path))
 
 
+LONG = {"steps": 400, "dump_every": 10}
+IN_LEGS = LammpsSettings(restart_every=100)
+KILLED = """
+import json, sys
+from pathlib import Path
+from ionloop.codes import lammps
+from ionloop.schemas.potential import StoredFile
+tasks, models, settings = json.loads(Path(sys.argv[1]).read_text())
+lammps.run_trajectories(
+    [lammps.TrajectoryTask.model_validate_json(task) for task in tasks],
+    [StoredFile.read(Path(model)) for model in models],
+    ["Li", "S"],
+    lammps.LammpsSettings.model_validate_json(settings),
+    Path(sys.argv[2]),
+)
+"""
+
+
+def start_process(tasks, model_files, settings, folder):
+    """Start trajectories in a process of their own, which leads a process group."""
+    tasks = [task.model_dump_json() for task in tasks]
+    data = folder.with_suffix(".json")
+    data.write_text(json.dumps([tasks, list(map(str, model_files)), settings.model_dump_json()]))
+    return subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(data), str(folder)], start_new_session=True
+    )
+
+
+def steps_by_leg(folder):
+    """Return the MD steps that LAMMPS counted, by leg, with the time of each log's last line."""
+    return {
+        log.stem: (int(found[1]), log.stat().st_mtime)
+        for log in folder.glob("trajectory-*.log")
+        if (found := re.search(r"Loop time of .* for (\d+) steps", log.read_text()))
+    }
+
+
+@pytest.mark.integration
+def test_a_killed_trajectory_goes_on_from_its_restart_file(model_files, models, tmp_path):
+    """A short trajectory that is over, a long one that is killed, one that has not begun."""
+    barostat = {"ensemble": "npt-tri", "start": start_frame(skew=False)}
+    tasks = [make_task(0), make_task(1, **LONG, **barostat), make_task(2, seed=5)]
+    folder = tmp_path / "killed"
+    with start_process(tasks, model_files, IN_LEGS, folder) as process:
+        wait_for(folder / "trajectory-0001.2.restart")
+        os.killpg(process.pid, signal.SIGKILL)
+    before = steps_by_leg(folder)
+    done = {"trajectory-0000": 100, "trajectory-0001": 100, "trajectory-0001.1": 100}
+    assert done.items() <= {leg: steps for leg, (steps, _) in before.items()}.items()
+
+    went_on = run_trajectories(tasks, models, TYPE_MAP, IN_LEGS, folder)
+    after = steps_by_leg(folder)
+    assert sum(steps for steps, _ in after.values()) == 600
+    anew = [leg for leg in after if leg not in done or after[leg] != before[leg]]
+    assert sum(after[leg][0] for leg in anew) == 300  # of 600
+    undisturbed = run_trajectories(tasks, models, TYPE_MAP, IN_LEGS, tmp_path / "undisturbed")
+    assert all(trajectory.finished for trajectory in went_on)
+    assert went_on[1].steps.tolist() == list(range(0, 401, 10))
+    assert all(map(same, went_on, undisturbed))
+
+    again = run_trajectories(tasks, models, TYPE_MAP, IN_LEGS, folder)
+    assert steps_by_leg(folder) == after
+    assert all(map(same, again, undisturbed))
+
+
+def same(one, other):
+    columns = ("steps", "max_devi_f", "max_devi_v", "temperatures")
+    equal = [np.array_equal(getattr(one, name), getattr(other, name)) for name in columns]
+    return one.frames == other.frames and all(equal)
+
+
+def wait_for(path, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear in {seconds} s"
+        time.sleep(0.05)
+
+
+@pytest.mark.integration
+def test_an_exploded_trajectory_has_no_further_legs(models, tmp_path):
+    settings = LammpsSettings(restart_every=20, stop_temperature_factor=1e12)
+    tasks = [make_task(0, timestep=200.0), make_task(1, timestep=1e5, steps=60), make_task(2)]
+    halting = settings.model_copy(update={"stop_temperature_factor": 5.0})
+    (halted,) = run_trajectories(tasks[:1], models, TYPE_MAP, halting, tmp_path / "halted")
+    assert halted.stop_reason == "the temperature exceeds 1500 K at step 1"
+    died, good = run_trajectories(tasks[1:], models, TYPE_MAP, settings, tmp_path / "died")
+    assert re.fullmatch(r"LAMMPS reports: [^()]+", died.stop_reason)
+    assert good.finished
+    assert not list(tmp_path.rglob("trajectory-000[01].*.log"))
+    # What LAMMPS died of is remembered, and not tried again.
+    again, _ = run_trajectories(tasks[1:], models, TYPE_MAP, settings, tmp_path / "died")
+    assert again.stop_reason == died.stop_reason
+
+
+@pytest.mark.integration
+def test_processes_side_by_side_share_the_trajectories(models, tmp_path):
+    tasks = [make_task(index, seed=index + 1, steps=50) for index in (4, 0, 9)]
+    alone = run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), tmp_path / "alone")
+    folder = tmp_path / "together"
+    together = run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), folder, processes=2)
+    assert [trajectory.task.index for trajectory in together] == [4, 0, 9]
+    assert all(map(same, together, alone))
+    shares = [sorted(f.stem for f in (folder / f"process-{i}").glob("*.dump")) for i in (0, 1)]
+    assert shares == [["trajectory-0004", "trajectory-0009"], ["trajectory-0000"]]
+    assert re.fullmatch(VERSION, version_of_run(folder))
+
+
+@pytest.mark.integration
+def test_lammps_is_asked_whether_it_loads_the_models():
+    from importlib.metadata import version
+
+    from deepmd.env import GLOBAL_CONFIG
+
+    check_models("lmp", ".pb")
+    if version("torch").partition("+")[0] == GLOBAL_CONFIG["pt_version"]:
+        check_models("lmp", ".pth")
+        return
+    cure = rf"does not load PyTorch models \(\.pth\).*install torch=={GLOBAL_CONFIG['pt_version']}"
+    with pytest.raises(LammpsError, match=cure):
+        check_models("lmp", ".pth")
+
+
+def test_a_plugin_without_a_backend_is_told(tmp_path):
+    lines = ["echo 'ERROR: Unable to load TensorFlow backend plugin (x.so). Tried:'", "echo '  no'"]
+    with pytest.raises(LammpsError, match=r"does not load TensorFlow models \(\.pb\): install"):
+        check_models(str(write_program(tmp_path, *lines)), ".pb")
+
+
+def test_other_models_or_settings_begin_anew(tmp_path):
+    program = write_program(tmp_path, "touch trajectory-0000.temperature", "echo >> ../starts")
+    for factor in (5.0, 5.0, 6.0):
+        run_fake([make_task(0)], program, tmp_path, stop_temperature_factor=factor)
+    assert (tmp_path / "starts").read_text() == "\n\n"
+
+
 @pytest.mark.integration
 def test_program_version():
     assert re.fullmatch(VERSION, program_version("lmp"))
@@ -334,6 +473,14 @@ def test_program_that_dies_of_a_trajectory_is_started_again(tmp_path):
     assert {trajectory.stop_reason for trajectory in trajectories} == {
         "LAMMPS ended with exit status -9"
     }
+
+
+@pytest.mark.parametrize("ending", ["kill -15 $$", "exit 143"])
+def test_a_trajectory_that_a_queue_ends_is_not_over(ending, tmp_path):
+    program = write_program(tmp_path, "touch trajectory-0000.{temperature,log}", ending)
+    with pytest.raises(LammpsError, match="ended from outside"):
+        run_fake([make_task(0)], program, tmp_path)
+    assert not (tmp_path / "run" / "trajectory-0000.over").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from ionloop.codes.lammps_files import (
     TrajectoryTask,
     data_file,
     input_script,
+    legs,
     read_dump,
     read_last_row,
     read_rows,
@@ -113,6 +114,38 @@ def test_input_script_seeds_are_in_lammps_range(seed):
     script = input_script(task(seed=seed), ["a.pb"], ["Li"], LammpsSettings())
     line = next(line for line in script.splitlines() if line.startswith("velocity"))
     assert 0 < int(line.split()[4]) < 900_000_000
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.integers(1, 700))
+def test_legs_cover_a_trajectory_and_meet_where_a_frame_is(steps, dump_every, restart_every):
+    settings = LammpsSettings(restart_every=restart_every)
+    whole = legs(task(steps=steps, dump_every=dump_every), settings)
+    assert [leg.first for leg in whole] == [0, *(leg.last for leg in whole[:-1])]
+    assert whole[-1].last == steps
+    assert [leg.is_final for leg in whole] == [False] * (len(whole) - 1) + [True]
+    assert all(leg.first < leg.last for leg in whole)
+    assert all(leg.first % dump_every == 0 for leg in whole)
+    assert all(leg.last - leg.first >= restart_every for leg in whole[:-1])
+    assert len({name for leg in whole for name in leg.outputs}) == 4 * len(whole)
+
+
+def test_input_script_of_several_legs():
+    settings = LammpsSettings(restart_every=15)
+    whole = input_script(task(steps=50), ["a.pb"], ["Li"], settings)
+    assert whole.count("velocity all create") == 1
+    assert [line for line in whole.splitlines() if line.startswith("run ")] == ["run 20"] * 2 + [
+        "run 10"
+    ]
+    left = input_script(task(steps=50), ["a.pb"], ["Li"], settings, first_leg=1)
+    opening, _, rest = left.partition("log ")
+    assert opening == "variable began timer\n"
+    assert whole.endswith(f"log {rest}")
+    assert "read_data" not in left
+    assert "velocity" not in left
+    assert left.count("read_restart") == 2
+    # The thermostat must not begin its random numbers again with every leg.
+    seeds = [line.split()[7] for line in whole.splitlines() if line.startswith("fix thermostat")]
+    assert seeds == ["6", "7", "8"]
 
 
 DEVIATION = """\

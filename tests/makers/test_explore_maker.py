@@ -1,18 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
+from jobflow import CURRENT_JOB
 
+from ionloop.codes import lammps
 from ionloop.codes.lammps import Trajectory
 from ionloop.codes.structures import perturb
-from ionloop.makers.base import FloorError
+from ionloop.makers.base import UNFINISHED, FloorError
 from ionloop.makers.explore import (
+    LammpsExploreMaker,
     Perturbation,
     check_floor,
     document,
+    explore_with_lammps,
     join_reduced,
     reduce_trajectory,
     single_frames,
+    spread_trajectories,
     summarise,
     thin,
     trajectory_tasks,
@@ -102,6 +111,35 @@ def test_frames_of_several_trajectories_count_through(gold_copper: Frames) -> No
     assert [frame.ids for frame in part.final_frames] == [r.frames[-1].ids for r in runs]
     whole = both.model_copy(update={"parts": [part]})
     assert [frame.ids for frame in whole.final_frames] == [r.frames[-1].ids for r in runs]
+
+
+def test_the_trajectories_of_a_job_share_its_gpu_and_outlive_it(
+    gold_copper: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(tasks: Any, models: Any, type_map: Any, settings: Any, folder: Path, n: int) -> Any:
+        asked.append((len(tasks), folder, n))
+        return [trajectory(gold_copper, [0.2, 0.05, 0.2], task.index) for task in tasks]
+
+    monkeypatch.setattr(lammps, "run_trajectories", run)
+    monkeypatch.setattr(lammps, "version_of_run", lambda folder: "1 Jan 2020")
+    monkeypatch.setenv(UNFINISHED, str(tmp_path))
+    monkeypatch.setattr(CURRENT_JOB, "job", SimpleNamespace(uuid="a-job", index=1, metadata={}))
+    maker = LammpsExploreMaker(per_gpu=3, cores=2)
+    ensemble: Any = SimpleNamespace(members=[])
+    part = explore_with_lammps.original(maker, ensemble, tasks(gold_copper)[:5], TRUST, 0)
+    assert asked == [(5, tmp_path / "a-job-1", 3)]
+    assert part.core_seconds == 2 * 5 * 2.0
+
+
+def test_a_job_asks_for_the_cores_of_all_its_processes(gold_copper: Frames) -> None:
+    maker = LammpsExploreMaker(per_gpu=3, cores=2, batch_size=8)
+    ensemble = SimpleNamespace(reference="the ensemble")
+    spread = spread_trajectories.original.__wrapped__
+    flow = spread(maker, ensemble, STAGE, [gold_copper[:1]], TRUST, 1, None).replace
+    assert [job.metadata["cores"] for job in flow.jobs] == [6, 6, 1]
+    assert [len(job.function_args[2]) for job in flow.jobs[:2]] == [6, 6]
 
 
 def test_thinning_keeps_both_ends() -> None:

@@ -1,23 +1,31 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jobflow import JobStore, run_locally
 
-from ionloop.codes.deepmd import Prediction
+from ionloop.codes.deepmd import DeepmdSettings, Prediction, TrainingError
 from ionloop.makers.base import FloorError
 from ionloop.makers.train import (
     DeepmdTrainMaker,
     collect_ensemble,
     evaluation,
+    groups,
+    kept,
     previous_checkpoint,
     split,
+    train_in,
 )
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LevelOfTheory
-from ionloop.schemas.potential import ForceErrors, StoredFile, TrainingDoc
+from ionloop.schemas.potential import ForceErrors, LostTraining, StoredFile, TrainingDoc
 from ionloop.schemas.table import Table
 
 LEVEL = LevelOfTheory(code="toy", settings={})
@@ -94,6 +102,97 @@ def test_seeds_follow_the_first() -> None:
     jobs = [job for job in flow.jobs if job.name.startswith("train model")]
     assert [job.function_args[-1] for job in jobs] == [10, 11, 12]
     assert {job.metadata["role"] for job in flow.jobs} == {"train"}
+
+
+@given(st.integers(1, 12), st.integers(1, 14), st.integers(0, 2**31))
+def test_groups_divide_the_ensemble(n_models: int, size: int, seed: int) -> None:
+    seeds = [seed + number for number in range(n_models)]
+    divided = groups(seeds, size)
+    members = [item for group in divided for item in group.items()]
+    assert members == list(enumerate(seeds))
+    assert all(len(group) == size for group in divided[:-1])
+    assert 1 <= len(divided[-1]) <= size
+
+
+def test_models_that_share_a_gpu_share_a_job() -> None:
+    *jobs, ensemble = DeepmdTrainMaker(n_models=5, per_gpu=2, cores=3).make([], seed=10).jobs
+    names = ["train models 1 to 2 of 5", "train models 3 to 4 of 5", "train model 5 of 5"]
+    assert [job.name for job in jobs] == names
+    assert [job.metadata["cores"] for job in jobs] == [6, 6, 3]
+    assert [job.function_args[-1] for job in jobs] == [[10, 11], [12, 13], 14]
+    outputs = ensemble.function_args[-1]
+    assert [(o.uuid, o.attributes) for o in outputs] == [
+        *((job.uuid, (("i", position),)) for job in jobs[:2] for position in (0, 1)),
+        (jobs[2].uuid, ()),
+    ]
+
+
+def test_a_failed_training_does_not_take_its_neighbours_with_it() -> None:
+    lost = TrainingError("it broke down\nThe end of train.log: ...")
+    outcomes = kept([training(1), lost, training(3)], [1, 2, 3])
+    assert outcomes[1] == LostTraining(seed=2, reason=str(lost))
+    members = [resolved(outcome) for outcome in outcomes]
+    ensemble = collect_ensemble.original.__wrapped__(2, [1, 2, 3], members)
+    assert ensemble.seeds == [1, 3]
+    assert ensemble.failures == ["the training with seed 2 failed: it broke down"]
+    with pytest.raises(TrainingError, match="it broke down"):
+        kept([lost, lost], [1, 2])
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(shutil.which("dp") is None, reason="DeePMD-kit is not installed")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
+def test_trainings_side_by_side(
+    gold_copper: Frames, store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two trainings at once, one of which is asked to crash; the other is as if alone."""
+    program = tmp_path / "dp"
+    program.write_text(CRASHES_FOR_SEED_4)
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    settings = SMALL.model_copy(update={"command": f"sh {program}"})
+    maker = DeepmdTrainMaker(
+        settings=settings, type_map=["Au", "Cu"], n_models=2, min_models=1, per_gpu=2
+    )
+    data = [labels(labelled(gold_copper))]
+    flow = maker.make(data, seed=4)
+    run_locally(flow, store=store, ensure_success=True)
+    ensemble = flow.output.resolve(store)
+    assert (ensemble.seeds, len(ensemble.failures)) == ([5], 1)
+    assert ensemble.failures[0].startswith("the training with seed 4 failed: ")
+    (member,) = ensemble.members
+    assert member.steps == 40
+    alone = train_in(tmp_path / "alone", maker, data, None, 1, 5)
+    assert member.train_errors == alone.train_errors
+    assert (tmp_path / "both").read_text() == "2"
+
+
+# Each waits for the other to begin: one after the other they would wait in vain.
+CRASHES_FOR_SEED_4 = """\
+case "$*" in
+  *train*)
+    for i in $(seq 100); do
+      if [ -e ../model-0/input.json ] && [ -e ../model-1/input.json ]; then
+        printf 2 > ../both
+        break
+      fi
+      case "$PWD" in *alone) break ;; esac
+      sleep 0.1
+    done
+    if grep -q '"seed": 4' input.json; then echo "asked to crash"; exit 1; fi ;;
+esac
+exec dp "$@"
+"""
+SMALL = DeepmdSettings(
+    rcut=3.0,
+    rcut_smth=1.0,
+    neurons=[2, 4],
+    axis_neurons=2,
+    fitting=[8, 8],
+    steps=40,
+    disp_every=20,
+)
 
 
 def test_an_evaluation_measures_the_mean_against_labels(gold_copper: Frames) -> None:

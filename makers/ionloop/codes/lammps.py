@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,7 @@ _ONE_THREAD = {
 _SCRIPT = "in.lammps"
 _START_LOG = "start.log"
 _SCREEN = "screen.txt"
+_ASKED_TO_END = {-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGINT}
 _PROBES = ("first", "second")
 
 
@@ -248,7 +250,8 @@ def run_trajectories(
     Raises
     ------
     LammpsError
-        If LAMMPS is absent, or refuses its input before the first trajectory begins.
+        If LAMMPS is absent, is ended from outside, or refuses its input before the first
+        trajectory begins.
     ValueError
         If there are fewer than two models, indices repeat, a start is not one frame, or holds an
         element that the type map lacks.
@@ -330,6 +333,11 @@ def _run_process(plan: Sequence[Leg], settings: LammpsSettings, folder: Path, be
     with _lammps(settings.command, folder) as process:
         death = _watch(process, plan, settings, folder)
     begun = begun or any((folder / f"{leg.name}.temperature").exists() for leg in plan)
+    if process.returncode in _ASKED_TO_END and not death:
+        raise LammpsError(
+            f"LAMMPS was ended from outside (exit status {process.returncode}), as queues do at a "
+            f"time limit; run the job again to go on with what is in {folder}"
+        )
     if process.returncode != 0:
         death = death or _last_words(plan, folder, process.returncode)
         if not begun:
