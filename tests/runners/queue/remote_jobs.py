@@ -104,10 +104,19 @@ def chain(path: Path, seconds: float = 0.0) -> Flow:
     return Flow([label, train], output=train.output)
 
 
-def floor(path: Path, needed: Path) -> Flow:
-    """Return two labels, of which one is fragile, and a job that wants both."""
-    good = assign(heavy(str(path), 1), "label", "good")
-    bad = assign(fragile(str(path), str(needed)), "label", "bad")
+@job(config=JobConfig(resolve_references=False))
+def account(path: str, needed: str) -> Response[Any]:
+    """Ask for two labels, of which one is fragile, and for a job that wants both."""
+    note(path)
+    good = assign(heavy(path, 1), "label", "good")
+    bad = assign(fragile(path, needed), "label", "bad")
     numbers = [good.output["number"], bad.output]
-    both = assign(collect(str(path), numbers, 0, 0), "label", "account", light=True)
-    return Flow([good, bad, both], output=both.output)
+    both = assign(collect(path, numbers, 0, 0), "label", "both", light=True)
+    return Response(replace=Flow([good, bad, both], output=both.output))
+
+
+def floor(path: Path, needed: Path) -> Flow:
+    """Return an account of labels, and a training that needs it."""
+    labels = assign(account(str(path), str(needed)), "label", "account", light=True)
+    train = assign(heavy(str(path), labels.output["sum"]), "train", "train")
+    return Flow([labels, train], output=train.output)

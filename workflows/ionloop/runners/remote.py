@@ -86,6 +86,7 @@ _FIELDS = [
     "job.metadata",
     "job.metadata_updates",
     "job.config.on_missing_references",
+    "job.function.@callable",
     "run_dir",
     "job.hosts",
 ]
@@ -539,11 +540,16 @@ def _in_vain(document: Document, failed: Container[str], skipped: Container[str]
 
 
 def _sentence(error: str) -> str | None:
-    """Return the line of a traceback that says what happened."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
-    if not lines:
-        return None
-    return lines[-1] if "Traceback" in error else lines[0]
+    r"""Return the line that says what happened: below the last stack of a traceback, or the first.
+
+    Examples
+    --------
+    >>> _sentence("Traceback (most recent call last):\n  File 'a.py'\nKeyError: 'x'\n")
+    "KeyError: 'x'"
+    """
+    last = error.rpartition("Traceback (most recent call last):")[2]
+    lines = [line for line in last.splitlines() if line.strip() and not line.startswith(" ")]
+    return lines[0].strip() if lines else None
 
 
 def _utc(moment: datetime | None) -> datetime | None:
@@ -552,14 +558,20 @@ def _utc(moment: datetime | None) -> datetime | None:
 
 def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
     """Leave out what will be put back with its parents, and what the run has gone on without."""
-    states: dict[str, str] = {each["uuid"]: each["state"] for each in documents}
+    latest = {each["uuid"]: each for each in documents}
     children = _children(documents)
     below = {each["uuid"]: _descendants(each["uuid"], children) for each in wanted}
     open_ends = {
-        uuid for uuid, later in below.items() if all(states[each] in _IDLE for each in later)
+        uuid for uuid, later in below.items() if all(_undone(latest[each]) for each in later)
     }
     with_parents = {later for uuid in open_ends for later in below[uuid]}
     return [each for each in wanted if each["uuid"] in open_ends - with_parents]
+
+
+def _undone(document: Document) -> bool:
+    # jobflow's store_inputs runs although what it refers to has failed, and buys nothing.
+    forwards = document["job"]["function"].get("@callable") == "store_inputs"
+    return forwards or document["state"] in (*_IDLE, "CHECKED_OUT")
 
 
 def _children(documents: list[Document]) -> dict[str, set[str]]:
