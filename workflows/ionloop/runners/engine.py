@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from ionloop.makers.base import Placement
 
+STORE_INPUTS = "store_inputs"
+
 __all__ = ["Engine", "EngineError", "JobRow", "JobState", "concerned", "prepare"]
 
 
@@ -93,6 +95,12 @@ def prepare(flow: Flow, run: str, store_url: str, placement: Placement) -> Flow:
 
     belongs = {"run": run, "store": store_url, "placement": dict(placement)}
     flow.update_metadata(belongs, dynamic=True)
+    # Otherwise what replaces a job takes the place of that job, whatever its role; and the job
+    # that jobflow adds to a replacement has no role to be placed by.
+    flow.update_config({"pass_manager_config": False}, dynamic=True)
+    if light := placement.get("select", placement.get("default")):
+        books = {"pass_manager_config": False, "manager_config": dict(light)}
+        flow.update_config(books, name_filter=STORE_INPUTS, dynamic=True)
     for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
         place(job, placement)
     return flow

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ionloop.codes.errors import MissingExtraError
-from ionloop.runners.engine import EngineError, JobRow, concerned, prepare
+from ionloop.runners.engine import STORE_INPUTS, EngineError, JobRow, concerned, prepare
 from ionloop.runners.fireworks_queue import Queue
 from ionloop.runners.fireworks_table import Table, queue_id, tries
 
@@ -42,7 +42,6 @@ IDLE = ("WAITING", "READY", "PAUSED")
 LIVE = ("RESERVED", "RUNNING")
 LIGHT_PRIORITY = 1
 """Jobs that only keep the books go first: others wait for them."""
-STORE_INPUTS = "store_inputs"
 """Name of the job that jobflow adds to a flow that replaces a job."""
 LOCK_PATIENCE = 30.0
 """A lock of a workflow that is held for so long, in s, with nothing changing, has no holder."""
@@ -115,7 +114,6 @@ class FireworksEngine:
         if self._pad.workflows.count_documents({"metadata.run": run}):
             raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
         placed = prepare(flow, run, self.store_url, _ranked(placement))
-        _keep_places(placed, _ranked(placement))
         self._pad.workflows.create_index("metadata.run")
         self._pad.fireworks.create_index("spec.run")
         with contextlib.closing(open_store(self.store_url)) as store:
@@ -463,14 +461,6 @@ class FireworksEngine:
 def _ranked(placement: Placement) -> Placement:
     light = {"_priority": LIGHT_PRIORITY, **placement.get("select", placement.get("default", {}))}
     return {**placement, "select": light}
-
-
-def _keep_places(flow: Flow, placement: Placement) -> None:
-    # Otherwise what replaces a job takes the place of that job, whatever its role; and the job
-    # that jobflow adds to a replacement has no role to be placed by.
-    flow.update_config({"pass_manager_config": False}, dynamic=True)
-    books = {"pass_manager_config": False, "manager_config": dict(placement["select"])}
-    flow.update_config(books, name_filter=STORE_INPUTS, dynamic=True)
 
 
 def _outrun(table: Table, fw_id: int) -> bool:

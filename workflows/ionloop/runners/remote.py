@@ -152,8 +152,6 @@ class RemoteEngine:
         """
         native = self._native(placement)
         prepare(flow, run, self.store_url, native)
-        # Else jobflow gives a job's own place to all that it asks for.
-        flow.update_config({"pass_manager_config": False}, dynamic=True)
         with self._controller() as (controller, _):
             controller.create_indexes(["job.metadata.run"])
             if controller.count_jobs({"job.metadata.run": run}):

@@ -20,7 +20,7 @@ from jobflow.utils.log import initialize_logger
 from monty.json import MontyDecoder
 
 from ionloop.runners.journal import Journal, now, spawned_documents
-from ionloop.stores.connect import LoopStore, collection, open_store
+from ionloop.stores.connect import OUTAGE, LoopStore, collection, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,7 +140,7 @@ def execute(document: Document, store: JobStore) -> Document:
 
 
 def _work(task: Task, obstacle: OSError | None) -> None:
-    store = open_store(task.store_url)
+    store = open_store(task.store_url, patience=OUTAGE)
     journal = Journal(collection(store, "jobs"), task.run)
     document = journal.read(task.job_id) | _running(task)
     journal.write(document)

@@ -23,7 +23,10 @@ __all__ = ["LoopStore", "StoreError", "collection", "describe", "open_store"]
 
 DEFAULT_DATABASE = "ionloop"
 SERVER_TIMEOUT = 5.0
-"""How long to look for a MongoDB server, in s."""
+"""How long to look for a MongoDB server when a store is opened, in s."""
+
+OUTAGE = 120.0
+"""How long an open store waits for a server that has gone away, in s."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class LoopStore(JobStore):
         self.docs_store.remove_docs(criteria)
 
 
-def open_store(url: str | Path) -> LoopStore:
+def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
     """Open the store of a run, with its collections and indexes.
 
     Parameters
@@ -117,6 +120,8 @@ def open_store(url: str | Path) -> LoopStore:
         ``run.db``, ``sqlite:///absolute/run.db`` or ``mongodb://host:port/database`` (also
         ``mongodb+srv://``; the database is "ionloop" unless named). Environment variables in it
         (``mongodb://me:${PASSWORD}@host``) are expanded.
+    patience
+        How long to look for a server, s; `SERVER_TIMEOUT` by default.
 
     Returns
     -------
@@ -131,6 +136,7 @@ def open_store(url: str | Path) -> LoopStore:
     from pymongo.errors import PyMongoError
 
     try:
+        _look_for_server(str(url), SERVER_TIMEOUT if patience is None else patience)
         return _connected(_at(url))
     except (PyMongoError, ValueError) as error:
         raise StoreError(
@@ -150,6 +156,15 @@ def _at(url: str | Path) -> LoopStore:
         f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
         "sqlite:///path/run.db or mongodb://host:port/database."
     )
+
+
+def _look_for_server(url: str, patience: float) -> None:
+    from pymongo import MongoClient
+
+    if url.startswith("mongodb"):
+        wait = int(1000 * patience)
+        with MongoClient[Any](_expanded(url), serverSelectionTimeoutMS=wait) as client:
+            client.admin.command("ping")
 
 
 def _expanded(url: str) -> str:
@@ -213,7 +228,7 @@ def _sqlite(path: Path, name: str, spec: _Collection) -> SqliteStore:
 def _mongo(url: str, database: str, name: str, spec: _Collection) -> MongoStore | GridFSStore:
     from maggma.stores import GridFSStore, MongoStore
 
-    options = {"serverSelectionTimeoutMS": int(1000 * SERVER_TIMEOUT)}
+    options = {"serverSelectionTimeoutMS": int(1000 * OUTAGE)}
     kind = GridFSStore if name == "data" else MongoStore
     return kind(database, name, uri=url, key=spec.key, mongoclient_kwargs=options)
 
