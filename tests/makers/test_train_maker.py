@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobflow import JobStore, run_locally
 
 from ionloop.codes.deepmd import DeepmdSettings, Prediction, TrainingError
 from ionloop.makers.base import FloorError
@@ -23,10 +22,12 @@ from ionloop.makers.train import (
     split,
     train_in,
 )
+from ionloop.runners.local import LocalRunner
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import ForceErrors, LostTraining, StoredFile, TrainingDoc
 from ionloop.schemas.table import Table
+from ionloop.stores.connect import open_store
 
 LEVEL = LevelOfTheory(code="toy", settings={})
 
@@ -144,28 +145,32 @@ def test_a_failed_training_does_not_take_its_neighbours_with_it() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
 def test_trainings_side_by_side(
-    gold_copper: Frames, store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gold_copper: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two trainings at once, one of which is asked to crash; the other is as if alone."""
     program = tmp_path / "dp"
     program.write_text(CRASHES_FOR_SEED_4)
-    program.chmod(0o755)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BOTH", str(tmp_path / "both"))
     settings = SMALL.model_copy(update={"command": f"sh {program}"})
     maker = DeepmdTrainMaker(
         settings=settings, type_map=["Au", "Cu"], n_models=2, min_models=1, per_gpu=2
     )
     data = [labels(labelled(gold_copper))]
     flow = maker.make(data, seed=4)
-    run_locally(flow, store=store, ensure_success=True)
+    url = str(tmp_path / "run.db")
+    assert LocalRunner(store_url=url, scratch=tmp_path / "scratch", cores=2).run(flow, "r").ok
+    store = open_store(url)
     ensemble = flow.output.resolve(store)
+    store.close()
     assert (ensemble.seeds, len(ensemble.failures)) == ([5], 1)
     assert ensemble.failures[0].startswith("the training with seed 4 failed: ")
     (member,) = ensemble.members
     assert member.steps == 40
     alone = train_in(tmp_path / "alone", maker, data, None, 1, 5)
     assert member.train_errors == alone.train_errors
-    assert (tmp_path / "both").read_text() == "2"
+    assert (tmp_path / "both").exists()
+    # What outlived its worker is removed when the result is in the store.
+    assert not list((tmp_path / "scratch/r/unfinished").iterdir())
 
 
 # Each waits for the other to begin: one after the other they would wait in vain.
@@ -174,7 +179,7 @@ case "$*" in
   *train*)
     for i in $(seq 100); do
       if [ -e ../model-0/input.json ] && [ -e ../model-1/input.json ]; then
-        printf 2 > ../both
+        touch $BOTH
         break
       fi
       case "$PWD" in *alone) break ;; esac
