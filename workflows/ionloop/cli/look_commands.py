@@ -216,7 +216,7 @@ def status_data(store: JobStore, run: str | None, url: str) -> Any:
     return {
         "run": run,
         "standing": queries.standing(store, run, rows),
-        "turns": queries.turns(store, run),
+        "turns": queries.turns(store, run, rows),
         "jobs": queries.jobs(store, run, rows),
         "summary": queries.summary(store, run),
     }

@@ -81,8 +81,17 @@ def iterations(store: JobStore, run: str) -> list[IterationDoc]:
     return sorted(found, key=lambda document: document.progress.index)
 
 
-def turns(store: JobStore, run: str) -> list[TurnRow]:
+def turns(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> list[TurnRow]:
     """Return the finished turns of a run in order.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    rows
+        The table of states of the engine that runs it; the local runner's journal by default.
 
     Raises
     ------
@@ -90,7 +99,7 @@ def turns(store: JobStore, run: str) -> list[TurnRow]:
         If there is no such run.
     """
     documents = iterations(store, run)
-    wall = _wall_seconds(store, run)
+    wall = _wall_seconds(journal_rows(store, run) if rows is None else rows)
     spent = [0.0, *(document.progress.core_hours for document in documents)]
     return [
         _turn_row(document, after - before, wall.get(document.progress.index))
@@ -392,19 +401,17 @@ def mean_force_rmse(errors: Sequence[ForceErrors]) -> float | None:
     return float(np.mean([error.force_mev_per_angstrom for error in errors]))
 
 
-def _wall_seconds(store: JobStore, run: str) -> dict[int, float]:
+def _wall_seconds(rows: Sequence[JobRow]) -> dict[int, float]:
     """Return the time between the first start and the last end of every turn's jobs, s."""
-    criteria = {"run": run, "started": {"$exists": True}, "ended": {"$exists": True}}
-    wanted = ["iteration", "started", "ended"]
-    spans: dict[int, list[str]] = defaultdict(list)
-    for entry in collection(store, "jobs").query(criteria, properties=wanted):
-        if entry.get("iteration") is not None:
-            spans[entry["iteration"]] += [entry["started"], entry["ended"]]
-    return {turn: _seconds_between(min(times), max(times)) for turn, times in spans.items()}
+    spans: dict[int, list[datetime]] = defaultdict(list)
+    for row in rows:
+        if row.iteration is not None and row.started and row.ended:
+            spans[row.iteration] += [_aware(row.started), _aware(row.ended)]
+    return {turn: (max(times) - min(times)).total_seconds() for turn, times in spans.items()}
 
 
-def _seconds_between(start: str, end: str) -> float:
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+def _aware(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _mask(
