@@ -221,7 +221,8 @@ def remote_project(folder: Path, *modules: Path) -> Iterator[RemoteProject]:
             project.kill()
             cancel_in(folder)
             with MongoClient(SERVER) as client:
-                client.drop_database(database)
+                for name in (database, f"{database}_other"):
+                    client.drop_database(name)
 
 
 def queued_in(folder: Path) -> list[str]:
