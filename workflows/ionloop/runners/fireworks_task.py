@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jobflow.core.job import Response
     from jobflow.core.store import JobStore
 
+_OPEN: dict[str, JobStore] = {}
+"""Stores that this process has connected, by their URL."""
+
 
 @explicit_serialize
 class LoopTask(JobFiretask):
@@ -44,8 +47,7 @@ class LoopTask(JobFiretask):
         """
         from jobflow import initialize_logger
 
-        job, store = self["job"], self["store"]
-        store.connect()
+        job, store = self["job"], _connected(self["store"])
         initialize_logger()
         job.metadata["fw_id"] = self.fw_id
         return _action(job.run(store=store), store)
@@ -67,6 +69,18 @@ def workflow_of(flow: Any, store: JobStore, **settings: Any) -> Workflow:
     for firework in workflow.fws:
         firework.tasks = [LoopTask(task) for task in firework.tasks]
     return workflow
+
+
+def _connected(store: JobStore) -> JobStore:
+    """Return a connected store: one per process, which may run a thousand jobs."""
+    url = getattr(store, "url", None)
+    if url is None:
+        store.connect()
+        return store
+    if url not in _OPEN:
+        store.connect()
+        _OPEN[url] = store
+    return _OPEN[url]
 
 
 def _action(response: Response[Any], store: JobStore) -> FWAction:
