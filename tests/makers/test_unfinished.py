@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,7 @@ from jobflow import CURRENT_JOB
 
 from ionloop.makers import base
 from ionloop.makers.base import UNFINISHED, unfinished
+from ionloop.runners.local import LocalRunner
 
 
 @pytest.fixture
@@ -126,3 +131,60 @@ def test_what_somebody_else_removed_meanwhile(root: Path, monkeypatch: pytest.Mo
     with unfinished() as folder:
         assert folder.exists()
     assert not old.exists()
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.codes.structures import load_structures, perturb
+from ionloop.makers.train import DeepmdTrainMaker
+from ionloop.runners.local import LocalRunner
+from ionloop.schemas.label import Labels, LevelOfTheory
+(start,) = load_structures([Path(sys.argv[1])])
+frames = perturb(start, 4, displacement=0.1, strain=0.0, seed=1)
+zero = 0 * frames.positions
+level = LevelOfTheory(code="toy", settings={})
+labelled = type(frames)(frames.symbols, frames.positions, frames.cells, zero[:, 0, 0], zero)
+net = {"rcut": 3.0, "rcut_smth": 1.0, "neurons": [2, 4], "axis_neurons": 2, "fitting": [8]}
+maker = DeepmdTrainMaker(
+    settings=DeepmdSettings(**net, steps=3000, disp_every=200),
+    type_map=["Au", "Cu"],
+    n_models=1,
+    min_models=1,
+)
+flow = maker.make([Labels(level=level, n_requested=4, frames=[labelled])])
+LocalRunner(store_url="run.db", scratch=Path("scratch"), cores=1, keep="all").run(flow, "r")
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(shutil.which("dp") is None, reason="DeePMD-kit is not installed")
+def test_a_training_of_a_killed_run_goes_on(tmp_path: Path) -> None:
+    structure = Path(__file__).parents[1] / "toy" / "AuCu.vasp"
+    command = [sys.executable, "-c", TRAINING, str(structure)]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True) as process:
+        (checkpoint,) = wait_for(process, tmp_path, "scratch/r/unfinished/*/model.ckpt.meta")
+        os.killpg(process.pid, signal.SIGKILL)
+    first = steps_told(checkpoint.parent / "train.log")
+    runner = LocalRunner(
+        store_url=str(tmp_path / "run.db"), scratch=tmp_path / "scratch", keep="all"
+    )
+    assert runner.resume("r").ok
+    (log,) = (tmp_path / "scratch/r").glob("train_*/unfinished/train.log")
+    assert "restart from model" in log.read_text()
+    second = steps_told(log)
+    assert (first[0], second[-1]) == (0, 3000)
+    assert second[0] >= 1000  # where the first checkpoint is
+
+
+def wait_for(process: subprocess.Popen[bytes], folder: Path, pattern: str) -> list[Path]:
+    while not (found := list(folder.glob(pattern))):
+        assert process.poll() is None, f"the run ended before there was {pattern}"
+        time.sleep(0.05)
+    return found
+
+
+def steps_told(log: Path) -> list[int]:
+    """Return the steps that a log of `dp train` tells of."""
+    return [int(step) for step in re.findall(r"[Bb]atch\s+(\d+):", log.read_text())]
