@@ -1,0 +1,228 @@
+"""Time trivial labels through every runner, beside the same calculations as bare jobflow jobs.
+
+Prints the wall time and the database operations per job, and ionloop's share: what its labels take
+longer than bare jobs on the same engine, which know no ledger, no frames and no acceptance. The
+time is that between the start of the first job and the end of the last.
+Run as ``OMP_NUM_THREADS=1 python benchmarks/engines.py --labels 1000``, with a MongoDB server for
+tests in ``IONLOOP_TEST_MONGO_URI``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+from jobflow import Flow
+
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.codes.structures import load_structures, perturb
+from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.runners.engine import Engine, JobRow
+from ionloop.runners.local import LocalRunner
+from ionloop.runners.local_engine import LocalEngine
+from ionloop.schemas.frames import Frames
+
+HERE = Path(__file__).parent
+TESTS = HERE.parent / "tests"
+COUNT = "IONLOOP_BENCHMARK_OPERATIONS"
+RUN = "benchmark"
+PROCESSES = 3
+ENDED = {"completed", "failed", "skipped", "cancelled"}
+
+COUNTER = f"""
+import os
+from pymongo import monitoring
+
+class Counter(monitoring.CommandListener):
+    def started(self, event):
+        descriptor = os.open(os.environ[{COUNT!r}], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(descriptor, b".")
+        os.close(descriptor)
+
+    def succeeded(self, event): pass
+    def failed(self, event): pass
+
+monitoring.register(Counter())
+"""
+"""What every process of an engine does at its start."""
+
+
+class Seen(NamedTuple):
+    """What one run took."""
+
+    jobs: int
+    seconds: float
+    """Per job."""
+    operations: float
+    """Of the database, per job."""
+
+
+class Work(NamedTuple):
+    """The same work twice, and where it is counted."""
+
+    frames: Frames
+    counted: Path
+
+    def ours(self) -> Flow:
+        """Return the labels of the frames."""
+        settings = ForceFieldSettings(model="toy_labeller:ToyLabeller")
+        maker = ForceFieldLabelMaker(batch_size=1, settings=settings)
+        return Flow([maker.make([self.frames])])
+
+    def bare(self) -> Flow:
+        """Return the calculations without ionloop."""
+        from bare_jobs import spread
+
+        structures = [
+            {
+                "symbols": list(self.frames.symbols),
+                "positions": self.frames.positions[k].tolist(),
+                "cell": self.frames.cells[k].tolist(),
+            }
+            for k in range(len(self.frames))
+        ]
+        flow = Flow([spread(structures)])
+        flow.update_metadata({"run": RUN}, dynamic=True)
+        return flow
+
+
+def main() -> None:
+    """Run everything and print it."""
+    options = _options()
+    if "IONLOOP_TEST_MONGO_URI" not in os.environ:
+        sys.exit("IONLOOP_TEST_MONGO_URI is not set: give the URL of a MongoDB server for tests")
+    (start,) = load_structures([TESTS / "toy" / "AuCu.vasp"])
+    frames = perturb(start, options.labels, displacement=0.1, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        work = Work(frames, Path(folder) / "operations")
+        _count_in_all_processes(Path(folder), work.counted)
+        for name in options.engines:
+            _compare(name, work, Path(folder))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--labels", type=int, default=1000)
+    parser.add_argument("--engines", nargs="+", choices=RUNS, default=list(RUNS))
+    return parser.parse_args()
+
+
+def _count_in_all_processes(folder: Path, counted: Path) -> None:
+    (folder / "sitecustomize.py").write_text(COUNTER)
+    modules = [folder, HERE, TESTS / "toy", os.environ.get("PYTHONPATH", "")]
+    os.environ |= {"PYTHONPATH": os.pathsep.join(map(str, modules)), COUNT: str(counted)}
+    sys.path[:0] = [str(TESTS / "toy"), str(TESTS / "runners" / "queue")]
+
+
+def _compare(name: str, work: Work, folder: Path) -> None:
+    seen = {}
+    for kind in ("bare", "ours"):
+        place = folder / f"{name}-{kind}"
+        place.mkdir()
+        work.counted.write_bytes(b"")
+        rows = RUNS[name](place, work, kind == "bare")
+        seen[kind] = _seen(rows, work.counted.stat().st_size)
+        jobs, seconds, operations = seen[kind]
+        print(f"{name:10}{kind:6}{jobs:6} jobs {1000 * seconds:9.1f} ms/job", end="")
+        print(f"{operations:8.1f} operations/job", flush=True)
+    share = seen["ours"].seconds / seen["bare"].seconds - 1
+    print(f"{name:10}ionloop's share on top of the engine's time: {share:+.1%}", flush=True)
+
+
+def _seen(rows: Sequence[JobRow], operations: int) -> Seen:
+    if unwanted := {row.name for row in rows if row.state != "completed"}:
+        sys.exit(f"these jobs did not complete: {', '.join(sorted(unwanted))}")
+    starts = [row.started for row in rows if row.started]
+    ends = [row.ended for row in rows if row.ended]
+    seconds = (max(ends) - min(starts)).total_seconds()
+    return Seen(len(rows), seconds / len(rows), operations / len(rows))
+
+
+def _wait(engine: Engine) -> list[JobRow]:
+    while not (rows := engine.jobs(RUN)) or any(row.state not in ENDED for row in rows):
+        time.sleep(3)
+    return rows
+
+
+def local(folder: Path, work: Work, bare: bool) -> list[JobRow]:
+    """Run on the local runner, which is an engine of ionloop's own."""
+    with _database() as url:
+        # In a process of its own, in which operations are counted too.
+        runner = get_context("spawn").Process(target=_run_here, args=(url, folder, work, bare))
+        runner.start()
+        runner.join()
+        return LocalEngine(url, folder).jobs(RUN)
+
+
+def _run_here(url: str, folder: Path, work: Work, bare: bool) -> None:
+    flow = work.bare() if bare else work.ours()
+    LocalRunner(store_url=url, scratch=folder, cores=PROCESSES).run(flow, RUN)
+
+
+@contextmanager
+def _database() -> Iterator[str]:
+    from pymongo import MongoClient
+
+    server, name = os.environ["IONLOOP_TEST_MONGO_URI"], f"ionloop_benchmark_{uuid4().hex[:8]}"
+    try:
+        yield f"{server}/{name}"
+    finally:
+        with MongoClient(server) as client:
+            client.drop_database(name)
+
+
+def fireworks(folder: Path, work: Work, bare: bool) -> list[JobRow]:
+    """Run with a few ``rlaunch rapidfire`` side by side."""
+    from fireworks_site import opened_site
+    from jobflow import JobStore
+    from jobflow.managers.fireworks import flow_to_workflow
+    from maggma.stores import MongoStore
+
+    with opened_site(folder) as site:
+        if bare:
+            docs = MongoStore(site.database, "outputs", uri=os.environ["IONLOOP_TEST_MONGO_URI"])
+            site.pad().add_wf(flow_to_workflow(work.bare(), JobStore(docs), metadata={"run": RUN}))
+        else:
+            site.engine().submit(work.ours(), RUN, {"default": {"_fworker": "cpu"}})
+        for _ in range(PROCESSES):
+            site.rlaunch("cpu")
+        return _wait(site.engine())
+
+
+def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
+    """Run with the four processes of jobflow-remote's runner and a worker that is a shell."""
+    from remote_project import remote_project
+
+    with remote_project(folder) as project:
+        workers = project.workers()
+        shell = workers["local_shell"] | {"max_jobs": PROCESSES}
+        if bare:
+            del shell["execution_cmd"]
+        project.write(workers={"shell": shell})
+        if bare:
+            with project.engine._controller() as (controller, _):
+                controller.add_flow(work.bare(), worker="shell")
+        else:
+            project.engine.submit(work.ours(), RUN, dict.fromkeys(("default", "select"), {"worker": "shell"}))
+        project.start_all()
+        return _wait(project.engine)
+
+
+RUNS: dict[str, Callable[[Path, Work, bool], list[JobRow]]] = {
+    "local": local,
+    "fireworks": fireworks,
+    "remote": remote,
+}
+
+
+if __name__ == "__main__":
+    main()
