@@ -1,0 +1,208 @@
+"""Faults on the queue, with real work: a run ends complete, and no label is calculated twice."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobflow import Flow
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fault_sites import (
+    TOY,
+    Place,
+    cable_to,
+    opened_place,
+    rows_of,
+    server_of_both,
+    slurm,
+    wait_for,
+    wait_for_end,
+    without_slurmd,
+)
+from fireworks_site import MONGO, SLURM
+
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.config.run_file import load
+from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.runners.engine import JobRow
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import Labels
+from ionloop.stores.connect import collection, open_store
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
+    pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
+    # A LaunchPad never closes its connection.
+    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+both_engines = pytest.mark.parametrize("kind", ["fireworks", "remote"])
+
+
+@pytest.fixture
+def place(kind: str, tmp_path: Path, toy: Path) -> Iterator[Place]:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    with opened_place(kind, folder) as opened:
+        yield opened
+
+
+def labeller(seconds: float, batch_size: int) -> ForceFieldLabelMaker:
+    settings = ForceFieldSettings(model="toy_labeller:ToyLabeller", options={"seconds": seconds})
+    return ForceFieldLabelMaker(batch_size=batch_size, settings=settings, floor=1.0)
+
+
+def labels_of(frames: Frames, seconds: float = 1.0, batch_size: int = 6) -> Flow:
+    return Flow([labeller(seconds, batch_size).make([frames])])
+
+
+def everything(frames: Frames) -> Flow:
+    """Return labels, a training on them, and an exploration with what was trained."""
+    maker = load(TOY / "run.yaml").maker()
+    settings = maker.train.settings.model_copy(update={"steps": 600})
+    (stage,) = maker.stages
+    labels = labeller(1.0, 12).make([frames])
+    train = replace(maker.train, settings=settings).make([labels.output], seed=3)
+    longer = stage.model_copy(update={"steps": 1500, "max_turns": 1})
+    explore = maker.explore.make(train.output, longer, [frames[:1]], maker.trust, seed=5)
+    return Flow([labels, train, explore])
+
+
+def calculated(log: Path) -> Counter[str]:
+    return Counter(line.split()[0] for line in log.read_text().splitlines())
+
+
+def check_labels(place: Place, log: Path, frames: Frames) -> None:
+    """Check that every label was calculated once, and that all are in the ledger."""
+    assert len(calculated(log)) == len(frames)
+    assert set(calculated(log).values()) == {1}
+    store = open_store(place.url)
+    try:
+        found = collection(store, "labels").distinct("frame_id", {"status": "accepted"})
+        accounts = store.query({"output.@class": Labels.__name__, "name": "account for labels"})
+        assert [each["output"]["n_accepted"] for each in accounts] == [len(frames)]
+    finally:
+        store.close()
+    assert sorted(found) == sorted(frames.ids)
+
+
+def running(place: Place, name: str, *signs: str) -> JobRow | None:
+    """Return a job of this name that runs and has left these files in its folder."""
+    for row in rows_of(place, name):
+        there = row.folder and all(list(Path(row.folder).rglob(sign)) for sign in signs)
+        if row.state == "running" and row.queue_id and there:
+            return row
+    return None
+
+
+def wait_for_labels(place: Place, log: Path, number: int) -> None:
+    """Wait until so many are calculated and the next one is under way."""
+    wait_for(lambda: len(calculated(log)) >= number, 60, place)
+    time.sleep(0.4)
+
+
+@both_engines
+def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) -> None:
+    place.submit(everything(gold_copper))
+    place.start()
+    wait_for_labels(place, toy, 3)
+    ended = [wait_for(lambda: running(place, "label batch"), 30, place)]
+    slurm("scancel", ended[0].queue_id)
+    for name, sign in (("train model 1", "lcurve.out"), ("explore batch", "log.lammps")):
+        ended.append(wait_for(lambda n=name, s=sign: running(place, n, s), 240, place))
+        slurm("scancel", ended[-1].queue_id)
+    rows = {row.job_id: row for row in wait_for_end(place, 240)}
+    assert [rows[row.job_id].tries for row in ended] == [2, 2, 2]
+    assert all(rows[row.job_id].queue_id != row.queue_id for row in ended)
+    check_labels(place, toy, gold_copper)
+
+
+@both_engines
+def test_runners_started_twice_and_killed(place: Place, toy: Path, gold_copper: Frames) -> None:
+    place.submit(labels_of(gold_copper, batch_size=4))
+    place.start()
+    place.start()
+    wait_for_labels(place, toy, 3)
+    place.kill()
+    time.sleep(3)
+    place.start()
+    place.start()
+    rows = wait_for_end(place, 240)
+    assert {row.tries for row in rows if row.name.startswith("label batch")} == {1}
+    check_labels(place, toy, gold_copper)
+
+
+@both_engines
+def test_job_over_its_time_limit(place: Place, toy: Path, gold_copper: Frames) -> None:
+    place.submit(labels_of(gold_copper, seconds=2.0, batch_size=12))
+    place.start()
+    wait_for_labels(place, toy, 2)
+    row = wait_for(lambda: running(place, "label batch"), 30, place)
+    slurm("scontrol", "update", f"JobId={row.queue_id}", "EndTime=now+1")
+    rows = {row.job_id: row for row in wait_for_end(place, 240)}
+    assert rows[row.job_id].tries == 2
+    check_labels(place, toy, gold_copper)
+
+
+@both_engines
+def test_database_away_for_twenty_seconds(
+    kind: str, tmp_path: Path, toy: Path, gold_copper: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cable_to(str(MONGO)) as cable:
+        server_of_both(monkeypatch, cable.url)
+        with opened_place(kind, tmp_path) as place:
+            place.submit(labels_of(gold_copper, seconds=2.0))
+            place.start()
+            wait_for_labels(place, toy, 2)
+            cable.cut(20)
+            wait_for_end(place, 240)
+            check_labels(place, toy, gold_copper)
+
+
+@both_engines
+def test_slurmd_stopped_and_started(place: Place, toy: Path, gold_copper: Frames) -> None:
+    place.submit(labels_of(gold_copper, batch_size=4))
+    place.start()
+    wait_for_labels(place, toy, 2)
+    with without_slurmd():
+        time.sleep(8)
+    wait_for_end(place, 240)
+    check_labels(place, toy, gold_copper)
+
+
+def test_vasp_stand_in_through_the_queue(
+    vasp: Any, tmp_path: Path, toy: Path, gold_copper: Frames
+) -> None:
+    from ionloop.codes.vasp import VaspSettings
+    from ionloop.makers.label_vasp import VaspLabelMaker
+
+    given = {"encut": 300, "kpoints": "gamma", "potcars": {"Au": "Au", "Cu": "Cu"}}
+    settings = VaspSettings(vasp_cmd=vasp.command, **given)
+    frames = gold_copper[:4]
+    vasp.ask({frames.ids[0]: "edddav"})  # which custodian cures
+    with opened_place("fireworks", tmp_path) as place:
+        place.submit(Flow([VaspLabelMaker(settings=settings, floor=1.0).make([frames])]))
+        place.start()
+        rows = wait_for_end(place, 240)
+        labels = [row for row in rows if row.name.startswith("label batch")]
+        assert len(labels) == 4 and all(row.queue_id and row.tries == 1 for row in labels)
+        store = open_store(place.url)
+        try:
+            accepted = {"status": "accepted", "frame_id": {"$in": frames.ids}}
+            assert collection(store, "labels").count(accepted) == 4
+        finally:
+            store.close()
+    starts = Counter(vasp.starts)
+    assert starts == dict.fromkeys(frames.ids, 1) | {frames.ids[0]: 2}
