@@ -204,7 +204,7 @@ def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
 
     with remote_project(folder) as project:
         workers = project.workers()
-        shell = workers["local_shell"] | {"max_jobs": PROCESSES}
+        shell = workers["local_shell"] | {"max_jobs": 2 * PROCESSES}  # a step takes a second or so
         if bare:
             del shell["execution_cmd"]
         project.write(workers={"shell": shell})
@@ -212,7 +212,8 @@ def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
             with project.engine._controller() as (controller, _):
                 controller.add_flow(work.bare(), worker="shell")
         else:
-            project.engine.submit(work.ours(), RUN, dict.fromkeys(("default", "select"), {"worker": "shell"}))
+            places = {role: {"worker": "shell"} for role in ("default", "select")}
+            project.engine.submit(work.ours(), RUN, places)
         project.start_all()
         return _wait(project.engine)
 
