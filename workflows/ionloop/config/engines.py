@@ -13,6 +13,7 @@ from ionloop.config.launch import (
     is_there,
     marked,
     opened,
+    refuse_cancelled,
     set_state,
     stored_run_file,
     summary,
@@ -28,10 +29,6 @@ LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
 
 ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED})
-
-
-class RunEndedError(RuntimeError):
-    """What is asked for cannot be done with a run that has ended."""
 
 
 def engine_of(run_file: RunFile) -> Engine:
@@ -249,10 +246,8 @@ def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str,
     url = existing_store(store_url)
     with opened(url) as store:
         document = find_run(store, run)
-        if document.state is RunState.CANCELLED and not ended:
-            raise RunEndedError(
-                f"run {document.run!r} was cancelled; a new run takes its labels from the store"
-            )
+        if not ended:
+            refuse_cancelled(document)
         return document.run, stored_run_file(store, document, url)
 
 

@@ -46,6 +46,10 @@ class OtherSettingsError(ValueError):
     """A run of that name was started with other settings."""
 
 
+class RunEndedError(RuntimeError):
+    """What is asked for cannot be done with a run that was cancelled."""
+
+
 def start(
     run_file: RunFile, observer: Observer | None = None, *, or_resume: bool = False
 ) -> RunSummary:
@@ -96,13 +100,14 @@ def resume(
 
     Raises
     ------
-    UnknownRunError
-        If there is no such run.
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
     RunLockedError
         If another runner works on it.
     """
     with opened(store_url) as store:
         document = find_run(store, run)
+        refuse_cancelled(document)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
         run_file = stored_run_file(store, document, store_url)
 
@@ -168,6 +173,20 @@ def find_run(store: JobStore, run: str | None = None) -> RunDoc:
         names = ", ".join(sorted(known))
         raise UnknownRunError(f"there is no run {run!r} in {describe(store)}; there are: {names}")
     return known[run]
+
+
+def refuse_cancelled(document: RunDoc) -> None:
+    """Raise if a run was cancelled.
+
+    Raises
+    ------
+    RunEndedError
+        With what to do instead.
+    """
+    if document.state is RunState.CANCELLED:
+        raise RunEndedError(
+            f"run {document.run!r} was cancelled; a new run takes its labels from the store"
+        )
 
 
 def summary(store_url: str, run: str) -> SummaryDoc | None:
