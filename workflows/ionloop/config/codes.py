@@ -523,7 +523,9 @@ class LammpsSection(ExploreSection, LammpsSettings):
         yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style deepmd")
 
     def preflight_models(self, suffix: str) -> Iterator[Finding]:
-        """Let LAMMPS load the part of its plugin that the models need."""
+        """Let LAMMPS load the part of its plugin that the models need, in some seconds."""
+        if suffix == deepmd.SUFFIXES["tensorflow"]:  # which the wheel pins
+            return
         try:
             lammps.check_models(self.command, suffix)
         except lammps.LammpsError as problem:
