@@ -53,18 +53,11 @@ class Ledger:
         return [LabelDoc.from_stored(document) for document in documents]
 
     def record(self, labels: Sequence[LabelDoc]) -> None:
-        """Write labels; when this returns they are safe."""
-        self._store.update([label.model_dump(mode="json") for label in labels], key="label_id")
+        """Write labels; when this returns they are safe.
 
-
-class TravellingLedger(Ledger):
-    """A ledger in the files of a job that does not reach the store of the run.
-
-    The engine copies them there when the job has ended, by the key of jobflow's blobs.
-    """
-
-    def record(self, labels: Sequence[LabelDoc]) -> None:
-        """Write labels with the key by which they will be copied."""
+        A job that does not reach the store of the run writes to its files; the engine copies
+        them there by the key of jobflow's blobs, which every label therefore has.
+        """
         documents = [label.model_dump(mode="json") for label in labels]
         keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
         self._store.update(keyed, key="label_id")
@@ -82,7 +75,7 @@ def current_ledger() -> Ledger:
     try:
         store: Any = run_store()
     except StoreError:
-        return TravellingLedger(_labels(exposed))
+        return Ledger(_labels(exposed))
     return Ledger(_labels(store))
 
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
 SCHEMA_VERSION = 1
+
+
+def _with_class(value: Any, info: SerializationInfo) -> Any:
+    if not isinstance(value, BaseModel):
+        return value
+    kind = type(value)
+    content = value.model_dump(mode=info.mode)
+    return {"@module": kind.__module__, "@class": kind.__name__, **content}
+
+
+# jobflow-remote hands a job the documents themselves, as files: each must say what it is.
+ByReference = Annotated[Any, PlainSerializer(_with_class)]
+"""A document that others hold by reference: a jobflow reference, or what it refers to."""
 
 
 class Model(BaseModel):
@@ -35,6 +48,6 @@ class Document(Model):
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> Self:
         """Build the document from what a store gives back, heavy parts loaded or not."""
-        bookkeeping = {"_id", "last_updated", *cls.model_computed_fields}
+        bookkeeping = {"_id", "last_updated", "blob_uuid", *cls.model_computed_fields}
         fields = {k: v for k, v in stored.items() if k[0] != "@" and k not in bookkeeping}
         return cls(**fields)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
-from ionloop.schemas.document import Document, Model
+from ionloop.schemas.document import ByReference, Document, Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow
 from ionloop.schemas.table import Table, join_tables
@@ -108,7 +108,7 @@ class ExplorationDoc(Document):
     trust: TrustWindow
     trajectories: list[TrajectoryDoc]
     summary: list[DeviationSummary]
-    parts: list[Any] = Field(description="ExplorationPart of every batch, by reference")
+    parts: list[ByReference] = Field(description="ExplorationPart of every batch, by reference")
     failures: list[str] = Field(default_factory=list, description="a sentence per loss")
     core_seconds: Seconds = 0.0
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field
 
 from ionloop.schemas.dataset import DatasetDoc
-from ionloop.schemas.document import Document, Model
+from ionloop.schemas.document import ByReference, Document, Model
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.selection import VerdictCounts
 from ionloop.schemas.table import Table
@@ -75,9 +74,9 @@ class IterationDoc(Document):
     )
     progress: StageProgress = Field(description="the run up to and including this turn")
     dataset: DatasetDoc
-    labels: list[Any] = Field(
+    labels: list[ByReference] = Field(
         default_factory=list, description="Labels of the data set, by reference"
     )
-    ensemble: Any = Field(None, description="EnsembleDoc of this turn, by reference")
+    ensemble: ByReference = Field(None, description="EnsembleDoc of this turn, by reference")
     jobs: dict[str, str] = Field(default_factory=dict, description="step to job uuid")
     decision: Decision

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field
 
-from ionloop.schemas.document import Document, Model
+from ionloop.schemas.document import ByReference, Document, Model
 from ionloop.schemas.packed import Packed
 from ionloop.schemas.table import Table
 from ionloop.schemas.units import Seconds
@@ -105,7 +105,7 @@ class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 
     n_asked: int
-    members: list[Any] = Field(description="TrainingDoc of every model, by reference")
+    members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
     seeds: list[int]
     failures: list[str] = Field(default_factory=list, description="a sentence per lost training")
     train_errors: list[ForceErrors] = Field(default_factory=list)

@@ -28,7 +28,12 @@ from ionloop.schemas.run import RunState, SummaryDoc
 LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
 
-ENDED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.SKIPPED})
+TEND_EVERY = 6
+"""Looks from one search for lost jobs to the next."""
+
+LOOKS_AT_STANDSTILL = 12
+"""Looks at a failure, and nothing that moves, after which a run counts as failed: a job that is
+ready may wait a while for somebody to take it."""
 
 
 def engine_of(run_file: RunFile) -> Engine:
@@ -214,12 +219,16 @@ def follow(
     """
     run, run_file = known(store_url, run, ended=True)
     engine = engine_of(run_file)
+    looks = still = 0
     while (found := summary(store_url, run)) is None:
         rows = engine.jobs(run)
         report(rows)
-        if rows and _is_stuck(rows) and not engine.tend(run):
+        tended = engine.tend(run) if looks % TEND_EVERY == 0 else 0
+        still = still + 1 if _is_stuck(rows) and not tended else 0
+        if still >= LOOKS_AT_STANDSTILL:
             set_state(store_url, run, RunState.FAILED)
-            return summary(store_url, run)
+            return None
+        looks += 1
         time.sleep(seconds)
     report(engine.jobs(run))
     set_state(store_url, run, RunState.COMPLETED)
