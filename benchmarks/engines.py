@@ -1,8 +1,9 @@
 """Time trivial labels through every runner, beside the same calculations as bare jobflow jobs.
 
-Prints the wall time and the database operations per job, and ionloop's share: what its labels take
-longer than bare jobs on the same engine, which know no ledger, no frames and no acceptance. The
-time is that between the start of the first job and the end of the last.
+Prints time and database operations per job, and ionloop's share: what its labels take longer than
+bare jobs on the same engine, which know no ledger, no frames and no acceptance. The time is that
+between the start of the first job and the end of the last; that of the processors, in which a busy
+machine shows less, is summed over all processes of the engine, with their start-up.
 Run as ``OMP_NUM_THREADS=1 python benchmarks/engines.py --labels 1000``, with a MongoDB server for
 tests in ``IONLOOP_TEST_MONGO_URI``.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -39,19 +41,31 @@ PROCESSES = 3
 ENDED = {"completed", "failed", "skipped", "cancelled"}
 
 COUNTER = f"""
-import os
+import atexit, os, time
 from pymongo import monitoring
+
+def append(name, text):
+    descriptor = os.open(os.environ[{COUNT!r}] + name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, text)
+    os.close(descriptor)
+
+def note_time():
+    append(".time", b"%f " % time.process_time())
+
+def leave(status, leave=os._exit):
+    note_time()
+    leave(status)
 
 class Counter(monitoring.CommandListener):
     def started(self, event):
-        descriptor = os.open(os.environ[{COUNT!r}], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.write(descriptor, b".")
-        os.close(descriptor)
+        append("", b".")
 
     def succeeded(self, event): pass
     def failed(self, event): pass
 
 monitoring.register(Counter())
+atexit.register(note_time)
+os._exit = leave
 """
 """What every process of an engine does at its start."""
 
@@ -61,7 +75,9 @@ class Seen(NamedTuple):
 
     jobs: int
     seconds: float
-    """Per job."""
+    """Per job, on the clock."""
+    busy: float
+    """Per job, of all processors."""
     operations: float
     """Of the database, per job."""
 
@@ -128,23 +144,29 @@ def _compare(name: str, work: Work, folder: Path) -> None:
     for kind in ("bare", "ours"):
         place = folder / f"{name}-{kind}"
         place.mkdir()
-        work.counted.write_bytes(b"")
-        rows = RUNS[name](place, work, kind == "bare")
-        seen[kind] = _seen(rows, work.counted.stat().st_size)
-        jobs, seconds, operations = seen[kind]
-        print(f"{name:10}{kind:6}{jobs:6} jobs {1000 * seconds:9.1f} ms/job", end="")
-        print(f"{operations:8.1f} operations/job", flush=True)
-    share = seen["ours"].seconds / seen["bare"].seconds - 1
-    print(f"{name:10}ionloop's share on top of the engine's time: {share:+.1%}", flush=True)
+        seen[kind] = found = _seen(RUNS[name](place, work, kind == "bare"), work.counted)
+        print(
+            f"{name:10}{kind:5}{found.jobs:6} jobs, each {1000 * found.seconds:7.0f} ms, "
+            f"{1000 * found.busy:6.0f} ms of processor time, {found.operations:5.1f} operations",
+            flush=True,
+        )
+    wall, busy = (seen["ours"][k] / seen["bare"][k] - 1 for k in (1, 2))
+    print(f"{name:10}ionloop's share on top: {wall:+.1%}, processor time {busy:+.1%}", flush=True)
 
 
-def _seen(rows: Sequence[JobRow], operations: int) -> Seen:
+def _seen(rows: Sequence[JobRow], counted: Path) -> Seen:
+    """Judge a run by its jobs, and by what its processes left in files, which are removed."""
     if unwanted := {row.name for row in rows if row.state != "completed"}:
         sys.exit(f"these jobs did not complete: {', '.join(sorted(unwanted))}")
     starts = [row.started for row in rows if row.started]
     ends = [row.ended for row in rows if row.ended]
     seconds = (max(ends) - min(starts)).total_seconds()
-    return Seen(len(rows), seconds / len(rows), operations / len(rows))
+    times = counted.with_name(f"{counted.name}.time")
+    busy = sum(map(float, times.read_text().split()))
+    totals = (seconds, busy, counted.stat().st_size)
+    counted.unlink()
+    times.unlink()
+    return Seen(len(rows), *(total / len(rows) for total in totals))
 
 
 def _wait(engine: Engine) -> list[JobRow]:
@@ -195,7 +217,11 @@ def fireworks(folder: Path, work: Work, bare: bool) -> list[JobRow]:
             site.engine().submit(work.ours(), RUN, {"default": {"_fworker": "cpu"}})
         for _ in range(PROCESSES):
             site.rlaunch("cpu")
-        return _wait(site.engine())
+        rows = _wait(site.engine())
+        for process in site.processes:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        return rows
 
 
 def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
@@ -215,7 +241,9 @@ def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
             places = {role: {"worker": "shell"} for role in ("default", "select")}
             project.engine.submit(work.ours(), RUN, places)
         project.start_all()
-        return _wait(project.engine)
+        rows = _wait(project.engine)
+        project.stop()
+        return rows
 
 
 RUNS: dict[str, Callable[[Path, Work, bool], list[JobRow]]] = {

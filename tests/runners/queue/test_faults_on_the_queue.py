@@ -123,7 +123,7 @@ def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) 
     for name, sign in (("train model 1", "lcurve.out"), ("explore batch", "log.lammps")):
         ended.append(wait_for(lambda n=name, s=sign: running(place, n, s), 240, place))
         slurm("scancel", ended[-1].queue_id)
-    rows = {row.job_id: row for row in wait_for_end(place, 240)}
+    rows = {row.job_id: row for row in wait_for_end(place, 120)}
     assert [rows[row.job_id].tries for row in ended] == [2, 2, 2]
     assert all(rows[row.job_id].queue_id != row.queue_id for row in ended)
     check_labels(place, toy, gold_copper)
@@ -139,7 +139,7 @@ def test_runners_started_twice_and_killed(place: Place, toy: Path, gold_copper: 
     time.sleep(3)
     place.start()
     place.start()
-    rows = wait_for_end(place, 240)
+    rows = wait_for_end(place, 120)
     assert {row.tries for row in rows if row.name.startswith("label batch")} == {1}
     check_labels(place, toy, gold_copper)
 
@@ -150,8 +150,9 @@ def test_job_over_its_time_limit(place: Place, toy: Path, gold_copper: Frames) -
     place.start()
     wait_for_labels(place, toy, 2)
     row = wait_for(lambda: running(place, "label batch"), 30, place)
-    slurm("scontrol", "update", f"JobId={row.queue_id}", "EndTime=now+1")
-    rows = {row.job_id: row for row in wait_for_end(place, 240)}
+    for limit in ("TimeLimit=1", "EndTime=now+1"):  # only the first of them is an end in itself
+        slurm("scontrol", "update", f"JobId={row.queue_id}", limit)
+    rows = {row.job_id: row for row in wait_for_end(place, 120)}
     assert rows[row.job_id].tries == 2
     check_labels(place, toy, gold_copper)
 
@@ -167,7 +168,7 @@ def test_database_away_for_twenty_seconds(
             place.start()
             wait_for_labels(place, toy, 2)
             cable.cut(20)
-            wait_for_end(place, 240)
+            wait_for_end(place, 120)
             check_labels(place, toy, gold_copper)
 
 
@@ -178,7 +179,7 @@ def test_slurmd_stopped_and_started(place: Place, toy: Path, gold_copper: Frames
     wait_for_labels(place, toy, 2)
     with without_slurmd():
         time.sleep(8)
-    wait_for_end(place, 240)
+    wait_for_end(place, 120)
     check_labels(place, toy, gold_copper)
 
 
@@ -195,7 +196,7 @@ def test_vasp_stand_in_through_the_queue(
     with opened_place("fireworks", tmp_path) as place:
         place.submit(Flow([VaspLabelMaker(settings=settings, floor=1.0).make([frames])]))
         place.start()
-        rows = wait_for_end(place, 240)
+        rows = wait_for_end(place, 120)
         labels = [row for row in rows if row.name.startswith("label batch")]
         assert len(labels) == 4 and all(row.queue_id and row.tries == 1 for row in labels)
         store = open_store(place.url)
