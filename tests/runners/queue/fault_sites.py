@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import fireworks_site
 import remote_project
 from fireworks_site import Site, opened_site
+from pymongo.errors import AutoReconnect
 from remote_project import RemoteProject, cancel_in
 
 from ionloop.runners.engine import Engine, JobRow
@@ -161,7 +163,8 @@ def wait_for(holds: Callable[[], Any], seconds: float, place: Place) -> Any:
     limit = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < limit, table_of(place)
-        place.look_after()
+        with contextlib.suppress(AutoReconnect):  # who looks after it uses the same cable
+            place.look_after()
         time.sleep(0.5)
     return found
 

@@ -109,7 +109,7 @@ def running(place: Place, name: str, *signs: str) -> JobRow | None:
 
 def wait_for_labels(place: Place, log: Path, number: int) -> None:
     """Wait until so many are calculated and the next one is under way."""
-    wait_for(lambda: len(calculated(log)) >= number, 60, place)
+    wait_for(lambda: len(calculated(log)) >= number, 120, place)
     time.sleep(0.4)
 
 
