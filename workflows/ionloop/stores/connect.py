@@ -247,14 +247,31 @@ def _without_credentials(url: str) -> str:
 def _ensure_indexes(store: LoopStore) -> None:
     for name, spec in _COLLECTIONS.items():
         part = collection(store, name)
+        there = _indexes(part)
         for field in (spec.key, *spec.indexed):
-            if (field,) != spec.unique and not part.ensure_index(field):
+            known = (field,) == spec.unique or (field,) in there
+            if not known and not part.ensure_index(field):
                 raise StoreError(f"Store {describe(store)}: cannot index {name}.{field}.")
-        if spec.unique and not _ensure_unique(part, spec.unique):
+        if spec.unique and not there.get(spec.unique) and not _ensure_unique(part, spec.unique):
             raise StoreError(
                 f"Store {describe(store)}: {name} holds documents that agree in "
                 f"{' and '.join(spec.unique)}; remove the doubled ones."
             )
+
+
+def _indexes(part: Store) -> dict[tuple[str, ...], bool]:
+    """Return the fields of the indexes that a server has, and whether they are unique.
+
+    Asked once, not field by field: every job opens a store. And who may only read may not even ask
+    for an index that is there.
+    """
+    if isinstance(part, SqliteStore):
+        return {}
+    blobs = getattr(part, "_files_collection", None)
+    found = (part._collection if blobs is None else blobs).index_information().values()
+    prefix = "" if blobs is None else "metadata."
+    fields = [tuple(field.removeprefix(prefix) for field, _ in each["key"]) for each in found]
+    return dict(zip(fields, (bool(each.get("unique")) for each in found), strict=True))
 
 
 def _ensure_unique(part: Store, fields: tuple[str, ...]) -> bool:
@@ -262,13 +279,9 @@ def _ensure_unique(part: Store, fields: tuple[str, ...]) -> bool:
 
     if isinstance(part, SqliteStore):
         return part.ensure_index(fields, unique=True)
-    keys = [(field, 1) for field in fields]
-    there = part._collection.index_information().values()
-    if any(index.get("unique") and list(index["key"]) == keys for index in there):
-        return True  # who may only read may not even ask for an index that is there
     try:
         # maggma's own ensure_index takes one field only.
-        part._collection.create_index(keys, unique=True)
+        part._collection.create_index([(field, 1) for field in fields], unique=True)
     except DuplicateKeyError:
         return False
     return True
