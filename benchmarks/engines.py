@@ -41,7 +41,7 @@ PROCESSES = 3
 ENDED = {"completed", "failed", "skipped", "cancelled"}
 
 COUNTER = f"""
-import atexit, os, time
+import atexit, contextlib, os, time
 from pymongo import monitoring
 
 def append(name, text):
@@ -50,7 +50,8 @@ def append(name, text):
     os.close(descriptor)
 
 def note_time():
-    append(".time", b"%f " % time.process_time())
+    with contextlib.suppress(FileNotFoundError):  # it outlived the run
+        append(".time", b"%f " % time.process_time())
 
 def leave(status, leave=os._exit):
     note_time()
