@@ -296,7 +296,8 @@ class RemoteEngine:
             raise EngineError("\n".join(faults))
         project = self._project()
         native = {role: native_place(project, config) for role, config in placement.items()}
-        native["select"]["priority"] = LIGHT_PRIORITY
+        native.setdefault("default", {})
+        native["select"] = native.get("select", native["default"]) | {"priority": LIGHT_PRIORITY}
         return native
 
     def _store_fault(self, controller: JobController) -> str | None:
