@@ -144,21 +144,19 @@ def test_a_failed_training_does_not_take_its_neighbours_with_it() -> None:
 @pytest.mark.skipif(shutil.which("dp") is None, reason="DeePMD-kit is not installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorflow")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
-def test_trainings_side_by_side(
-    gold_copper: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trainings_side_by_side(gold_copper: Frames, tmp_path: Path) -> None:
     """Two trainings at once, one of which is asked to crash; the other is as if alone."""
     program = tmp_path / "dp"
     program.write_text(CRASHES_FOR_SEED_4)
-    monkeypatch.setenv("BOTH", str(tmp_path / "both"))
     settings = SMALL.model_copy(update={"command": f"sh {program}"})
     maker = DeepmdTrainMaker(
         settings=settings, type_map=["Au", "Cu"], n_models=2, min_models=1, per_gpu=2
     )
     data = [labels(labelled(gold_copper))]
     flow = maker.make(data, seed=4)
-    url = str(tmp_path / "run.db")
-    assert LocalRunner(store_url=url, scratch=tmp_path / "scratch", cores=2).run(flow, "r").ok
+    url, both = str(tmp_path / "run.db"), {"BOTH": str(tmp_path / "both")}
+    runner = LocalRunner(store_url=url, scratch=tmp_path / "scratch", cores=2, env=both)
+    assert runner.run(flow, "r").ok
     store = open_store(url)
     ensemble = flow.output.resolve(store)
     store.close()

@@ -10,6 +10,7 @@ import pytest
 
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.selection import SelectionDoc
+from ionloop.stores.connect import collection
 
 pytestmark = pytest.mark.integration
 
@@ -26,12 +27,14 @@ def test_the_same_picks_from_shared_jobs(
         production={"n_models": 2},
         stages=[{**STAGE, "max_turns": 1}],
     )
-    told = place.run("run", "run.yaml")
-    assert "train models 1 to 2 of 2" in told
-    first, *_ = finished_toy.documents(SelectionDoc)
+    place.run("run", "run.yaml")
+    with place.opened() as store:
+        names = collection(store, "jobs").distinct("name", {"name": {"$regex": "train model"}})
+    assert sorted(names) == ["production train models 1 to 2 of 2", "train models 1 to 2 of 2"]
     (alone, *_), (together, *_) = (each.documents(EnsembleDoc) for each in (finished_toy, place))
     assert together.train_errors == alone.train_errors
-    (shared,) = place.documents(SelectionDoc)
+    (first, *_), (shared, *_) = (each.documents(SelectionDoc) for each in (finished_toy, place))
+    assert len(shared.picks) == 5
     assert shared.picks == first.picks
 
     place.run("export", "toy", "models", "--out", "models")
