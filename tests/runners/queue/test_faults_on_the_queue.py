@@ -48,7 +48,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-both_engines = pytest.mark.parametrize("kind", ["fireworks", "remote"])
+# A runner of jobflow-remote looks after its jobs in turn, which makes a fault last for minutes.
+both_engines = pytest.mark.parametrize(
+    "kind", ["fireworks", pytest.param("remote", marks=pytest.mark.slow)]
+)
 
 
 @pytest.fixture
@@ -113,6 +116,7 @@ def wait_for_labels(place: Place, log: Path, number: int) -> None:
     time.sleep(0.4)
 
 
+@pytest.mark.slow
 @both_engines
 def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) -> None:
     place.submit(everything(gold_copper))
@@ -120,7 +124,7 @@ def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) 
     wait_for_labels(place, toy, 3)
     ended = [wait_for(lambda: running(place, "label batch"), 30, place)]
     slurm("scancel", ended[0].queue_id)
-    for name, sign in (("train model 1", "lcurve.out"), ("explore batch", "log.lammps")):
+    for name, sign in (("train model 1", "lcurve.out"), ("explore batch", "start.log")):
         ended.append(wait_for(lambda n=name, s=sign: running(place, n, s), 240, place))
         slurm("scancel", ended[-1].queue_id)
     rows = {row.job_id: row for row in wait_for_end(place, 120)}
