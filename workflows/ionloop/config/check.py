@@ -186,6 +186,7 @@ def look_at_codes(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Look for programs, packages and the elements that the labeller covers."""
     for section in (run_file.label, run_file.train, run_file.explore):
         yield from section.preflight(inputs.elements)
+    yield from run_file.explore.preflight_models(run_file.train.model_suffix)
 
 
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
