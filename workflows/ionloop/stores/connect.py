@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["LoopStore", "StoreError", "collection", "describe", "open_store"]
 DEFAULT_DATABASE = "ionloop"
 SERVER_TIMEOUT = 5.0
 """How long to look for a MongoDB server when a store is opened, in s."""
+
+COLLISIONS = frozenset({1, 112})  # an internal error such as a deadlock; a write conflict
 
 OUTAGE = 120.0
 """How long an open store waits for a server that has gone away, in s."""
@@ -209,11 +212,25 @@ def _file(path: str) -> Path:
 def _connected(store: LoopStore) -> LoopStore:
     store.connect()
     try:
-        _ensure_indexes(store)
+        _with_patience(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
     return store
+
+
+def _with_patience(action: Callable[[], None]) -> None:
+    """Do it again where processes that open a new store at once got into each other's way."""
+    from pymongo.errors import OperationFailure
+
+    for pause in (0.3, 1.0, 3.0):
+        try:
+            return action()
+        except OperationFailure as error:
+            if error.code not in COLLISIONS:
+                raise
+            time.sleep(pause)
+    return action()
 
 
 def _build(make: Callable[[str, _Collection], Store], url: str) -> LoopStore:
