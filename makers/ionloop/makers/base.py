@@ -225,14 +225,21 @@ def place(job: Job, placement: Placement) -> Job:
     job
         A job with its role.
     placement
-        Configuration of the workflow engine by role. What a role's light jobs take is under
-        "select", what is not named under "default".
+        Configuration of the workflow engine by role.
     """
-    role = "select" if job.metadata.get("light") else job.metadata.get("role")
-    config = placement.get(str(role), placement.get("default"))
+    config = place_of(job.metadata, placement)
     if config is not None:
         job.config.manager_config = dict(config)
     return job
+
+
+def place_of(metadata: Mapping[str, Any], placement: Placement) -> dict[str, Any] | None:
+    """Return the configuration for a job with this metadata; None where nothing is said.
+
+    What a role's light jobs take is under "select", what is not named under "default".
+    """
+    role = "select" if metadata.get("light") else str(metadata.get("role"))
+    return placement.get(role, placement.get("default"))
 
 
 @dataclass

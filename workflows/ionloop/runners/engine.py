@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ionloop.schemas.job import JobRow, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from jobflow.core.flow import Flow
 
     from ionloop.makers.base import Placement
 
 STORE_INPUTS = "store_inputs"
+"""Name of the job that jobflow adds to a flow that replaces a job."""
 
-__all__ = ["Engine", "EngineError", "JobRow", "JobState", "concerned", "prepare"]
+LIGHT = {"light": True}
+"""Metadata of a job that only keeps the books."""
+
+Key = TypeVar("Key")
+
+__all__ = [
+    "Engine",
+    "EngineError",
+    "JobRow",
+    "JobState",
+    "concerned",
+    "descendants",
+    "last_sentence",
+    "prepare",
+]
 
 
 class EngineError(RuntimeError):
@@ -77,6 +93,40 @@ def concerned(rows: Iterable[JobRow], role: str | None, error: str | None) -> li
     ]
 
 
+def descendants(first: Key, children: Mapping[Key, Iterable[Key]]) -> set[Key]:
+    """Return all that follows from a job, directly or not.
+
+    Parameters
+    ----------
+    first
+        The job.
+    children
+        Job → those that wait for it.
+    """
+    found: set[Key] = set()
+    front = [first]
+    while front:
+        new = set(children.get(front.pop(), ())) - found
+        found |= new
+        front.extend(new)
+    return found
+
+
+def last_sentence(stack: str) -> str:
+    r"""Return what a traceback ends with: the exception, and the first line of what it says.
+
+    Examples
+    --------
+    >>> last_sentence("Traceback (most recent call last):\n  File 'a.py'\nKeyError: 'x'\n")
+    "KeyError: 'x'"
+    """
+    last = stack.rpartition("Traceback (most recent call last):")[2]
+    lines = last.strip("\n").splitlines() or ["no message"]
+    frames = [k for k, line in enumerate(lines) if re.match(r'\s+File "', line)]
+    after = [line for line in lines[frames[-1] if frames else 0 :] if line[:1].strip()]
+    return (after or lines[-1:])[0].strip()
+
+
 def prepare(flow: Flow, run: str, store_url: str, placement: Placement) -> Flow:
     """Give every job of a flow, and all that follow, its run, its store and its place; return it.
 
@@ -91,14 +141,14 @@ def prepare(flow: Flow, run: str, store_url: str, placement: Placement) -> Flow:
     placement
         Configuration of the engine by role.
     """
-    from ionloop.makers.base import place
+    from ionloop.makers.base import place, place_of
 
     belongs = {"run": run, "store": store_url, "placement": dict(placement)}
     flow.update_metadata(belongs, dynamic=True)
     # Otherwise what replaces a job takes the place of that job, whatever its role; and the job
     # that jobflow adds to a replacement has no role to be placed by.
     flow.update_config({"pass_manager_config": False}, dynamic=True)
-    if light := placement.get("select", placement.get("default")):
+    if light := place_of(LIGHT, placement):
         books = {"pass_manager_config": False, "manager_config": dict(light)}
         flow.update_config(books, name_filter=STORE_INPUTS, dynamic=True)
     for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]

@@ -26,7 +26,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ionloop.codes.errors import MissingExtraError
-from ionloop.runners.engine import STORE_INPUTS, EngineError, JobRow, concerned, prepare
+from ionloop.makers.base import place_of
+from ionloop.runners.engine import (
+    LIGHT,
+    STORE_INPUTS,
+    EngineError,
+    JobRow,
+    concerned,
+    prepare,
+)
 from ionloop.runners.fireworks_queue import Queue
 from ionloop.runners.fireworks_table import Table, queue_id, tries
 
@@ -42,7 +50,6 @@ IDLE = ("WAITING", "READY", "PAUSED")
 LIVE = ("RESERVED", "RUNNING")
 LIGHT_PRIORITY = 1
 """Jobs that only keep the books go first: others wait for them."""
-"""Name of the job that jobflow adds to a flow that replaces a job."""
 LOCK_PATIENCE = 30.0
 """A lock of a workflow that is held for so long, in s, with nothing changing, has no holder."""
 
@@ -459,8 +466,8 @@ class FireworksEngine:
 
 
 def _ranked(placement: Placement) -> Placement:
-    light = {"_priority": LIGHT_PRIORITY, **placement.get("select", placement.get("default", {}))}
-    return {**placement, "select": light}
+    light = place_of(LIGHT, placement) or {}
+    return {**placement, "select": {"_priority": LIGHT_PRIORITY, **light}}
 
 
 def _outrun(table: Table, fw_id: int) -> bool:
@@ -483,7 +490,7 @@ def _moment(text: Any) -> datetime:
 def _replacement(job: dict[str, Any], placement: Placement) -> dict[str, Any]:
     """Return the change of a spec that gives a stored job, and all that follow, their place."""
     old = job["config"]["manager_config"]
-    new = _config(job["metadata"], placement)
+    new = place_of(job["metadata"], placement) or {}
     stored = "spec._tasks.0.job"
     change: dict[str, Any] = {
         "spec.placement": placement,
@@ -501,8 +508,3 @@ def _replacement(job: dict[str, Any], placement: Placement) -> dict[str, Any]:
     # The folder of an earlier launch may be out of reach of another worker.
     dropped = [*(old.keys() - new.keys()), "_launch_dir", "_recovery"]
     return {"$set": change, "$unset": {f"spec.{key}": "" for key in dropped if key not in new}}
-
-
-def _config(metadata: dict[str, Any], placement: Placement) -> dict[str, Any]:
-    role = "select" if metadata.get("light") else str(metadata.get("role"))
-    return dict(placement.get(role, placement.get("default", {})))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ionloop.runners.engine import JobRow, JobState
+from ionloop.runners.engine import JobRow, JobState, descendants, last_sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,13 +116,7 @@ class Table:
 
     def after(self, fw_id: int) -> set[int]:
         """Return all jobs that wait for a job, directly or not."""
-        found: set[int] = set()
-        front = [fw_id]
-        while front:
-            children = set(self.links.get(front.pop(), [])) - found
-            found |= children
-            front.extend(children)
-        return found
+        return descendants(fw_id, self.links)
 
 
 def queue_id(launch: dict[str, Any]) -> str | None:
@@ -135,14 +128,6 @@ def queue_id(launch: dict[str, Any]) -> str | None:
 def tries(firework: dict[str, Any]) -> int:
     """Return how often a firework was launched."""
     return len(firework["launches"]) + len(firework.get("archived_launches", []))
-
-
-def last_sentence(stack: str) -> str:
-    """Return what a traceback ends with: the exception, and the first line of what it says."""
-    lines = stack.strip().splitlines() or ["no message"]
-    frames = [k for k, line in enumerate(lines) if re.match(r'\s+File "', line)]
-    after = [line for line in lines[frames[-1] if frames else 0 :] if not line.startswith(" ")]
-    return after[0] if after else lines[-1].strip()
 
 
 def _error(firework: dict[str, Any], launch: dict[str, Any]) -> str:

@@ -17,7 +17,18 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from ionloop.codes.errors import MissingExtraError
-from ionloop.runners.engine import EngineError, JobRow, JobState, concerned, prepare
+from ionloop.makers.base import place_of
+from ionloop.runners.engine import (
+    LIGHT,
+    STORE_INPUTS,
+    EngineError,
+    JobRow,
+    JobState,
+    concerned,
+    descendants,
+    last_sentence,
+    prepare,
+)
 from ionloop.stores.connect import DEFAULT_DATABASE, describe, open_store
 
 if TYPE_CHECKING:
@@ -297,7 +308,7 @@ class RemoteEngine:
         project = self._project()
         native = {role: native_place(project, config) for role, config in placement.items()}
         native.setdefault("default", {})
-        native["select"] = native.get("select", native["default"]) | {"priority": LIGHT_PRIORITY}
+        native["select"] = (place_of(LIGHT, native) or {}) | {"priority": LIGHT_PRIORITY}
         return native
 
     def _store_fault(self, controller: JobController) -> str | None:
@@ -417,7 +428,7 @@ def _place_fault(project: Project, role: str, config: Document) -> str | None:
 
 
 def _light_fault(project: Project, placement: Placement) -> str | None:
-    name = placement.get("select", {}).get("worker") or next(iter(project.workers))
+    name = (place_of(LIGHT, placement) or {}).get("worker") or next(iter(project.workers))
     worker = project.workers.get(name)
     if worker is None or "ionloop.runners.remote_job" in (worker.execution_cmd or ""):
         return None
@@ -501,6 +512,7 @@ def _rows(documents: Sequence[Document]) -> list[JobRow]:
 def _row(document: Document, *, skipped: bool) -> JobRow:
     metadata = document["job"]["metadata"]
     state = JobState.SKIPPED if skipped else _STATE_OF[document["state"]]
+    error = document.get("error") or document["remote"].get("error")
     begun = state in {JobState.RUNNING, JobState.COMPLETED, JobState.FAILED}
     return JobRow(
         job_id=document["db_id"],
@@ -513,7 +525,7 @@ def _row(document: Document, *, skipped: bool) -> JobRow:
         worker=document["worker"],
         queue_id=document["remote"].get("process_id"),
         tries=document.get("retries", 0) + begun,
-        error=_sentence(document.get("error") or document["remote"].get("error") or ""),
+        error=last_sentence(error) if error else None,
         started=_utc(document.get("start_time")),
         ended=_utc(document.get("end_time")),
         folder=document.get("run_dir"),
@@ -538,19 +550,6 @@ def _in_vain(document: Document, failed: Container[str], skipped: Container[str]
     return any(each in skipped or (each in failed and not tolerant) for each in parents)
 
 
-def _sentence(error: str) -> str | None:
-    r"""Return the line that says what happened: below the last stack of a traceback, or the first.
-
-    Examples
-    --------
-    >>> _sentence("Traceback (most recent call last):\n  File 'a.py'\nKeyError: 'x'\n")
-    "KeyError: 'x'"
-    """
-    last = error.rpartition("Traceback (most recent call last):")[2]
-    lines = [line for line in last.splitlines() if line.strip() and not line.startswith(" ")]
-    return lines[0].strip() if lines else None
-
-
 def _utc(moment: datetime | None) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment else None
 
@@ -559,7 +558,7 @@ def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
     """Leave out what will be put back with its parents, and what the run has gone on without."""
     latest = {each["uuid"]: each for each in documents}
     children = _children(documents)
-    below = {each["uuid"]: _descendants(each["uuid"], children) for each in wanted}
+    below = {each["uuid"]: descendants(each["uuid"], children) for each in wanted}
     open_ends = {
         uuid for uuid, later in below.items() if all(_undone(latest[each]) for each in later)
     }
@@ -569,7 +568,7 @@ def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
 
 def _undone(document: Document) -> bool:
     # jobflow's store_inputs runs although what it refers to has failed, and buys nothing.
-    forwards = document["job"]["function"].get("@callable") == "store_inputs"
+    forwards = document["job"]["function"].get("@callable") == STORE_INPUTS
     return forwards or document["state"] in (*_IDLE, "CHECKED_OUT")
 
 
@@ -579,16 +578,6 @@ def _children(documents: list[Document]) -> dict[str, set[str]]:
         for parent in document["parents"] or ():
             children.setdefault(parent, set()).add(document["uuid"])
     return children
-
-
-def _descendants(uuid: str, children: dict[str, set[str]]) -> set[str]:
-    found: set[str] = set()
-    todo = [uuid]
-    while todo:
-        new = children.get(todo.pop(), set()) - found
-        found |= new
-        todo += new
-    return found
 
 
 def _retry(controller: JobController, document: Document, attempts: int) -> int:
@@ -650,7 +639,7 @@ def _place_all(controller: JobController, run: str, placement: Placement) -> int
 def _by_place(placement: Placement) -> Iterator[tuple[Document, Document]]:
     """Yield which jobs take which place, as `ionloop.makers.base.place` has it."""
     light, role = "job.metadata.light", "job.metadata.role"
-    yield {light: True}, placement.get("select", placement["default"])
+    yield {light: True}, place_of(LIGHT, placement) or {}
     for name, config in placement.items():
         yield {light: {"$ne": True}, role: name}, config
     yield {light: {"$ne": True}, role: {"$nin": list(placement)}}, placement["default"]
