@@ -150,7 +150,8 @@ def test_runners_started_twice_and_killed(place: Place, toy: Path, gold_copper: 
 
 @both_engines
 def test_job_over_its_time_limit(place: Place, toy: Path, gold_copper: Frames) -> None:
-    place.submit(labels_of(gold_copper, seconds=2.0, batch_size=12))
+    # Slurm looks for such jobs every 30 s.
+    place.submit(labels_of(gold_copper, seconds=4.0, batch_size=12))
     place.start()
     wait_for_labels(place, toy, 2)
     row = wait_for(lambda: running(place, "label batch"), 30, place)

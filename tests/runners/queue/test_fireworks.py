@@ -280,6 +280,7 @@ def test_worker_killed_while_it_enters_new_jobs(
     assert site.crash(moment) == 9
     pad = site.pad()
     assert pad.fireworks.count_documents({"spec.run": "run"}) > len(engine.jobs("run")) == 1
+    assert states(engine.jobs("run"))[JobState.RUNNING] == 1  # it does not look like an ended run
     assert engine.tend("run") == 0
     rows = engine.jobs("run")
     assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7

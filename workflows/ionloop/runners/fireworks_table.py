@@ -95,7 +95,7 @@ class Table:
             name=firework["name"],
             role=spec.get("role") or "",
             iteration=spec.get("iteration"),
-            state=STATES[firework["state"]],
+            state=self._state(fw_id),
             worker=launch.get("fworker", {}).get("name") or spec.get("_fworker"),
             queue_id=queue_id(launch),
             tries=tries(firework),
@@ -104,6 +104,13 @@ class Table:
             ended=launch.get("time_end"),
             folder=launch.get("launch_dir"),
         )
+
+    def _state(self, fw_id: int) -> JobState:
+        state = self.fireworks[fw_id]["state"]
+        # FireWorks completes a job first and then adds what it leads to: between the two, a run
+        # that grows would look like one that has ended.
+        ending = state == "COMPLETED" and self.noted.get(fw_id) != "COMPLETED"
+        return JobState.RUNNING if ending else STATES[state]
 
     def of_state(self, *states: str) -> list[int]:
         """Return the ids of the jobs in some of FireWorks' states."""
