@@ -36,7 +36,16 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
 	$(MAKE) lint
 	$(BIN)/pytest -q -m 'not integration'
-	$(BIN)/pytest -q -m 'integration and not slow' --durations=15
+	$(MAKE) -j2 --output-sync=target test-programs test-queue
+
+# Two halves side by side: the second mostly waits, for the queue and for downloads.
+WAITING = tests/runners/queue tests/docker
+.PHONY: test-programs test-queue
+test-programs: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rs --durations=15
+
+test-queue: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING) -rs --durations=15
 
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0

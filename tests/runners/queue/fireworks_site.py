@@ -151,7 +151,7 @@ class Site:
         log = self.folder / f"{program}_{len(self.processes)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                ["nice", "-n", "15", PROGRAMS / program, "-l", self.launchpad, *arguments],
+                [PROGRAMS / program, "-l", self.launchpad, *arguments],
                 cwd=self.folder / worker,
                 env=self.environment,
                 stdout=output,

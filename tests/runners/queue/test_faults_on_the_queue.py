@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from fireworks_site import MONGO, SLURM
 
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.config.run_file import load
+from ionloop.makers.base import UNFINISHED
 from ionloop.makers.label import ForceFieldLabelMaker
 from ionloop.runners.engine import JobRow
 from ionloop.schemas.frames import Frames
@@ -48,16 +50,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-# A runner of jobflow-remote looks after its jobs in turn, which makes a fault last for minutes.
-both_engines = pytest.mark.parametrize(
-    "kind", ["fireworks", pytest.param("remote", marks=pytest.mark.slow)]
-)
+both_engines = pytest.mark.parametrize("kind", ["fireworks", "remote"])
 
 
 @pytest.fixture
-def place(kind: str, tmp_path: Path, toy: Path) -> Iterator[Place]:
+def place(kind: str, tmp_path: Path, toy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     folder = tmp_path / "place"
     folder.mkdir()
+    monkeypatch.setenv(UNFINISHED, str(tmp_path / "unfinished"))
     with opened_place(kind, folder) as opened:
         yield opened
 
@@ -74,12 +74,14 @@ def labels_of(frames: Frames, seconds: float = 1.0, batch_size: int = 6) -> Flow
 def everything(frames: Frames) -> Flow:
     """Return labels, a training on them, and an exploration with what was trained."""
     maker = load(TOY / "run.yaml").maker()
-    settings = maker.train.settings.model_copy(update={"steps": 600})
+    learn = maker.train.settings.model_copy(update={"steps": 3000})
+    move = maker.explore.settings.model_copy(update={"restart_every": 500})
     (stage,) = maker.stages
     labels = labeller(1.0, 12).make([frames])
-    train = replace(maker.train, settings=settings).make([labels.output], seed=3)
+    train = replace(maker.train, settings=learn).make([labels.output], seed=3)
     longer = stage.model_copy(update={"steps": 1500, "max_turns": 1})
-    explore = maker.explore.make(train.output, longer, [frames[:1]], maker.trust, seed=5)
+    explorer = replace(maker.explore, settings=move)
+    explore = explorer.make(train.output, longer, [frames[:1]], maker.trust, seed=5)
     return Flow([labels, train, explore])
 
 
@@ -101,13 +103,17 @@ def check_labels(place: Place, log: Path, frames: Frames) -> None:
     assert sorted(found) == sorted(frames.ids)
 
 
-def running(place: Place, name: str, *signs: str) -> JobRow | None:
-    """Return a job of this name that runs and has left these files in its folder."""
+def running(place: Place, name: str, sign: str = "") -> JobRow | None:
+    """Return a job of this name that runs and has left such a file in its unfinished work."""
     for row in rows_of(place, name):
-        there = row.folder and all(list(Path(row.folder).rglob(sign)) for sign in signs)
+        there = not sign or list(work_of(row).glob(sign))
         if row.state == "running" and row.queue_id and there:
             return row
     return None
+
+
+def work_of(row: JobRow) -> Path:
+    return Path(os.environ[UNFINISHED]) / f"{row.uuid}-{row.index}"
 
 
 def wait_for_labels(place: Place, log: Path, number: int) -> None:
@@ -116,21 +122,33 @@ def wait_for_labels(place: Place, log: Path, number: int) -> None:
     time.sleep(0.4)
 
 
-@pytest.mark.slow
 @both_engines
 def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) -> None:
     place.submit(everything(gold_copper))
     place.start()
     wait_for_labels(place, toy, 3)
-    ended = [wait_for(lambda: running(place, "label batch"), 30, place)]
-    slurm("scancel", ended[0].queue_id)
-    for name, sign in (("train model 1", "lcurve.out"), ("explore batch", "start.log")):
-        ended.append(wait_for(lambda n=name, s=sign: running(place, n, s), 240, place))
-        slurm("scancel", ended[-1].queue_id)
-    rows = {row.job_id: row for row in wait_for_end(place, 120)}
+    label = wait_for(lambda: running(place, "label batch"), 30, place)
+    slurm("scancel", label.queue_id)
+    training = wait_for(lambda: running(place, "train model 1", "model.ckpt.meta"), 240, place)
+    slurm("scancel", training.queue_id)
+    exploration = wait_for(lambda: running(place, "explore batch", "*.1.restart"), 240, place)
+    slurm("scancel", exploration.queue_id)
+    first_legs = times_of_first_legs(exploration)
+
+    rows = {row.job_id: row for row in wait_for_end(place, 240)}
+    ended = (label, training, exploration)
     assert [rows[row.job_id].tries for row in ended] == [2, 2, 2]
     assert all(rows[row.job_id].queue_id != row.queue_id for row in ended)
     check_labels(place, toy, gold_copper)
+    assert "restart from model" in (work_of(training) / "train.log").read_text()
+    assert first_legs and first_legs.items() <= times_of_first_legs(exploration).items()
+
+
+def times_of_first_legs(exploration: JobRow) -> dict[str, int]:
+    """Return when trajectories that have come to their second leg ended their first."""
+    begun = work_of(exploration).glob("*.1.restart")
+    dumps = [path.with_name(path.name.replace(".1.restart", ".dump")) for path in begun]
+    return {dump.name: dump.stat().st_mtime_ns for dump in dumps}
 
 
 @both_engines
@@ -184,7 +202,7 @@ def test_slurmd_stopped_and_started(place: Place, toy: Path, gold_copper: Frames
     wait_for_labels(place, toy, 2)
     with without_slurmd():
         time.sleep(8)
-    wait_for_end(place, 120)
+    wait_for_end(place, 300)  # Slurm waits two minutes before it starts a job that it could not
     check_labels(place, toy, gold_copper)
 
 

@@ -22,7 +22,6 @@ TESTS = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.slow,  # minutes each
     pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
     pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
     # A LaunchPad never closes its connection.

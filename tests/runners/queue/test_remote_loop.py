@@ -20,7 +20,6 @@ TOY = Path(__file__).parents[2] / "toy"
 
 pytestmark = [
     *marks,
-    pytest.mark.slow,  # minutes
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
