@@ -7,7 +7,6 @@ the last bit.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -16,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from ionloop.codes.deepmd_input import (
 from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, predict
 from ionloop.codes.deepmd_settings import DeepmdSettings
 from ionloop.codes.errors import cure_for
+from ionloop.codes.leftovers import clear_unless_same
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
@@ -63,6 +63,7 @@ __all__ = [
 FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}
 SUFFIXES = {"tensorflow": ".pb", "pytorch": ".pth"}
 TRAINED = "trained"  # marks a folder whose training is through
+LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
 NOISE = ("implib-gen:", "DeePMD-kit: Cannot find", "DeePMD-kit: Error message: libcudart")
 
 
@@ -293,13 +294,13 @@ def _write_input(
 
 def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
-    interrupted = latest_checkpoint(folder) if _is_same(folder) else None
+    clear_unless_same(folder, LEFTOVERS, _inputs(folder))
+    interrupted = latest_checkpoint(folder)
     if interrupted and (folder / TRAINED).exists():
         return
     if interrupted:
         origin = ["--restart", interrupted.name]
     else:
-        _remove_leftovers(folder)
         origin = ["--init-model", str(start)] if start else []
     # `sel` is known, and counting neighbours in every training takes seconds.
     _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
@@ -309,32 +310,14 @@ def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
     (folder / TRAINED).touch()
 
 
-def _is_same(folder: Path) -> bool:
-    """Tell whether the training was begun in the folder before; note that it is now."""
-    note, fingerprint = folder / "fingerprint", _fingerprint(folder)
-    same = note.exists() and note.read_text() == fingerprint
-    note.write_text(fingerprint)
-    return same
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return the hash of everything that the training reads."""
-    parts = ("training", "validation", "warm")
-    files = [
-        path for name in parts for path in sorted((folder / name).rglob("*")) if path.is_file()
-    ]
-    digest = hashlib.sha256()
-    for path in [folder / "input.json", *files]:
-        digest.update(str(path.relative_to(folder)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    files = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
-    for pattern in files:
-        for path in folder.glob(pattern):
-            path.unlink()
+def _inputs(folder: Path) -> Iterator[bytes]:
+    """Yield the names and contents of all files that the training reads."""
+    yield (folder / "input.json").read_bytes()
+    for part in ("training", "validation", "warm"):
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file():
+                yield str(path.relative_to(folder)).encode()
+                yield path.read_bytes()
 
 
 def _finite_curve(folder: Path) -> Table:

@@ -33,6 +33,7 @@ from ionloop.codes.lammps_files import (
     read_last_row,
 )
 from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
+from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.side_by_side import side_by_side
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
@@ -286,8 +287,8 @@ def _run_in_turn(
     starts = {f"{task.name}.data": data_file(task.start, type_map) for task in tasks}
     files = [_write_model(model, i, folder) for i, model in enumerate(models)]
     script = partial(input_script, models=files, type_map=type_map, settings=settings)
-    texts = [*map(script, tasks), *starts.values()]
-    lammps_folder.prepare(texts, [folder / file for file in files], folder)
+    texts = [text.encode() for text in (*map(script, tasks), *starts.values())]
+    clear_unless_same(folder, ["trajectory-*"], [*texts, *(model.content for model in models)])
     for name, text in starts.items():
         (folder / name).write_text(text)
     begun = False

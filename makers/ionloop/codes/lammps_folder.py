@@ -6,8 +6,7 @@ LAMMPS died of it; one that has none goes on from its newest restart file.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,30 +21,6 @@ from ionloop.codes.lammps_files import (
 )
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
-
-_NOTE = "fingerprint"
-
-
-def prepare(texts: Iterable[str], files: Iterable[Path], folder: Path) -> None:
-    """Empty a folder of trajectories unless they are of the same texts and files.
-
-    Parameters
-    ----------
-    texts
-        Scripts and data files.
-    files
-        The potentials.
-    folder
-        Where LAMMPS works.
-    """
-    digest = hashlib.sha256()
-    for content in (*(text.encode() for text in texts), *(path.read_bytes() for path in files)):
-        digest.update(hashlib.sha256(content).digest())
-    note, fingerprint = folder / _NOTE, digest.hexdigest()
-    if not note.exists() or note.read_text() != fingerprint:
-        for leftover in folder.glob("trajectory-*"):
-            leftover.unlink()
-    note.write_text(fingerprint)
 
 
 def is_over(trajectory: str, folder: Path) -> bool:
