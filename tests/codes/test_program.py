@@ -8,7 +8,13 @@ import psutil
 import pytest
 
 from ionloop.codes.errors import ProgramNotFoundError
-from ionloop.codes.program import ProgramError, arguments, last_lines, run_program
+from ionloop.codes.program import (
+    ProgramError,
+    arguments,
+    environment,
+    last_lines,
+    run_program,
+)
 
 PARENT = """
 import subprocess, sys, time
@@ -51,6 +57,19 @@ def test_one_thread_unless_the_environment_says_more(tmp_path, monkeypatch):
             monkeypatch.setenv("OMP_NUM_THREADS", given)
         run_program([sys.executable, "-c", script], tmp_path, tmp_path / "log", 30)
         assert (tmp_path / "log").read_text().strip() == expected
+
+
+def test_variables_are_as_before_afterwards(monkeypatch):
+    monkeypatch.setenv("IONLOOP_GIVEN", "before")
+    monkeypatch.delenv("IONLOOP_NEW", raising=False)
+    with (
+        pytest.raises(KeyError, match="meanwhile"),
+        environment({"IONLOOP_GIVEN": "new", "IONLOOP_NEW": "1"}),
+    ):
+        assert (os.environ["IONLOOP_GIVEN"], os.environ["IONLOOP_NEW"]) == ("new", "1")
+        raise KeyError("meanwhile")
+    assert os.environ["IONLOOP_GIVEN"] == "before"
+    assert "IONLOOP_NEW" not in os.environ
 
 
 def test_what_hangs_is_ended_with_all_it_started(tmp_path):

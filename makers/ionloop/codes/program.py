@@ -7,8 +7,8 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -59,6 +59,27 @@ class Ended:
         if self.status < 0:
             return f"was killed by signal {-self.status}"
         return f"ended with exit status {self.status}"
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give what is started meanwhile some environment variables.
+
+    Parameters
+    ----------
+    variables
+        Name to value.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def arguments(command: str, cores: int, cure: str) -> list[str]:

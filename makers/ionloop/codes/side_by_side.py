@@ -19,6 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from ionloop.codes.program import environment
+
 Result = TypeVar("Result")
 
 CONTROL = "nvidia-cuda-mps-control"
@@ -70,19 +72,19 @@ def multi_process_service(folder: Path) -> Iterator[None]:
     # Its sockets want a short path on a local disk, which a job's folder may not be.
     with TemporaryDirectory(prefix="mps-") as pipes:
         service = {PIPES: pipes, "CUDA_MPS_LOG_DIRECTORY": str(folder.absolute())}
-        with _daemon(control, service, folder) as running, _environment(running):
+        with _daemon(control, service, folder) as running, environment(running):
             yield
 
 
 @contextmanager
 def _daemon(control: str, service: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, str]]:
     """Provide the environment of the clients, which is empty if the service does not start."""
-    environment = {**os.environ, **service}
+    own = {**os.environ, **service}
     # In the foreground: a worker that is killed with its process group takes it along.
     with (folder / "mps.log").open("ab") as log:
         process = subprocess.Popen(
             [control, "-f"],
-            env=environment,
+            env=own,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -94,7 +96,7 @@ def _daemon(control: str, service: Mapping[str, str], folder: Path) -> Iterator[
             logger.warning("%s did not start (see %s); programs take turns", control, log.name)
             yield {}
     finally:
-        _end(process, control, environment)
+        _end(process, control, own)
 
 
 def _is_up(process: subprocess.Popen[bytes], pipes: Path) -> bool:
@@ -114,13 +116,13 @@ def _renumbered(devices: str | None) -> dict[str, str]:
     return {DEVICES: ",".join(map(str, range(len(numbers))))}
 
 
-def _end(process: subprocess.Popen[bytes], control: str, environment: Mapping[str, str]) -> None:
+def _end(process: subprocess.Popen[bytes], control: str, own: Mapping[str, str]) -> None:
     if process.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             subprocess.run(
                 [control],
                 input=b"quit -t 1\n",
-                env=environment,
+                env=own,
                 capture_output=True,
                 timeout=ENDING_SECONDS,
                 check=False,
@@ -129,17 +131,3 @@ def _end(process: subprocess.Popen[bytes], control: str, environment: Mapping[st
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from ionloop.codes.program import environment
 from ionloop.runners import worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from multiprocessing.process import BaseProcess
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -42,7 +43,8 @@ def launch(task: worker.Task) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
-    with _environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main():
+    # numpy's thread pool is made when the server process imports it: it must see these.
+    with environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main():
         process.start()
     return process
 
@@ -163,18 +165,6 @@ def _is_same(pid: int, created: float) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    # numpy's thread pool is made when the server process imports it: it must see these.
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextlib.contextmanager
