@@ -139,8 +139,7 @@ def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
     from pymongo.errors import PyMongoError
 
     try:
-        _look_for_server(str(url), SERVER_TIMEOUT if patience is None else patience)
-        return _connected(_at(url))
+        return _connected(_at(url), SERVER_TIMEOUT if patience is None else patience)
     except (PyMongoError, ValueError) as error:
         raise StoreError(
             f"Store {_without_credentials(str(url))}: {str(error).partition(' (configured')[0]}. "
@@ -159,15 +158,6 @@ def _at(url: str | Path) -> LoopStore:
         f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
         "sqlite:///path/run.db or mongodb://host:port/database."
     )
-
-
-def _look_for_server(url: str, patience: float) -> None:
-    from pymongo import MongoClient
-
-    if url.startswith("mongodb"):
-        wait = int(1000 * patience)
-        with MongoClient[Any](_expanded(url), serverSelectionTimeoutMS=wait) as client:
-            client.admin.command("ping")
 
 
 def _expanded(url: str) -> str:
@@ -209,14 +199,23 @@ def _file(path: str) -> Path:
     return file
 
 
-def _connected(store: LoopStore) -> LoopStore:
+def _connected(store: LoopStore, patience: float) -> LoopStore:
     store.connect()
     try:
+        _look_for_server(store.docs_store, patience)
         _with_patience(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
     return store
+
+
+def _look_for_server(part: Store, patience: float) -> None:
+    import pymongo
+
+    if not isinstance(part, SqliteStore):
+        with pymongo.timeout(patience):
+            part._collection.database.client.admin.command("ping")
 
 
 def _with_patience(action: Callable[[], None]) -> None:
