@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ionloop.cli import look_commands
 from ionloop.cli.main import app
 from ionloop.stores.connect import open_store
 
@@ -87,6 +88,16 @@ def test_watching_ends_with_the_run(run, writer):
     code, output, _ = run("status", "lgps", "--watch")
     assert code == 0
     assert "converged after 3 turn(s)" in output
+
+
+def test_watching_looks_once_at_a_time(run, writer, monkeypatch):
+    looks = []
+    status_data = look_commands.status_data
+    monkeypatch.setattr(
+        look_commands, "status_data", lambda *args: looks.append(args) or status_data(*args)
+    )
+    run("status", "lgps", "--watch")
+    assert len(looks) == 1
 
 
 def test_an_unknown_run_is_answered_with_the_known_ones(run, writer):

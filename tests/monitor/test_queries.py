@@ -190,6 +190,14 @@ def test_standing_while_the_runner_lives(store, unfinished):
     assert standing.cure == ""
 
 
+def test_standing_from_rows_that_are_given(store, unfinished, monkeypatch):
+    unfinished.set_runner_here()
+    unfinished.journal("run-1", "train", 1, "running")
+    rows = queries.journal_rows(store, "lgps")
+    monkeypatch.setattr(collection(store, "jobs"), "query", lambda *_, **__: pytest.fail("read"))
+    assert queries.standing(store, "lgps", rows).sentence.endswith("at work on turn 1: 1 train")
+
+
 def test_standing_when_the_runner_was_killed(store, unfinished):
     unfinished.set_runner_here()
     runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]

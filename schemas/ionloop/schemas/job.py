@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ionloop.schemas.document import Model
 
@@ -27,6 +27,14 @@ class JobState(StrEnum):
     """Will not run: a job before it failed."""
 
 
+def in_utc(moment: datetime) -> datetime:
+    """Return a moment with its time zone: UTC if it has none, as engines write it."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+
+
 class JobRow(Model):
     """One job in the table of states."""
 
@@ -43,8 +51,8 @@ class JobRow(Model):
     queue_id: str | None = Field(None, description="number in the queue that runs it")
     tries: int = Field(0, description="how often it was started")
     error: str | None = Field(None, description="the last sentence of what went wrong")
-    started: datetime | None = None
-    ended: datetime | None = None
+    started: Moment | None = None
+    ended: Moment | None = None
     folder: str | None = Field(None, description="where its files are")
 
     @classmethod

@@ -66,7 +66,7 @@ def status(
         elif jobs and run is not None:
             console().print(tables.jobs_table(engine_rows(opened, run, store)))
         else:
-            console().print(status_view(opened, run, store))
+            console().print(status_view(status_data(opened, run, store), run, store))
 
 
 def frames(
@@ -222,11 +222,10 @@ def status_data(store: JobStore, run: str | None, url: str) -> Any:
     }
 
 
-def status_view(store: JobStore, run: str | None, url: str) -> Any:
+def status_view(data: Any, run: str | None, url: str) -> Any:
     """Return the status as it is printed."""
     from ionloop.monitor import tables
 
-    data = status_data(store, run, url)
     if run is None:
         return tables.runs_table(data) if data else "no runs yet; begin with: ionloop run run.yaml"
     standing = data["standing"]
@@ -240,8 +239,9 @@ def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None
     import time
 
     while True:
-        live.update(status_view(store, run, url), refresh=True)
-        if run is not None and status_data(store, run, url)["standing"].state != "running":
+        data = status_data(store, run, url)
+        live.update(status_view(data, run, url), refresh=True)
+        if run is not None and data["standing"].state != "running":
             return
         time.sleep(5)
 

@@ -310,9 +310,10 @@ def standing(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) ->
     if engine != "local":
         return _on_queue(run, engine, rows)
     runner = _run_document(store, run).get("runner")
+    overview = jobs(store, run, rows)
     if runner and _lives(runner):
-        return Standing(state=RunState.RUNNING, sentence=_at_work(runner, jobs(store, run)))
-    return _stands_still(run, runner, jobs(store, run))
+        return Standing(state=RunState.RUNNING, sentence=_at_work(runner, overview))
+    return _stands_still(run, runner, overview)
 
 
 def outputs(
@@ -406,12 +407,8 @@ def _wall_seconds(rows: Sequence[JobRow]) -> dict[int, float]:
     spans: dict[int, list[datetime]] = defaultdict(list)
     for row in rows:
         if row.iteration is not None and row.started and row.ended:
-            spans[row.iteration] += [_aware(row.started), _aware(row.ended)]
+            spans[row.iteration] += [row.started, row.ended]
     return {turn: (max(times) - min(times)).total_seconds() for turn, times in spans.items()}
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _mask(

@@ -199,8 +199,7 @@ def _running(job: JobRow) -> str:
 
 
 def _since(started: datetime) -> str:
-    aware = started if started.tzinfo else started.replace(tzinfo=UTC)
-    return str(timedelta(seconds=int((datetime.now(UTC) - aware).total_seconds())))
+    return str(timedelta(seconds=int((datetime.now(UTC) - started).total_seconds())))
 
 
 def _counts(counts: dict[str, int]) -> str:

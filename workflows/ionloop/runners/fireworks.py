@@ -37,6 +37,7 @@ from ionloop.runners.engine import (
 )
 from ionloop.runners.fireworks_queue import Queue
 from ionloop.runners.fireworks_table import Table, queue_id, tries
+from ionloop.schemas.job import in_utc
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -483,8 +484,7 @@ def _by_tries(table: Table, fw_ids: Iterable[int]) -> dict[int, list[int]]:
 
 
 def _moment(text: Any) -> datetime:
-    moment = datetime.fromisoformat(str(text))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return in_utc(datetime.fromisoformat(str(text)))
 
 
 def _replacement(job: dict[str, Any], placement: Placement) -> dict[str, Any]:

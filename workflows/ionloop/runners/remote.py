@@ -526,8 +526,8 @@ def _row(document: Document, *, skipped: bool) -> JobRow:
         queue_id=document["remote"].get("process_id"),
         tries=document.get("retries", 0) + begun,
         error=last_sentence(error) if error else None,
-        started=_utc(document.get("start_time")),
-        ended=_utc(document.get("end_time")),
+        started=document.get("start_time"),
+        ended=document.get("end_time"),
         folder=document.get("run_dir"),
     )
 
@@ -548,10 +548,6 @@ def _in_vain(document: Document, failed: Container[str], skipped: Container[str]
     tolerant = document["job"]["config"]["on_missing_references"] != "error"
     parents = document["parents"] or []
     return any(each in skipped or (each in failed and not tolerant) for each in parents)
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment else None
 
 
 def _first(documents: list[Document], wanted: list[Document]) -> list[Document]:
