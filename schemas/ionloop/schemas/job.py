@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -80,5 +81,11 @@ JOURNAL_FIELDS = [
     *("started", "ended", "folder", "order"),
 ]
 """What of a journal entry a row is made of, and its place in the order."""
+
+
+def journal_table(entries: Iterable[dict[str, Any]]) -> list[JobRow]:
+    """Return the rows of a run's entries in the local runner's journal, in the order they came."""
+    return [JobRow.from_journal(each) for each in sorted(entries, key=lambda each: each["order"])]
+
 
 _LOCAL = {"finished": JobState.RUNNING}

@@ -172,11 +172,8 @@ def looking_at(url: str) -> Iterator[JobStore]:
     from ionloop.stores.connect import open_store
 
     check_there(url)
-    store = open_store(url)
-    try:
+    with contextlib.closing(open_store(url)) as store:
         yield store
-    finally:
-        store.close()  # type: ignore[no-untyped-call]
 
 
 def check_there(url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -262,14 +263,10 @@ def look_at_store(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
 
 def _look_into_store(url: str) -> Iterator[Finding]:
     try:
-        store = open_store(url)
+        with closing(open_store(url)) as store:
+            yield ok("store", f"{describe(store)} is there")
     except StoreError as problem:
         yield error("store", str(problem))
-        return
-    try:
-        yield ok("store", f"{describe(store)} is there")
-    finally:
-        store.close()  # type: ignore[no-untyped-call]
 
 
 def look_at_machine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

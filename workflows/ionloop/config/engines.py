@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from ionloop.config.findings import Finding, error, ok
 from ionloop.config.launch import (
@@ -12,7 +13,6 @@ from ionloop.config.launch import (
     find_run,
     is_there,
     marked,
-    opened,
     refuse_cancelled,
     set_state,
     stored_run_file,
@@ -24,6 +24,7 @@ from ionloop.runners.local_engine import LocalEngine
 from ionloop.runners.resources import EngineName, ResourceTable
 from ionloop.schemas.job import JobState
 from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.stores.connect import open_store
 
 LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
@@ -191,7 +192,7 @@ def place(store_url: str, run: str, resources: ResourceTable) -> int:
     run, run_file = known(store_url, run)
     moved = run_file.model_copy(update={"resources": resources})
     n = engine_of(moved).place(run, moved.placement)
-    with opened(store_url) as store:
+    with closing(open_store(store_url)) as store:
         document = find_run(store, run)
     stored = document.run_file | {"resources": resources.model_dump(mode="json")}
     set_state(store_url, run, document.state, run_file=stored)
@@ -253,7 +254,7 @@ def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str,
         If there is no such run, or it was cancelled.
     """
     url = existing_store(store_url)
-    with opened(url) as store:
+    with closing(open_store(url)) as store:
         document = find_run(store, run)
         if not ended:
             refuse_cancelled(document)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def resume(
     RunLockedError
         If another runner works on it.
     """
-    with opened(store_url) as store:
+    with closing(open_store(store_url)) as store:
         document = find_run(store, run)
         refuse_cancelled(document)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
@@ -142,7 +142,7 @@ def import_labels(
     ValueError
         If the run's labels do not come from outside.
     """
-    with opened(store_url) as store:
+    with closing(open_store(store_url)) as store:
         run_file = stored_run_file(store, find_run(store, run), store_url)
         if not isinstance(run_file.label, ExternalSection):
             raise ValueError(
@@ -191,7 +191,7 @@ def refuse_cancelled(document: RunDoc) -> None:
 
 def summary(store_url: str, run: str) -> SummaryDoc | None:
     """Return the summary that a run has ended with, None if it has not."""
-    with opened(store_url) as store:
+    with closing(open_store(store_url)) as store:
         return _summary(store, run)
 
 
@@ -233,7 +233,7 @@ def is_there(run_file: RunFile) -> bool:
     OtherSettingsError
         If it was started with other settings.
     """
-    with opened(run_file.store) as store:
+    with closing(open_store(run_file.store)) as store:
         if collection(store, "runs").count({"run": run_file.name}) == 0:
             return False
         _check_same(store, run_file)
@@ -242,7 +242,7 @@ def is_there(run_file: RunFile) -> bool:
 
 def enter(run_file: RunFile) -> str:
     """Enter the run into the store and return its id."""
-    with opened(run_file.store) as store:
+    with closing(open_store(run_file.store)) as store:
         run = free_name(run_file.name, set(collection(store, "runs").distinct("run")))
         _write(store, _document(run_file, run))
     return run
@@ -300,7 +300,7 @@ def is_paused(ended: RunSummary) -> bool:
 
 def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
     """Write the state of a run, and other fields of its document."""
-    with opened(store_url) as store:
+    with closing(open_store(store_url)) as store:
         _write(store, {"run": run, "state": state.value, **fields})
 
 
@@ -338,13 +338,3 @@ def _summary(store: JobStore, run: str) -> SummaryDoc | None:
     criteria = {"metadata.run": run, "output.@class": "SummaryDoc"}
     found = store.query_one(criteria, properties=["output"])
     return SummaryDoc.from_stored(found["output"]) if found else None
-
-
-@contextmanager
-def opened(url: str | Path) -> Iterator[JobStore]:
-    """Open a store, and close it at the end."""
-    store = open_store(url)
-    try:
-        yield store
-    finally:
-        store.close()  # type: ignore[no-untyped-call]

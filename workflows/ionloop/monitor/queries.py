@@ -15,7 +15,7 @@ from jobflow.core.store import JobStore
 from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, Standing, TurnRow
 from ionloop.schemas.frames import label_id
 from ionloop.schemas.iteration import IterationDoc
-from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState
+from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState, journal_table
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
@@ -141,7 +141,7 @@ def engine_name(store: JobStore, run: str) -> str:
 def journal_rows(store: JobStore, run: str) -> list[JobRow]:
     """Return the table of states of a run of the local runner, in the order of submission."""
     entries = collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS)
-    return [JobRow.from_journal(each) for each in sorted(entries, key=lambda e: e.get("order", 0))]
+    return journal_table(entries)
 
 
 def frames(

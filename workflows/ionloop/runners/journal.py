@@ -159,6 +159,16 @@ class Journal:
         """Change parts of the document of a job, in one atomic write."""
         return self.write(self.read(job_id) | changes)
 
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Let jobs wait again, unless they were skipped on request.
+
+        The tries of one that was at work still count.
+        """
+        for entry in entries:
+            if entry.stop is None:
+                tries = entry.tries if entry.state == "running" else 0
+                self.change(entry.job_id, state="waiting", error=None, tries=tries)
+
     def complete(self, job_id: str, outputs: Store) -> list[Entry]:
         """Hand out what a finished job left behind; doing it twice changes nothing.
 

@@ -232,12 +232,11 @@ class LocalRunner:
 
     @contextlib.contextmanager
     def _own(self, run: str) -> Iterator[tuple[JobStore, RunLock]]:
-        store = open_store(self.store_url)
-        try:
-            with run_lock(collection(store, "runs"), run, self.folder(run)) as lock:
-                yield store, lock
-        finally:
-            store.close()  # type: ignore[no-untyped-call]
+        with (
+            contextlib.closing(open_store(self.store_url)) as store,
+            run_lock(collection(store, "runs"), run, self.folder(run)) as lock,
+        ):
+            yield store, lock
 
 
 def end_leftovers(journal: Journal, folder: Path) -> None:
@@ -271,10 +270,7 @@ def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
     for entry in journal.entries({"state": "finished"}):
         journal.complete(entry.job_id, store.docs_store)
     again = ["running", *(["failed", "skipped"] if retry_failed else [])]
-    for entry in journal.entries({"state": {"$in": again}}):
-        if entry.stop is None:
-            tries = entry.tries if entry.state == "running" else 0
-            journal.change(entry.job_id, state="waiting", error=None, tries=tries)
+    journal.put_back(journal.entries({"state": {"$in": again}}))
 
 
 @dataclass

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,12 @@ from typing import TYPE_CHECKING, Any
 from ionloop.runners.engine import EngineError, JobRow, concerned
 from ionloop.runners.journal import LIVE, Journal
 from ionloop.runners.local import LocalRunner
-from ionloop.runners.processes import alive
-from ionloop.schemas.job import JOURNAL_FIELDS
+from ionloop.runners.lock import runner_lives
+from ionloop.schemas.job import JOURNAL_FIELDS, journal_table
 from ionloop.stores.connect import collection, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from jobflow.core.flow import Flow
-    from jobflow.core.store import JobStore
 
     from ionloop.makers.base import Placement
 
@@ -54,22 +51,21 @@ class LocalEngine:
 
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
-        with self._opened() as store:
-            found = list(collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS))
-        return [JobRow.from_journal(each) for each in sorted(found, key=lambda e: e["order"])]
+        with closing(open_store(self.store_url)) as store:
+            entries = collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS)
+            return journal_table(entries)
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, and those skipped because of them, and go on in the background."""
         self._refuse_at_work(run)
-        again = concerned(self.jobs(run), role, error)
-        with self._opened() as store:
+        again = {row.job_id for row in concerned(self.jobs(run), role, error)}
+        if not again:
+            return 0
+        with closing(open_store(self.store_url)) as store:
             journal = Journal(collection(store, "jobs"), run)
-            for row in again:
-                journal.change(row.job_id, state="waiting", error=None, tries=0)
-            if again:
-                self._unskip(journal)
-        if again:
-            self.proceed(run)
+            failed = journal.entries({"job_id": {"$in": sorted(again)}})
+            journal.put_back([*failed, *journal.entries({"state": "skipped"})])
+        self.proceed(run)
         return len(again)
 
     def tend(self, run: str) -> int:
@@ -104,7 +100,7 @@ class LocalEngine:
         """End a run for good; its labels and trainings stay in the store."""
         self._refuse_at_work(run)
         rows = [row for row in self.jobs(run) if row.state in LIVE]
-        with self._opened() as store:
+        with closing(open_store(self.store_url)) as store:
             journal = Journal(collection(store, "jobs"), run)
             for row in rows:
                 error = {"summary": f"{row.name} was cancelled on request"}
@@ -118,28 +114,13 @@ class LocalEngine:
     def _local(self) -> LocalRunner:
         return LocalRunner(store_url=self.store_url, scratch=self.scratch)
 
-    def _unskip(self, journal: Journal) -> None:
-        for entry in journal.entries({"state": "skipped"}):
-            if entry.stop is None:
-                journal.change(entry.job_id, state="waiting", error=None)
-
     def _refuse_at_work(self, run: str) -> None:
         if self._runner(run) is not None:
             raise EngineError(f"run {run!r} is at work: pause it first, with: ionloop pause {run}")
 
     def _runner(self, run: str) -> dict[str, Any] | None:
         """Return the process that runs the run, if it lives."""
-        with self._opened() as store:
+        with closing(open_store(self.store_url)) as store:
             document = collection(store, "runs").query_one({"run": run}) or {}
         runner: dict[str, Any] | None = document.get("runner")
-        if runner and runner["host"] == socket.gethostname():
-            return runner if alive(runner["pid"], runner["process_created"]) else None
-        return runner
-
-    @contextmanager
-    def _opened(self) -> Iterator[JobStore]:
-        store = open_store(self.store_url)
-        try:
-            yield store
-        finally:
-            store.close()  # type: ignore[no-untyped-call]
+        return runner if runner and runner_lives(runner) else None

@@ -57,7 +57,7 @@ class RunLock:
             If another runner that lives is written down.
         """
         runner = self._read().get("runner")
-        if runner is not None and _lives(runner):
+        if runner is not None and runner_lives(runner):
             raise RunLockedError(_refusal(self.run, runner))
         self._write(_identity())
         self.beaten = time.monotonic()
@@ -108,6 +108,21 @@ def run_lock(runs: Store, run: str, folder: Path) -> Iterator[RunLock]:
             lock.release()
 
 
+def runner_lives(runner: dict[str, Any]) -> bool:
+    """Tell whether the process that is written down as the runner of a run lives.
+
+    Parameters
+    ----------
+    runner
+        Its host, id, time of creation and last heartbeat, as the run's document has them. On
+        another host it counts as gone `STALE` seconds after its last heartbeat.
+    """
+    if runner["host"] == socket.gethostname():
+        return alive(runner["pid"], runner["process_created"])
+    silence = datetime.now(UTC) - datetime.fromisoformat(runner["heartbeat"])
+    return silence.total_seconds() < STALE
+
+
 def wait_for_workers(lock: Path, seconds: float = 60.0) -> None:
     """Wait until no worker of an earlier runner is left.
 
@@ -155,13 +170,6 @@ def _identity() -> dict[str, Any]:
         "process_created": psutil.Process().create_time(),
         "heartbeat": now(),
     }
-
-
-def _lives(runner: dict[str, Any]) -> bool:
-    if runner["host"] == socket.gethostname():
-        return alive(runner["pid"], runner["process_created"])
-    silence = datetime.now(UTC) - datetime.fromisoformat(runner["heartbeat"])
-    return silence.total_seconds() < STALE
 
 
 def _refusal(run: str, runner: dict[str, Any]) -> str:
