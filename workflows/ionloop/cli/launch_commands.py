@@ -160,8 +160,7 @@ def follow(run: str, store: str, as_json: bool) -> None:
     if as_json:
         render.print_json(render.queue_outcome(run, summary))
     elif summary is not None:
-        for line in [*render.summary_lines(run, summary), *render.next_steps(run, store)]:
-            render.out().print(line, markup=False)
+        render.print_summary(run, summary, store)
     if summary is None:
         again = render.command("retry", run, store)
         render.print_error(f"run {run} failed; when the cause is mended: {again}")
@@ -199,7 +198,7 @@ def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
     if as_json:
         render.print_json(render.outcome(ended, document))
     else:
-        render.print_outcome(ended, document, store, render.out())
+        render.print_outcome(ended, document, store)
     if ended.interrupted:
         raise typer.Exit(STOPPED)
     if document is None and is_paused(ended):

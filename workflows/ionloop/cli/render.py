@@ -56,28 +56,30 @@ def print_report(report: Report, console: Console) -> None:
     console.print(f"\n[bold]What it costs[/]\n  {report.estimate.sentence}\n")
 
 
-def print_outcome(
-    ended: RunSummary, document: SummaryDoc | None, store: str, console: Console
-) -> None:
-    """Print how a run ended: its failures, and its summary if it has one."""
+def print_outcome(ended: RunSummary, document: SummaryDoc | None, store: str) -> None:
+    """Print how a run on this machine ended: its failures, and its summary if it has one."""
+    console = out()
     for failure in ended.failures:
         console.print(f"[yellow]![/] {escape(failure.summary)} (see {failure.folder})")
     if ended.interrupted:
         console.print(f"stopped on request; continue with: {command('resume', ended.run, store)}")
     if document is not None:
-        for line in [*summary_lines(ended.run, document), *next_steps(ended.run, store)]:
-            console.print(escape(line))
+        print_summary(ended.run, document, store)
+
+
+def print_summary(run: str, document: SummaryDoc, store: str) -> None:
+    """Print what a run has reached, and the commands that come next."""
+    for line in [*summary_lines(run, document), *next_steps(run, store)]:
+        out().print(line, markup=False)
 
 
 def outcome(ended: RunSummary, document: SummaryDoc | None) -> dict[str, Any]:
-    """Return how a run ended as plain values."""
-    return {
-        "run": ended.run,
+    """Return how a run on this machine ended as plain values."""
+    return queue_outcome(ended.run, document) | {
         "ok": document is not None and not ended.interrupted,
         "interrupted": ended.interrupted,
         "jobs": dict(ended.counts),
         "failures": [failure.summary for failure in ended.failures],
-        "summary": document.model_dump(mode="json", exclude={"potential"}) if document else None,
     }
 
 
