@@ -53,6 +53,17 @@ from ionloop.schemas.document import Model
 from ionloop.selection.physical import PhysicalLimits
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Floor = Annotated[
+    Fraction,
+    Field(description="smallest accepted fraction of the labels with which a turn goes on"),
+]
+Quorum = Annotated[
+    Fraction,
+    Field(
+        description="fraction of the labels with which a turn goes on while the others are still "
+        "calculated; those join the next turn"
+    ),
+]
 
 
 class CodeSection(Model, ABC):
@@ -178,15 +189,8 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
         ForceFieldLabelMaker.batch_size,
         description="frames per job; every label is safe as soon as it is calculated",
     )
-    floor: Fraction = Field(
-        ForceFieldLabelMaker.floor,
-        description="smallest accepted fraction of the labels with which a turn goes on",
-    )
-    quorum: Fraction = Field(
-        ForceFieldLabelMaker.quorum,
-        description="fraction of the labels with which a turn goes on while the others are still "
-        "calculated; those join the next turn",
-    )
+    floor: Floor = ForceFieldLabelMaker.floor
+    quorum: Quorum = ForceFieldLabelMaker.quorum
     cores: PositiveInt = Field(ForceFieldLabelMaker.cores, description="cores of one job")
 
     def located(self, folder: Path) -> Self:
@@ -221,15 +225,8 @@ class DftSection(LabelSection, DftSettings):
         DftLabelMaker.batch_size,
         description="frames per job; every label is safe as soon as it is calculated",
     )
-    floor: Fraction = Field(
-        DftLabelMaker.floor,
-        description="smallest accepted fraction of the labels with which a turn goes on",
-    )
-    quorum: Fraction = Field(
-        DftLabelMaker.quorum,
-        description="fraction of the labels with which a turn goes on while the others are still "
-        "calculated; those join the next turn",
-    )
+    floor: Floor = DftLabelMaker.floor
+    quorum: Quorum = DftLabelMaker.quorum
     cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
 
     def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
@@ -303,15 +300,8 @@ class VaspSection(LabelSection, VaspSettings):
     batch_size: PositiveInt = Field(
         VaspLabelMaker.batch_size, description="frames per job; 1 lets a queue spread them"
     )
-    floor: Fraction = Field(
-        VaspLabelMaker.floor,
-        description="smallest accepted fraction of the labels with which a turn goes on",
-    )
-    quorum: Fraction = Field(
-        VaspLabelMaker.quorum,
-        description="fraction of the labels with which a turn goes on while the others are still "
-        "calculated; those join the next turn",
-    )
+    floor: Floor = VaspLabelMaker.floor
+    quorum: Quorum = VaspLabelMaker.quorum
     cores: PositiveInt = Field(VaspLabelMaker.cores, description="MPI ranks of a calculation")
 
     def maker(self) -> LabelMaker:
