@@ -1,0 +1,170 @@
+"""Training and four-model exploration of LGPS on a GPU, beside the same on one CPU core.
+
+Prints steps per second as the programs themselves count them, without their start-up: one
+training on the CPU and on the GPU, four trainings sharing the GPU (under CUDA MPS where that is
+installed), and MD with the deviation of four models on the CPU and on the GPU.
+Run as ``OMP_NUM_THREADS=1 python benchmarks/gpu/lgps.py FRAMES --out benchmarks/gpu/NAME.json``,
+where FRAMES is a folder of labelled frames (DeePMD-kit's npy format), in an environment of the
+GPU extra of the backend. Without a GPU, ``--devices cpu`` runs the CPU's half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from ionloop.codes.deepmd import DeepmdSettings, Training, check_backend, train
+from ionloop.codes.lammps import LammpsSettings, TrajectoryTask, run_trajectories
+from ionloop.codes.program import environment
+from ionloop.codes.side_by_side import side_by_side
+from ionloop.codes.structures import load_structures, supercell
+from ionloop.makers.label import read_labelled
+from ionloop.schemas.frames import Frames
+
+HERE = Path(__file__).parent
+LGPS = HERE.parents[1] / "examples" / "lgps" / "LGPS.vasp"
+CPU = {"CUDA_VISIBLE_DEVICES": ""}
+DEVICES: dict[str, dict[str, str]] = {"cpu": CPU, "gpu": {}}
+N_MODELS = 4
+PER_BATCH = re.compile(r"average training time: ([\d.eE+-]+) s/batch")
+LOOP_TIME = re.compile(r"Loop time of ([\d.eE+-]+) on .* for (\d+) steps")
+
+
+def main() -> None:
+    """Measure what the options ask for; print and write it."""
+    options = _options()
+    frames = read_labelled(options.frames, "deepmd/npy", options.type_map)
+    check_backend(options.backend)
+    settings = DeepmdSettings(backend=options.backend, steps=options.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        rates = _measure(settings, frames, options, Path(folder))
+    _print(rates)
+    document = {"machine": _machine(), "options": vars(options), "steps_per_second": rates}
+    if options.out:
+        options.out.write_text(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("frames", type=Path)
+    parser.add_argument("--backend", choices=("pytorch", "tensorflow"), default="pytorch")
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=list(DEVICES))
+    parser.add_argument("--type-map", nargs="+", default=["Li", "Ge", "P", "S"])
+    parser.add_argument("--steps", type=int, default=1000, help="of each training")
+    parser.add_argument("--md-steps", type=int, default=500)
+    parser.add_argument("--supercell", type=int, nargs=3, default=(2, 2, 1), help="of the 50 atoms")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def _measure(
+    settings: DeepmdSettings, frames: Sequence[Frames], options: argparse.Namespace, folder: Path
+) -> dict[str, float]:
+    models: list[Training] = []
+    rates = {}
+    for device in options.devices:
+        n_together = N_MODELS if device == "gpu" else 1
+        with environment(DEVICES[device]):
+            for n in sorted({1, n_together}):
+                here = folder / f"{device}-{n}"
+                models = _trainings(settings, frames, n, here)
+                rates[f"{n} training{'s' * (n > 1)}, {device}"] = _training_rate(here)
+    for device in options.devices:
+        with environment(DEVICES[device]):
+            here = folder / f"{device}-md"
+            _explore(_ensemble(models), frames, options, here)
+            rates[f"MD with {N_MODELS} models, {device}"] = _md_rate(here)
+    return rates
+
+
+def _trainings(
+    settings: DeepmdSettings, frames: Sequence[Frames], n: int, folder: Path
+) -> list[Training]:
+    folder.mkdir()
+    calls: list[Callable[[], Training]] = [
+        partial(
+            train,
+            settings,
+            frames,
+            type_map=sorted(set(frames[0].symbols)),
+            seed=seed,
+            folder=folder / f"model-{seed}",
+        )
+        for seed in range(n)
+    ]
+    found = side_by_side(calls, folder)
+    for outcome in found:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [each for each in found if isinstance(each, Training)]
+
+
+def _ensemble(trained: Sequence[Training]) -> list[Training]:
+    """Return as many models as an ensemble has; the same one costs what another one would."""
+    return [trained[k % len(trained)] for k in range(N_MODELS)]
+
+
+def _explore(
+    ensemble: Sequence[Training],
+    frames: Sequence[Frames],
+    options: argparse.Namespace,
+    folder: Path,
+) -> None:
+    (start,) = load_structures([LGPS])
+    task = TrajectoryTask(
+        index=0,
+        start=supercell(start, tuple(options.supercell)),
+        temperature=300.0,
+        pressure=0.0,
+        seed=1,
+        ensemble="nvt",
+        steps=options.md_steps,
+        timestep=1.0,
+        dump_every=10,
+    )
+    # Models of so few steps are no potentials: a trajectory is to go on whatever it does.
+    settings = LammpsSettings(stop_max_devi_f=1e6, stop_temperature_factor=1e6, stop_distance=1e-3)
+    models = [each.model for each in ensemble]
+    run_trajectories([task], models, sorted(set(frames[0].symbols)), settings, folder)
+
+
+def _training_rate(folder: Path) -> float:
+    """Return the steps per second of all trainings in a folder together."""
+    logs = [path.read_text() for path in folder.glob("model-*/train.log")]
+    return sum(1 / float(PER_BATCH.findall(log)[-1]) for log in logs)
+
+
+def _md_rate(folder: Path) -> float:
+    """Return the steps per second of the longest part of a trajectory."""
+    found = [pair for path in folder.glob("*.log") for pair in LOOP_TIME.findall(path.read_text())]
+    seconds, steps = max(found, key=lambda pair: int(pair[1]))
+    return int(steps) / float(seconds)
+
+
+def _print(rates: dict[str, float]) -> None:
+    for name, rate in rates.items():
+        twin = rates.get(f"{name.removesuffix('gpu')}cpu") if name.endswith("gpu") else None
+        beside = f"{rate / twin:8.1f} times the CPU's" if twin else ""
+        print(f"{name:28}{rate:10.1f} steps/s{beside}")
+
+
+def _machine() -> dict[str, str]:
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        gpu = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        gpu = "none"
+    programs = {name: version(name) for name in ("deepmd-kit", "lammps", "torch")}
+    return {"cpu": platform.processor() or platform.machine(), "gpu": gpu, **programs}
+
+
+if __name__ == "__main__":
+    main()
