@@ -54,7 +54,7 @@ def check(run_file: RunFile) -> Report:
     """Check a run file before anything costly happens.
 
     Programs are started for their versions and the labeller's model is loaded, which takes some
-    seconds. Nothing is written.
+    seconds. Nothing is left behind: what an engine writes to see its store is removed again.
 
     Parameters
     ----------
