@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
-.PHONY: demo test slow quick lint format bench docs help clean
+.PHONY: demo test test-programs test-queue slow quick lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -40,7 +40,6 @@ test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real
 
 # Two halves side by side: the second mostly waits, for the queue and for downloads.
 WAITING = tests/runners/queue tests/docker
-.PHONY: test-programs test-queue
 test-programs: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rs --durations=15
 
@@ -67,6 +66,9 @@ format: $(VENV)/dev.stamp  ## format the code
 
 bench: $(VENV)/dev.stamp  ## benchmarks: ratios of two things run side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/dev.stamp  ## the page of all keys of the run file
+	$(BIN)/python -m ionloop.config.document docs/run_file.md
 
 clean:  ## remove the environment, caches and the demo's results
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
