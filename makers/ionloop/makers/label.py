@@ -150,8 +150,10 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     if quorum < len(missing):
         return _without_the_late(maker, frames.reference, missing, quorum)
     batches = maker.batches(frames.value, missing)
-    outputs = [batch.output for batch in batches]
-    collect = collect_labels(maker.level, maker.floor, frames.reference, missing, outputs)
+    # Nothing but the wait is in these, so they go without the schemas of the outputs: FireWorks
+    # reads the account's inputs anew whenever one of a thousand batches ends.
+    awaited = [OutputReference(batch.uuid) for batch in batches]
+    collect = collect_labels(maker.level, maker.floor, frames.reference, missing, awaited)
     assign(collect, "label", "account for labels", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
