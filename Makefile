@@ -41,10 +41,10 @@ test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real
 # Two halves side by side: the second mostly waits, for the queue and for downloads.
 WAITING = tests/runners/queue tests/docker
 test-programs: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rs --durations=15
+	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rsfE --durations=15
 
 test-queue: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING) -rs --durations=15
+	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING) -rsfE --durations=15
 
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0

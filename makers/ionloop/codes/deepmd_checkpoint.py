@@ -60,7 +60,9 @@ def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> tuple[dict[str, A
     """Unpack an archive into a folder; return the model section and where to start from."""
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(checkpoint.content)) as archive:
-        archive.extractall(folder, filter="data")
+        # Pythons before 3.11.4, Debian 12's among them, have no filters and ignore this.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     start = latest_checkpoint(folder)
     assert start is not None
     return json.loads((folder / "model.json").read_text()), start

@@ -34,7 +34,6 @@ PLACES = {
     "train": {"_fworker": "gpu"},
     "explore": {"_fworker": "gpu"},
 }
-UNENDED = {"waiting", "queued", "running"}
 
 
 class Place(Protocol):
