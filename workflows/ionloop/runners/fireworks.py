@@ -427,10 +427,9 @@ class FireworksEngine:
             table = self._table(run)
             stray = {"spec.run": run, "fw_id": {"$nin": list(table.links)}}
             self._pad.fireworks.delete_many(stray)
-            for fw_id in table.of_state("COMPLETED"):
-                if table.noted.get(fw_id) != "COMPLETED":
-                    undone = {"$set": {"state": "RUNNING"}}
-                    self._pad.fireworks.update_one({"fw_id": fw_id}, undone)
+            undone = [fw_id for fw_id in table.fireworks if table.half_entered(fw_id)]
+            change = {"$set": {"state": "RUNNING"}}
+            self._pad.fireworks.update_many({"fw_id": {"$in": undone}}, change)
         table = self._table(run)
         for fw_id in table.of_state("RUNNING"):
             if table.launches.get(fw_id, {}).get("state") == "COMPLETED":

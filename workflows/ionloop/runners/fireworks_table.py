@@ -95,7 +95,7 @@ class Table:
             name=firework["name"],
             role=spec.get("role") or "",
             iteration=spec.get("iteration"),
-            state=self._state(fw_id),
+            state=JobState.RUNNING if self.half_entered(fw_id) else STATES[firework["state"]],
             worker=launch.get("fworker", {}).get("name") or spec.get("_fworker"),
             queue_id=queue_id(launch),
             tries=tries(firework),
@@ -105,12 +105,13 @@ class Table:
             folder=launch.get("launch_dir"),
         )
 
-    def _state(self, fw_id: int) -> JobState:
-        state = self.fireworks[fw_id]["state"]
-        # FireWorks completes a job first and then adds what it leads to: between the two, a run
-        # that grows would look like one that has ended.
-        ending = state == "COMPLETED" and self.noted.get(fw_id) != "COMPLETED"
-        return JobState.RUNNING if ending else STATES[state]
+    def half_entered(self, fw_id: int) -> bool:
+        """Tell whether a job is completed and what it leads to is not all there yet.
+
+        FireWorks does the one before the other: a run that grows would look like an ended one.
+        """
+        completed = self.fireworks[fw_id]["state"] == "COMPLETED"
+        return completed and self.noted.get(fw_id) != "COMPLETED"
 
     def of_state(self, *states: str) -> list[int]:
         """Return the ids of the jobs in some of FireWorks' states."""
