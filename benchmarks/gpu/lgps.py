@@ -31,9 +31,10 @@ from ionloop.schemas.frames import Frames
 
 HERE = Path(__file__).parent
 LGPS = HERE.parents[1] / "examples" / "lgps" / "LGPS.vasp"
-CPU = {"CUDA_VISIBLE_DEVICES": ""}
-DEVICES: dict[str, dict[str, str]] = {"cpu": CPU, "gpu": {}}
+DEVICES: dict[str, dict[str, str]] = {"cpu": {"CUDA_VISIBLE_DEVICES": ""}, "gpu": {}}
 N_MODELS = 4
+TOGETHER = {"cpu": (1,), "gpu": (1, N_MODELS)}
+"""How many trainings share a device."""
 PER_BATCH = re.compile(r"average training time: ([\d.eE+-]+) s/batch")
 LOOP_TIME = re.compile(r"Loop time of ([\d.eE+-]+) on .* for (\d+) steps")
 
@@ -71,22 +72,21 @@ def _measure(
     models: list[Training] = []
     rates = {}
     for device in options.devices:
-        n_together = N_MODELS if device == "gpu" else 1
         with environment(DEVICES[device]):
-            for n in sorted({1, n_together}):
+            for n in TOGETHER[device]:
                 here = folder / f"{device}-{n}"
-                models = _trainings(settings, frames, n, here)
+                models = _trainings(settings, frames, options.type_map, n, here)
                 rates[f"{n} training{'s' * (n > 1)}, {device}"] = _training_rate(here)
     for device in options.devices:
         with environment(DEVICES[device]):
             here = folder / f"{device}-md"
-            _explore(_ensemble(models), frames, options, here)
+            _explore(_ensemble(models), options, here)
             rates[f"MD with {N_MODELS} models, {device}"] = _md_rate(here)
     return rates
 
 
 def _trainings(
-    settings: DeepmdSettings, frames: Sequence[Frames], n: int, folder: Path
+    settings: DeepmdSettings, frames: Sequence[Frames], type_map: list[str], n: int, folder: Path
 ) -> list[Training]:
     folder.mkdir()
     calls: list[Callable[[], Training]] = [
@@ -94,7 +94,7 @@ def _trainings(
             train,
             settings,
             frames,
-            type_map=sorted(set(frames[0].symbols)),
+            type_map=type_map,
             seed=seed,
             folder=folder / f"model-{seed}",
         )
@@ -112,12 +112,7 @@ def _ensemble(trained: Sequence[Training]) -> list[Training]:
     return [trained[k % len(trained)] for k in range(N_MODELS)]
 
 
-def _explore(
-    ensemble: Sequence[Training],
-    frames: Sequence[Frames],
-    options: argparse.Namespace,
-    folder: Path,
-) -> None:
+def _explore(ensemble: Sequence[Training], options: argparse.Namespace, folder: Path) -> None:
     (start,) = load_structures([LGPS])
     task = TrajectoryTask(
         index=0,
@@ -133,7 +128,7 @@ def _explore(
     # Models of so few steps are no potentials: a trajectory is to go on whatever it does.
     settings = LammpsSettings(stop_max_devi_f=1e6, stop_temperature_factor=1e6, stop_distance=1e-3)
     models = [each.model for each in ensemble]
-    run_trajectories([task], models, sorted(set(frames[0].symbols)), settings, folder)
+    run_trajectories([task], models, options.type_map, settings, folder)
 
 
 def _training_rate(folder: Path) -> float:
