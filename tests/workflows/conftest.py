@@ -49,6 +49,13 @@ class Place:
             settings[key] = {**old, **value} if isinstance(old, dict) else value
         yaml.dump(settings, self.folder / "run.yaml")
 
+    def replace(self, without: str, **sections: Any) -> None:
+        """Give the run file whole sections in place of its own, and take one away."""
+        yaml = YAML(typ="safe", pure=True)
+        settings = yaml.load(self.folder / "run.yaml")
+        del settings[without]
+        yaml.dump(settings | sections, self.folder / "run.yaml")
+
     def start(
         self, *arguments: str, fault: str = "", path: str | None = None
     ) -> subprocess.Popen[bytes]:

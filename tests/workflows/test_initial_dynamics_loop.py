@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from ionloop.schemas.label import Labels, LabelStatus
 
@@ -21,10 +20,7 @@ def run(place: Any, **changes: Any) -> None:
     """Run the toy run file for one turn, its initial data those of AIMD from a relaxed cell."""
     initial = {"n_perturbed": 0, "relax": True, "aimd": [AIMD]}
     place.write(initial=initial, limits={"max_turns": 1}, select={"max_labels": 2})
-    yaml = YAML(typ="safe", pure=True)
-    settings = yaml.load(place.folder / "run.yaml")
-    del settings["validation"]
-    yaml.dump(settings | changes, place.folder / "run.yaml")
+    place.replace(without="validation", **changes)
     place.run("run", "run.yaml")
 
 

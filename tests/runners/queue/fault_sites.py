@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import fireworks_site
+import pytest
 import remote_project
 from fireworks_site import Site, opened_site
 from pymongo.errors import AutoReconnect
@@ -26,6 +27,8 @@ from remote_project import RemoteProject, cancel_in
 
 from ionloop.runners.engine import Engine, JobRow
 
+marks = [*fireworks_site.marks, *remote_project.marks]
+both_engines = pytest.mark.parametrize("kind", ["fireworks", "remote"])
 TOY = Path(__file__).parents[2] / "toy"
 RUN = "run"
 PLACES = {

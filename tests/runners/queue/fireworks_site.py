@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import yaml
 
 MONGO = os.environ.get("IONLOOP_TEST_MONGO_URI")
 SLURM = os.environ.get("SLURM_CONF")
 PROGRAMS = Path(sys.executable).parent
 HERE = Path(__file__).parent
+needs_slurm = pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here")
+marks = [
+    pytest.mark.integration,
+    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
+    # A LaunchPad never closes its connection.
+    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 PARTITIONS = {"cpu": "main", "gpu": "gpu"}
 
 # Seconds, where FireWorks' own are minutes and hours.

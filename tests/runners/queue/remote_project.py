@@ -32,6 +32,9 @@ marks = [
     pytest.mark.integration,
     pytest.mark.skipif(SERVER is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
     pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
 ]
 
 ONE_THREAD = (

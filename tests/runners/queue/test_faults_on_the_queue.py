@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fault_sites import (
     TOY,
     Place,
+    both_engines,
     cable_to,
+    marks,
     opened_place,
     rows_of,
     server_of_both,
@@ -28,7 +30,7 @@ from fault_sites import (
     wait_for_end,
     without_slurmd,
 )
-from fireworks_site import MONGO, SLURM
+from fireworks_site import MONGO
 
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.config.run_file import load
@@ -39,18 +41,7 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels
 from ionloop.stores.connect import collection, open_store
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
-    pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
-    # A LaunchPad never closes its connection.
-    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-both_engines = pytest.mark.parametrize("kind", ["fireworks", "remote"])
+pytestmark = marks
 
 
 @pytest.fixture

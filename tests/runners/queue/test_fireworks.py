@@ -15,7 +15,7 @@ from jobflow import Flow
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fireworks_jobs as jobs
-from fireworks_site import MONGO, SLURM, Site, opened_site, states, wait_until
+from fireworks_site import Site, marks, needs_slurm, opened_site, states, wait_until
 
 from ionloop.makers.base import assign
 from ionloop.runners import fireworks
@@ -23,14 +23,7 @@ from ionloop.runners.engine import EngineError, JobState
 from ionloop.runners.fireworks import FireworksEngine
 from ionloop.runners.fireworks_table import last_sentence
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
-    # A LaunchPad never closes its connection.
-    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-needs_slurm = pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here")
+pytestmark = marks
 
 PLACEMENT = {"default": {"_fworker": "cpu"}, "train": {"_fworker": "gpu"}}
 

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fireworks_site import MONGO, SLURM, opened_site, states, wait_until
+from fireworks_site import marks, needs_slurm, opened_site, states, wait_until
 
 from ionloop.config.run_file import load
 from ionloop.runners.engine import JobState
@@ -20,14 +20,7 @@ from ionloop.schemas.selection import SelectionDoc
 
 TESTS = Path(__file__).parents[2]
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
-    pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
-    # A LaunchPad never closes its connection.
-    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [*marks, needs_slurm]
 
 PLACEMENT = {
     "default": {"_fworker": "cpu"},

@@ -24,12 +24,7 @@ from remote_project import RemoteProject, in_state, marks, remote_project, table
 
 HERE = Path(__file__).parent
 
-pytestmark = [
-    *marks,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
-]
+pytestmark = marks
 
 
 @pytest.fixture

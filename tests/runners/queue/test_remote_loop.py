@@ -18,12 +18,7 @@ from ionloop.runners.engine import JobState
 
 TOY = Path(__file__).parents[2] / "toy"
 
-pytestmark = [
-    *marks,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
-]
+pytestmark = marks
 
 
 def test_loop_through_jobflow_remote_ends_as_the_local_run(

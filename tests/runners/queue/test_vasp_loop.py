@@ -7,34 +7,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-from ruamel.yaml import YAML
-
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fault_sites import opened_place, wait_for_end
-from fireworks_site import MONGO, SLURM
+from fault_sites import both_engines, marks, opened_place, wait_for_end
 from test_fireworks_loop import place_of
 
 from ionloop.config.run_file import load
 from ionloop.schemas.label import LabelStatus
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
-    pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: no Slurm here"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:Some jobs are not connected:UserWarning"),
-    # A LaunchPad never closes its connection.
-    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = marks
 
 VASP = {"code": "vasp", "encut": 300, "kpoints": "gamma", "potcars": {"Au": "Au", "Cu": "Cu"}}
 
 
-@pytest.mark.parametrize("kind", ["fireworks", "remote"])
+@both_engines
 def test_loop_with_vasp_labels(kind: str, vasp: Any, tmp_path: Path, toy: Path) -> None:
     with opened_place(kind, tmp_path) as place:
         books = place_of(place.folder, place.url)
@@ -56,8 +42,4 @@ def test_loop_with_vasp_labels(kind: str, vasp: Any, tmp_path: Path, toy: Path) 
 def write(books: Any, command: str) -> None:
     """Write the run file of one turn on VASP labels."""
     books.write(initial={"n_perturbed": 6}, limits={"max_turns": 1}, select={"max_labels": 2})
-    yaml = YAML(typ="safe", pure=True)
-    path = books.folder / "run.yaml"
-    settings = yaml.load(path)
-    del settings["validation"]
-    yaml.dump(settings | {"label": VASP | {"vasp_cmd": command}}, path)
+    books.replace(without="validation", label=VASP | {"vasp_cmd": command})
