@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,25 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(TOY), prepend=os.pathsep)
     monkeypatch.setenv("TOY_LOG", str(log))
     return log
+
+
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AbstractContextManager[None]]:
+    """Have a process killed, as it were, when it comes to remove a file of some name."""
+    unlink = Path.unlink
+
+    @contextmanager
+    def killed(name: str) -> Iterator[None]:
+        def die(path: Path, missing_ok: bool = False) -> None:
+            if path.name == name:
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Path, "unlink", die)
+            yield
+
+    return killed
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -429,20 +430,8 @@ def test_other_data_begin_anew(tmp_path: Path):
     ]
 
 
-def die_at(name: str) -> Callable[..., None]:
-    """Return a `Path.unlink` that is killed when it comes to a file."""
-    unlink = Path.unlink
-
-    def die(path: Path, missing_ok: bool = False) -> None:
-        if path.name == name:
-            raise KeyboardInterrupt
-        unlink(path, missing_ok)
-
-    return die
-
-
 def test_a_kill_as_other_data_begin_does_not_hand_them_the_old_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, killed_at: Callable[[str], AbstractContextManager[None]]
 ):
     settings, folder = fake_dp(tmp_path, TRAINS), tmp_path / "run"
 
@@ -453,8 +442,7 @@ def test_a_kill_as_other_data_begin_does_not_hand_them_the_old_checkpoint(
         train(seed=1)
     (folder / "checkpoint").write_text("model.ckpt-20.pt")
     (folder / "model.ckpt-20.pt").touch()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "unlink", die_at("model.ckpt-20.pt"))
+    with killed_at("model.ckpt-20.pt"):
         train(seed=2)
     assert (folder / "model.ckpt-20.pt").exists()
     with pytest.raises(TrainingError, match="status 1"):

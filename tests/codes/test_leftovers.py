@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -38,18 +40,12 @@ def test_other_work_finds_nothing_but_what_is_not_its_own(
 
 @pytest.mark.parametrize("next_inputs", [[b"old"], [b"new"]])
 def test_what_a_kill_leaves_half_removed_is_nobodys(
-    next_inputs: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    next_inputs: list[bytes],
+    tmp_path: Path,
+    killed_at: Callable[[str], AbstractContextManager[None]],
 ) -> None:
     begin(tmp_path, b"old")
-    unlink = Path.unlink
-
-    def die(path: Path, missing_ok: bool = False) -> None:
-        if path.name == "over":
-            raise KeyboardInterrupt
-        unlink(path, missing_ok)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "unlink", die)
+    with killed_at("over"):
         clear_unless_same(tmp_path, PATTERNS, [b"new"])
     assert left(tmp_path) == {"over"}
     clear_unless_same(tmp_path, PATTERNS, next_inputs)
