@@ -194,3 +194,17 @@ def test_the_split_has_the_fraction_asked_for():
 def test_dataset_hash_ignores_order_and_tells_levels():
     assert dataset_hash("a", ["x", "y"]) == dataset_hash("a", ["y", "x"])
     assert dataset_hash("a", ["x", "y"]) != dataset_hash("b", ["x", "y"])
+
+
+def test_level_of_a_frame_holds_only_the_elements_of_the_frame() -> None:
+    settings = {"xc": "PBE"}
+    lithium = {"Li": {"setup": "paw"}}
+    with_dopant = LevelOfTheory(
+        code="gpaw", settings=settings, elements={**lithium, "Ti": {"setup": "4"}}
+    )
+    without = LevelOfTheory(code="gpaw", settings=settings, elements=lithium)
+
+    assert with_dopant.of(["Li", "F"]).hash == without.of(["Li", "F"]).hash
+    assert with_dopant.of(["Li", "Ti"]).hash != without.of(["Li", "Ti"]).hash
+    assert with_dopant.of(["F"]).hash == LevelOfTheory(code="gpaw", settings=settings).hash
+    assert "Ti 4" in with_dopant.words

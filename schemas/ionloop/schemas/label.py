@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, computed_field
 
@@ -16,22 +17,50 @@ from ionloop.schemas.units import Energy, Seconds
 
 
 class LevelOfTheory(Model):
-    """Everything that decides a label's value; labels of two levels never mix."""
+    """Everything that decides a label's value; labels of two levels never mix.
+
+    What belongs to a chemical element, such as its pseudopotential, is kept by element, so that
+    the key of a label holds only the elements of its frame: `of` leaves the others out.
+    """
 
     code: str = Field(description="program or model family, such as sevennet or vasp")
     settings: dict[str, Any] = Field(description="functional, cut-off, model name, …")
+    elements: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="by chemical symbol: pseudopotential, basis set, …"
+    )
+    former: list[str] = Field(
+        default_factory=list,
+        description="hashes under which earlier versions kept labels of exactly this level",
+    )
 
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the sha256 of the canonical JSON."""
-        text = json.dumps([self.code, self.settings], sort_keys=True)
+        content = [self.code, self.settings, *([self.elements] if self.elements else [])]
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def words(self) -> str:
         """The level in words, such as ``sevennet (model 7net-0)``."""
-        settings = ", ".join(f"{key} {value}" for key, value in self.settings.items())
-        return f"{self.code} ({settings})"
+        settings = [f"{key} {value}" for key, value in self.settings.items()]
+        elements = [
+            f"{symbol} {', '.join(map(str, about.values()))}"
+            for symbol, about in sorted(self.elements.items())
+        ]
+        return f"{self.code} ({', '.join(settings + elements)})"
+
+    def of(self, species: Iterable[str]) -> Self:
+        """Return the level of a frame that consists of these elements.
+
+        Parameters
+        ----------
+        species
+            Chemical symbols.
+        """
+        present = set(species)
+        elements = {symbol: about for symbol, about in self.elements.items() if symbol in present}
+        return self.model_copy(update={"elements": elements})
 
 
 class LabelStatus(StrEnum):
