@@ -63,7 +63,7 @@ def test_every_nth_step_is_a_label_in_the_ledger(
         np.testing.assert_allclose(part.forces[index], truth.forces, atol=1e-4)
         np.testing.assert_allclose(part.virials[index], truth.virial, atol=1e-3)
     ledger = Ledger(store.additional_stores["labels"])
-    assert set(ledger.settled(part.ids, toy_maker().level.hash)) == set(part.ids)
+    assert set(ledger.settled(part.ids, toy_maker().level)) == set(part.ids)
 
 
 def test_a_run_that_is_repeated_visits_the_same_frames(

@@ -140,7 +140,7 @@ def test_an_imported_label_belongs_to_the_turn_that_asked(
     run_locally(flow, store=store, log=False, allow_external_references=True)
     assert (tmp_path / "to_label" / "toy" / "turn-3" / "frames.extxyz").exists()
     offer(store, labeller, tmp_path / "a.extxyz", concatenate([calculated(gold_copper[:2])]))
-    labels = ledger(store).of_run("toy", labeller.level.hash)
+    labels = ledger(store).of_run("toy", labeller.level)
     assert {(label.run, label.iteration, label.reason) for label in labels} == {("toy", 3, None)}
 
 

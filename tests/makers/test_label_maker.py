@@ -77,7 +77,7 @@ def test_nan_is_rejected_for_good(toy: Path, store: JobStore, gold_copper: Frame
     calculated = len(toy.read_text().splitlines())
     labels_of(maker(floor=0.0, nan_every=3).make([gold_copper]), store)
     assert len(toy.read_text().splitlines()) == calculated
-    stored = ledger(store).find(gold_copper.ids, labels.level.hash)
+    stored = ledger(store).find(gold_copper.ids, labels.level)
     assert sum(label.status is LabelStatus.REJECTED for label in stored.values()) == len(
         labels.rejections
     )
@@ -92,7 +92,7 @@ def test_a_raising_labeller_costs_one_frame_and_is_asked_again(
     assert 0 < len(lost) < 12
     assert labels.rejected_by_reason == {"labeller failed": len(lost)}
     assert "asked to fail" in labels.rejections[0].detail
-    assert set(ledger(store).settled(gold_copper.ids, failing.level.hash)) == (
+    assert set(ledger(store).settled(gold_copper.ids, failing.level)) == (
         set(gold_copper.ids) - lost
     )
 
@@ -124,7 +124,7 @@ def test_existing_data_enter_the_ledger(
     job.metadata["run"] = "r"
     labels = labels_of(Flow([job], output=job.output), store)
     assert (labels.n_requested, labels.n_accepted) == (12, 12)
-    found = ledger(store).find(gold_copper.ids, labels.level.hash)
+    found = ledger(store).find(gold_copper.ids, labels.level)
     assert len(found) == 12
     assert {label.run for label in found.values()} == {"r"}
 

@@ -48,7 +48,7 @@ def run(flow: Flow, store: JobStore) -> Any:
 
 
 def stored(store: JobStore, labels: Labels, frames: Frames) -> list[LabelDoc]:
-    found = Ledger(store.additional_stores["labels"]).find(frames.ids, labels.level.hash)
+    found = Ledger(store.additional_stores["labels"]).find(frames.ids, labels.level)
     return [found[frame_id] for frame_id in frames.ids]
 
 

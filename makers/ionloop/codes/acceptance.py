@@ -142,10 +142,11 @@ def failed(
 def _start(request: Frames, level: LevelOfTheory, seconds: float, cores: int) -> dict[str, Any]:
     if len(request) != 1:
         raise ValueError(f"a label is for one frame, got {len(request)}")
+    of_frame = level.of(request.species)
     return {
         "frame_id": request.ids[0],
-        "level": level.hash,
-        "level_words": level.words,
+        "level": of_frame.hash,
+        "level_words": of_frame.words,
         "species": request.species,
         "n_atoms": request.n_atoms,
         "seconds": seconds,
@@ -162,7 +163,7 @@ def _labelled(request: Frames, result: Calculated, level: LevelOfTheory) -> Fram
         energies=np.array([result.energy]),
         forces=np.array([result.forces]),
         virials=None if result.virial is None else np.array([result.virial]),
-        level=level.hash,
+        level=level.of(request.species).hash,
     )
 
 

@@ -8,7 +8,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def hold_frames(frames: list[Frames]) -> list[Frames]:
 def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
     wanted = unique_ids(frames.value)
-    settled = current_ledger().settled(wanted, maker.level.hash)
+    settled = current_ledger().settled(wanted, maker.level)
     missing = [frame_id for frame_id in wanted if frame_id not in settled]
     quorum = math.ceil(maker.quorum * len(missing))
     if quorum < len(missing):
@@ -193,7 +193,7 @@ def await_quorum(level: LevelOfTheory, frame_ids: list[str], quorum: int, n_batc
     inline = metadata().get("run") is None
     if not inline and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR1, lambda *_: abandoned.set())
-    while (n := current_ledger().count(frame_ids, level.hash)) < quorum:
+    while (n := current_ledger().count(frame_ids, level)) < quorum:
         if inline or abandoned.wait(POLL_SECONDS):
             break
     return n
@@ -228,7 +228,7 @@ def relax_with_force_field(settings: ForceFieldSettings, frames: list[Frames]) -
 
 def without_settled(frame_ids: Sequence[str], level: LevelOfTheory) -> list[str]:
     """Return the ids that have no final label; an interrupted batch goes on where it was."""
-    settled = current_ledger().settled(frame_ids, level.hash)
+    settled = current_ledger().settled(frame_ids, level)
     return [frame_id for frame_id in frame_ids if frame_id not in settled]
 
 
@@ -292,7 +292,7 @@ def collect_labels(
         If the accepted fraction is below the floor.
     """
     wanted = unique_ids(frames.value)
-    found = current_ledger().find(wanted, level.hash)
+    found = current_ledger().find(wanted, level)
     labels = account(level, wanted, found, set(calculated), late=late)
     check_floor(labels, floor)
     return labels.model_copy(update=stamp(level))
@@ -301,7 +301,7 @@ def collect_labels(
 @stored_job(Labels, expose_store=True)
 def join_late_labels(level: LevelOfTheory, frame_ids: list[str]) -> Labels:
     """Account for labels that came after the quorum of their turn; they were counted there."""
-    found = current_ledger().find(frame_ids, level.hash)
+    found = current_ledger().find(frame_ids, level)
     labels = account(level, frame_ids, found, set(found), late=True)
     return labels.model_copy(update=stamp(level))
 
@@ -342,10 +342,11 @@ def read_labelled(path: Path, fmt: str | None, type_map: list[str] | None) -> li
 def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
     """Return the label of a frame that was calculated elsewhere."""
     assert frame.energies is not None
+    of_frame = level.of(frame.species)
     return LabelDoc(
         frame_id=frame.ids[0],
-        level=level.hash,
-        level_words=level.words,
+        level=of_frame.hash,
+        level_words=of_frame.words,
         status=LabelStatus.ACCEPTED,
         energy=float(frame.energies[0]),
         species=frame.species,
@@ -357,7 +358,7 @@ def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
             frame.energies,
             frame.forces,
             frame.virials,
-            level.hash,
+            of_frame.hash,
         ),
     )
 
@@ -414,7 +415,8 @@ def account(
     good = {label.frame_id for label in accepted} | set(awaited)
     rejections = [_rejection(i, found.get(i)) for i in wanted if i not in good]
     new = [found[i] for i in wanted if i in found and i in calculated]
-    frames = concatenate(label.frame for label in accepted)
+    # A key names the elements of its frame, a data set the level of all of them.
+    frames = concatenate(replace(label.frame, level=level.hash) for label in accepted)
     n_accepted = sum(len(part) for part in frames)
     if len(wanted) != n_accepted + len(rejections) + len(awaited):
         raise AssertionError(

@@ -115,10 +115,11 @@ def _step() -> str:
 
 def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
     """Return the entry of a frame whose label has not come yet."""
+    of_frame = level.of(frame.species)
     return LabelDoc(
         frame_id=frame.ids[0],
-        level=level.hash,
-        level_words=level.words,
+        level=of_frame.hash,
+        level_words=of_frame.words,
         status=LabelStatus.REJECTED,
         reason=RejectReason.NO_RESULT,
         detail="waits for its label from outside",
@@ -167,7 +168,7 @@ def import_labels(
         The fate of every calculation, and how many frames still wait.
     """
     level = external.level_of_theory(settings)
-    known = {label.frame_id: label for label in ledger.of_run(run, level.hash)}
+    known = {label.frame_id: label for label in ledger.of_run(run, level)}
     report = Imported(
         accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
     )

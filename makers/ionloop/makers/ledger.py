@@ -8,8 +8,7 @@ from typing import Any
 from jobflow import CURRENT_JOB
 
 from ionloop.makers.base import run_store
-from ionloop.schemas.frames import label_id
-from ionloop.schemas.label import LabelDoc
+from ionloop.schemas.label import LabelDoc, LevelOfTheory
 from ionloop.stores.connect import StoreError
 
 
@@ -25,14 +24,17 @@ class Ledger:
     def __init__(self, store: Any) -> None:
         self._store = store
 
-    def find(self, frame_ids: Iterable[str], level: str) -> dict[str, LabelDoc]:
-        """Return the labels that are there, by frame id."""
-        keys = [label_id(frame_id, level) for frame_id in frame_ids]
-        documents = self._store.query({"label_id": {"$in": keys}})
-        labels = (LabelDoc.from_stored(document) for document in documents)
-        return {label.frame_id: label for label in labels}
+    def find(self, frame_ids: Iterable[str], level: LevelOfTheory) -> dict[str, LabelDoc]:
+        """Return the labels that are there, by frame id.
 
-    def settled(self, frame_ids: Iterable[str], level: str) -> dict[str, LabelDoc]:
+        A label's key holds only the elements of its frame, and labels of exactly this level may
+        be there under the hash of an earlier version; today's goes before it.
+        """
+        found = self._of_level({"frame_id": {"$in": list(frame_ids)}}, level)
+        former_first = sorted(found, key=lambda label: label.level in level.former, reverse=True)
+        return {label.frame_id: label for label in former_first}
+
+    def settled(self, frame_ids: Iterable[str], level: LevelOfTheory) -> dict[str, LabelDoc]:
         """Return the labels that need no calculation: accepted, or rejected for good."""
         found = self.find(frame_ids, level)
         return {
@@ -41,16 +43,19 @@ class Ledger:
             if label.reason is None or label.reason.is_final
         }
 
-    def count(self, frame_ids: Iterable[str], level: str) -> int:
+    def count(self, frame_ids: Iterable[str], level: LevelOfTheory) -> int:
         """Return how many of the frames have a label or a failed attempt at one."""
-        keys = [label_id(frame_id, level) for frame_id in frame_ids]
-        n: int = self._store.count({"label_id": {"$in": keys}})
-        return n
+        criteria = {"frame_id": {"$in": list(frame_ids)}}
+        found = self._store.query(criteria, properties=["frame_id", "level", "species"])
+        return len({each["frame_id"] for each in found if _is_of(each, level)})
 
-    def of_run(self, run: str, level: str) -> list[LabelDoc]:
+    def of_run(self, run: str, level: LevelOfTheory) -> list[LabelDoc]:
         """Return the labels of a level that a run asked for first."""
-        documents = self._store.query({"run": run, "level": level})
-        return [LabelDoc.from_stored(document) for document in documents]
+        return self._of_level({"run": run}, level)
+
+    def _of_level(self, criteria: dict[str, Any], level: LevelOfTheory) -> list[LabelDoc]:
+        found = self._store.query(criteria)
+        return [LabelDoc.from_stored(each) for each in found if _is_of(each, level)]
 
     def record(self, labels: Sequence[LabelDoc]) -> None:
         """Write labels; when this returns they are safe.
@@ -77,6 +82,10 @@ def current_ledger() -> Ledger:
     except StoreError:
         return Ledger(_labels(exposed))
     return Ledger(_labels(store))
+
+
+def _is_of(document: dict[str, Any], level: LevelOfTheory) -> bool:
+    return document["level"] in level.keys(document["species"])
 
 
 def _labels(store: Any) -> Any:

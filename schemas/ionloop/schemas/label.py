@@ -62,6 +62,16 @@ class LevelOfTheory(Model):
         elements = {symbol: about for symbol, about in self.elements.items() if symbol in present}
         return self.model_copy(update={"elements": elements})
 
+    def keys(self, species: Iterable[str]) -> list[str]:
+        """Return the hashes under which labels of such frames are kept, today's first.
+
+        Parameters
+        ----------
+        species
+            Chemical symbols of the frame.
+        """
+        return [self.of(species).hash, *self.former]
+
 
 class LabelStatus(StrEnum):
     """Fate of a requested label."""
@@ -96,7 +106,7 @@ class LabelDoc(Document):
     """One bought label. Written in one piece as soon as it is there, and never bought again."""
 
     frame_id: str
-    level: str = Field(description="hash of the level of theory")
+    level: str = Field(description="hash of the level of theory, for the elements of the frame")
     level_words: str = ""
     status: LabelStatus
     reason: RejectReason | None = None

@@ -13,7 +13,6 @@ import psutil
 from jobflow.core.store import JobStore
 
 from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, Standing, TurnRow
-from ionloop.schemas.frames import label_id
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState, journal_table
 from ionloop.schemas.label import LevelOfTheory
@@ -26,6 +25,7 @@ from ionloop.stores.connect import collection, describe
 
 STALE = 150.0  # s without a heartbeat after which a runner on another host counts as gone
 _LABEL_FIELDS = list(LabelRow.model_fields)
+_LEVEL = ["output.level"]
 
 
 class QueryError(LookupError):
@@ -337,10 +337,10 @@ def outputs(
     return [document["output"] for document in found]
 
 
-def level_hashes(store: JobStore, run: str) -> set[str]:
-    """Return the hashes of the levels of theory of a run's labels, none before the first."""
-    found = outputs(store, run, "Labels", ["output.level"])
-    return {LevelOfTheory(**each["level"]).hash for each in found}
+def levels(store: JobStore, run: str) -> list[LevelOfTheory]:
+    """Return the levels of theory of a run's labels, each once, none before the first."""
+    found = [LevelOfTheory(**each["level"]) for each in outputs(store, run, "Labels", _LEVEL)]
+    return list({level.hash: level for level in found}.values())
 
 
 def _run_row(store: JobStore, run: str) -> RunRow:
@@ -444,12 +444,13 @@ def _with_label_fate(store: JobStore, run: str, table: Table) -> Table:
 
 
 def _label_fates(store: JobStore, run: str, frame_ids: list[str]) -> dict[str, tuple[str, str]]:
-    keys = [label_id(i, level) for level in level_hashes(store, run) for i in frame_ids]
-    criteria = {"label_id": {"$in": keys}}
-    wanted = ["frame_id", "status", "reason"]
+    criteria = {"frame_id": {"$in": frame_ids}}
+    wanted = ["frame_id", "level", "species", "status", "reason"]
+    known = levels(store, run)
     return {
         document["frame_id"]: (document["status"], document.get("reason") or "")
         for document in collection(store, "labels").query(criteria, properties=wanted)
+        if any(document["level"] in level.keys(document["species"]) for level in known)
     }
 
 

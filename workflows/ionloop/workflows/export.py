@@ -19,7 +19,7 @@ from ionloop.schemas.dataset import DatasetDoc
 from ionloop.schemas.exploration import ExplorationPart
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.iteration import IterationDoc
-from ionloop.schemas.label import LabelDoc, Labels
+from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory
 from ionloop.schemas.potential import EnsembleDoc, TrainingDoc
 from ionloop.schemas.run import SummaryDoc
 
@@ -77,7 +77,7 @@ def export_dataset(
     targets = {side: folder / f"{side}{DATASET_FORMATS[fmt]}" for side, ids in parts.items() if ids}
     account = folder / "dataset.json"
     _make_way([*targets.values(), account], force)
-    labels = _labels(store, turn.dataset)
+    labels = _labels(store, run, turn.dataset)
     for side, target in targets.items():
         frames = (labels[i].frame for i in parts[side])
         write_frames(concatenate(_unmixed(frames, turn.dataset)), target, fmt)
@@ -224,10 +224,11 @@ def _chosen(frames: Frames, wanted: set[str]) -> Frames:
     return frames[[index for index, frame_id in enumerate(frames.ids) if frame_id in wanted]]
 
 
-def _labels(store: JobStore, dataset: DatasetDoc) -> dict[str, LabelDoc]:
+def _labels(store: JobStore, run: str, dataset: DatasetDoc) -> dict[str, LabelDoc]:
     ids = _all_ids(dataset)
     ledger = Ledger(_additional(store, "labels"))
-    labels = {i: label for level in dataset.levels for i, label in _accepted(ledger, ids, level)}
+    levels = [each for each in _levels(store, run) if each.hash in dataset.levels]
+    labels = {i: label for level in levels for i, label in _accepted(ledger, ids, level)}
     if lost := set(ids) - set(labels):
         raise ExportError(
             f"{len(lost)} of {len(ids)} labels of the data set are not in the store any more; "
@@ -236,8 +237,13 @@ def _labels(store: JobStore, dataset: DatasetDoc) -> dict[str, LabelDoc]:
     return labels
 
 
-def _accepted(ledger: Ledger, ids: list[str], level: str) -> Iterable[tuple[str, LabelDoc]]:
-    return ((i, label) for i, label in ledger.find(ids, level).items() if label.reason is None)
+def _accepted(
+    ledger: Ledger, ids: list[str], level: LevelOfTheory
+) -> Iterable[tuple[str, LabelDoc]]:
+    for i, label in ledger.find(ids, level).items():
+        if label.reason is None:
+            frame = replace(label.frame, level=level.hash)
+            yield i, label.model_copy(update={"frame": frame, "level_words": level.words})
 
 
 def _unmixed(frames: Iterable[Frames], dataset: DatasetDoc) -> Iterable[Frames]:
@@ -294,8 +300,13 @@ def _model_account(target: Path, member: TrainingDoc) -> dict[str, Any]:
 
 
 def _level_words(store: JobStore, run: str) -> str:
-    found = _outputs(store, run, "Labels")
-    return " and ".join(sorted({Labels.from_stored(each).level.words for each in found}))
+    return " and ".join(sorted({level.words for level in _levels(store, run)}))
+
+
+def _levels(store: JobStore, run: str) -> list[LevelOfTheory]:
+    """Return the levels of theory of a run's labels, each once."""
+    levels = [Labels.from_stored(each).level for each in _outputs(store, run, "Labels")]
+    return list({level.hash: level for level in levels}.values())
 
 
 def _validation(store: JobStore, run: str) -> dict[str, Any] | None:
