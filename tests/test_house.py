@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def test_functions_are_short(path: Path) -> None:
         and function.end_lineno - function.lineno >= LONGEST + _docstring_lines(function)
     ]
     assert not long
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_errors_are_ionloops_own(path: Path) -> None:
+    # Others count on the command line as faults to report.
+    strangers = [
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+        for names in [{ast.unparse(base) for base in node.bases}]
+        if not names - set(dir(builtins))
+    ]
+    assert set(strangers) <= {"IonloopError", "NotLoadedError"}
 
 
 def _docstring_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

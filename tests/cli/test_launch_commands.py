@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pymongo.errors import PyMongoError
 from typer.testing import CliRunner
 
 from ionloop.cli import render
@@ -14,8 +15,10 @@ from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
 from ionloop.config import launch
 from ionloop.runners.local import RunSummary
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
+from ionloop.stores.connect import StoreError
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/toy"
@@ -131,22 +134,61 @@ def test_debug_shows_the_traceback(run_file):
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    "error",
     [
-        (ValueError("wrong value"), 2, "wrong value"),
-        (RuntimeError("the store is locked"), 2, "the store is locked"),
-        (KeyError("x"), 1, "unexpected KeyError"),
-        (AttributeError("x"), 1, "unexpected AttributeError"),
+        StoreError("the store is locked"),
+        InputError("the store is locked"),
+        FileNotFoundError("the store is locked"),
+        PyMongoError("the store is locked"),
     ],
 )
-def test_errors_end_with_a_sentence_and_a_code(monkeypatch, run_file, error, code, told):
+def test_what_is_foreseen_ends_with_its_own_sentence(monkeypatch, run_file, error):
+    answer = failing(monkeypatch, run_file, error)
+    assert answer.exit_code == 2
+    assert "the store is locked" in answer.stderr
+    assert "report" not in answer.stderr
+    assert "Traceback" not in answer.output
+
+
+@pytest.mark.parametrize("kind", [ValueError, RuntimeError, KeyError, ImportError, AttributeError])
+def test_a_librarys_error_is_a_fault_to_report(monkeypatch, run_file, kind, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    answer = failing(monkeypatch, run_file, kind("operands could not be broadcast"))
+    assert answer.exit_code == 70
+    assert f"unexpected {kind.__name__}" in answer.stderr
+    assert "please report it" in answer.stderr
+    (stack,) = tmp_path.glob("ionloop-traceback-*.txt")
+    assert str(stack) in answer.stderr
+    assert stack.read_text().startswith("Traceback (most recent call last)")
+    assert "Traceback (" not in answer.output
+
+
+def failing(monkeypatch, run_file: Path, error: Exception):
+    """Check a run file while something in it raises."""
+
     def fail(path):
         raise error
 
     monkeypatch.setattr("ionloop.config.load", fail)
-    answer = cli.invoke(app, ["check", str(run_file)])
-    assert (answer.exit_code, told in answer.stderr) == (code, True)
-    assert "Traceback" not in answer.output
+    return cli.invoke(app, ["check", str(run_file)])
+
+
+@pytest.mark.parametrize("command", ["check", "run", "submit"])
+def test_a_refused_run_file_is_json_on_request(run_file, command):
+    run_file.write_text(run_file.read_text() + "trian: {}\nexplroe: {}\n")
+    answer = cli.invoke(app, [command, str(run_file), "--json"])
+    assert answer.exit_code == 2
+    refusal = json.loads(answer.stdout)
+    assert refusal["ok"] is False
+    assert [error.split(": ")[1] for error in refusal["errors"]] == ["trian", "explroe"]
+
+
+@pytest.mark.parametrize("command", ["check", "run", "submit"])
+def test_what_the_check_refuses_is_json_on_request(run_file, monkeypatch, tmp_path, command):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answer = cli.invoke(app, [command, str(run_file), "--json"])
+    assert answer.exit_code == 2
+    assert json.loads(answer.stdout)["ok"] is False
 
 
 def test_run_refuses_before_anything_starts(run_file, monkeypatch, tmp_path):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections import Counter
 
 import numpy as np
+import psutil
 import pytest
 from synthetic_run import SKIPPED, Writer, whole_run
 
 from ionloop.monitor import queries
 from ionloop.monitor.queries import NotFoundError, QueryError
 from ionloop.schemas.label import LabelStatus
+from ionloop.schemas.process import CLOCK_DRIFT
 from ionloop.schemas.run import RunState
 from ionloop.stores.connect import collection
 
@@ -206,6 +210,22 @@ def test_standing_when_the_runner_was_killed(store, unfinished):
     assert standing.state is RunState.INTERRUPTED
     assert f"process {runner['pid']} on {runner['host']}) is gone" in standing.sentence
     assert standing.cure == "ionloop resume lgps"
+
+
+def test_a_runner_whose_clock_was_set_still_lives(store, unfinished):
+    # By the one rule of all who ask: the lock of the runner takes it for alive, so does the status.
+    unfinished.set_runner_here()
+    runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
+    unfinished.set_runner(runner["pid"], runner["process_created"] - CLOCK_DRIFT / 2)
+    assert queries.standing(store, "lgps").state is RunState.RUNNING
+
+
+def test_a_runner_that_nobody_buried_is_gone(store, unfinished):
+    with subprocess.Popen(["true"]) as dead:
+        created = psutil.Process(dead.pid).create_time()
+        os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+        unfinished.set_runner(dead.pid, created)
+        assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
 
 
 def test_a_silent_runner_on_another_host_is_gone(store, unfinished):

@@ -10,7 +10,7 @@ import pytest
 
 from ionloop.runners.engine import EngineError
 from ionloop.runners.local_engine import LocalEngine
-from ionloop.runners.lock import STALE
+from ionloop.schemas.process import STALE
 from ionloop.stores.connect import collection, open_store
 
 RUN = "lgps"

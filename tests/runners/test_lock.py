@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from ionloop.runners.lock import STALE, RunLockedError, run_lock, wait_for_workers
+from ionloop.runners.lock import RunLockedError, run_lock, wait_for_workers
+from ionloop.schemas.process import STALE
 from ionloop.stores.connect import collection, open_store
 
 if TYPE_CHECKING:
@@ -87,3 +88,10 @@ def test_a_worker_that_will_not_end_is_named(tmp_path: Path) -> None:
         with pytest.raises(RunLockedError, match=r"workers\.lock after 0 s: find it"):
             wait_for_workers(lock, seconds=0.2)
     wait_for_workers(lock, seconds=0.2)
+
+
+def test_an_error_of_the_body_comes_out_as_it_is(runs: Store, tmp_path: Path) -> None:
+    with pytest.raises(BlockingIOError, match="the pipe is full"), run_lock(runs, "x", tmp_path):
+        raise BlockingIOError("the pipe is full")
+    with run_lock(runs, "x", tmp_path):
+        pass

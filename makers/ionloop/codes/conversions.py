@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 
@@ -35,7 +36,7 @@ _POSITION_MATCH = 1e-8  # Å: far above round-off, far below any meant move
 _VIRIAL_MATCH = 1e-6  # eV
 
 
-class FrameFileError(ValueError):
+class FrameFileError(IonloopError, ValueError):
     """A file cannot be read as frames, or frames cannot be written as asked."""
 
 

@@ -39,6 +39,7 @@ from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, p
 from ionloop.codes.deepmd_settings import DeepmdSettings
 from ionloop.codes.errors import cure_for
 from ionloop.codes.leftovers import clear_unless_same
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
@@ -67,11 +68,11 @@ LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth
 NOISE = ("implib-gen:", "DeePMD-kit: Cannot find", "DeePMD-kit: Error message: libcudart")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(IonloopError, RuntimeError):
     """A training failed; the message ends with the last lines of its log."""
 
 
-class MissingProgramError(RuntimeError):
+class MissingProgramError(IonloopError, RuntimeError):
     """DeePMD-kit or one of its backends is not there, or does not fit."""
 
 

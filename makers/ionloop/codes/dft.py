@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.units import Force, Seconds
@@ -84,7 +85,7 @@ def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:
     return Calculated(np.nan, nothing, converged=False, seconds=seconds, cores=cores)
 
 
-class NotConvergedError(RuntimeError):
+class NotConvergedError(IonloopError, RuntimeError):
     """The electronic steps did not converge on the way of a relaxation or of MD."""
 
 

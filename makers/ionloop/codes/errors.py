@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ionloop.schemas.errors import IonloopError
 
-class MissingExtraError(ImportError):
+
+class MissingExtraError(IonloopError, ImportError):
     """A Python package of an optional extra is not installed.
 
     Parameters
@@ -28,7 +30,7 @@ class MissingExtraError(ImportError):
         self.extra = extra
 
 
-class ProgramNotFoundError(FileNotFoundError):
+class ProgramNotFoundError(IonloopError, FileNotFoundError):
     """An outside program is not on PATH.
 
     Parameters

@@ -26,6 +26,7 @@ from ionloop.codes.conversions import from_ase, full_stress, to_ase
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.errors import MissingExtraError
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
@@ -49,11 +50,11 @@ _KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
 )
 
 
-class RelaxationError(RuntimeError):
+class RelaxationError(IonloopError, RuntimeError):
     """A relaxation did not converge."""
 
 
-class DynamicsError(RuntimeError):
+class DynamicsError(IonloopError, RuntimeError):
     """A run of molecular dynamics exploded."""
 
 

@@ -35,6 +35,7 @@ from ionloop.codes.lammps_files import (
 from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
 from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.side_by_side import side_by_side
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import StoredFile
@@ -68,7 +69,7 @@ _ASKED_TO_END = {-signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGTERM, 128 + si
 _PROBES = ("first", "second")
 
 
-class LammpsError(RuntimeError):
+class LammpsError(IonloopError, RuntimeError):
     """LAMMPS is absent, cannot run DeePMD models, or refused its input."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ionloop.codes.errors import ProgramNotFoundError
+from ionloop.schemas.errors import IonloopError
 
 CORES = "{cores}"
 """What stands for the number of MPI ranks in a command."""
@@ -34,7 +35,7 @@ ENVIRONMENT: Mapping[str, str] = MappingProxyType(
 )
 
 
-class ProgramError(RuntimeError):
+class ProgramError(IonloopError, RuntimeError):
     """An outside program gave no answer."""
 
 

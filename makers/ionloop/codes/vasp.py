@@ -28,6 +28,7 @@ from ionloop.codes.conversions import to_pymatgen
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
@@ -64,7 +65,7 @@ FREE = frozenset(tag for tags in _FREE_BY_PURPOSE for tag in tags.split())
 """INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
 
 
-class MissingPotcarError(FileNotFoundError):
+class MissingPotcarError(IonloopError, FileNotFoundError):
     """A POTCAR is not where pymatgen looks for it."""
 
 

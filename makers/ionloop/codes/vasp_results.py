@@ -14,6 +14,7 @@ import numpy as np
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.conversions import from_pymatgen
 from ionloop.codes.vasp import FREE, Arrangement, VaspSettings, plain, plain_tags, requested_inputs
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ KBAR = 1602.176634  # kB in one eV/Å³
 _EFFECTIVE = {"ENMAX": "ENCUT", "ISMEAR": "ISMEAR", "SIGMA": "SIGMA", "ISPIN": "ISPIN"}
 
 
-class VaspError(RuntimeError):
+class VaspError(IonloopError, RuntimeError):
     """A VASP run ended without a result."""
 
 

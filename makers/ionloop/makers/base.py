@@ -27,6 +27,7 @@ from monty.json import MontyEncoder
 
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.schemas.document import Document, Provenance
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.selection import TrustWindow
@@ -42,7 +43,7 @@ FINISHED_DAYS, LEFT_DAYS = 1, 30
 Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
 
 
-class FloorError(RuntimeError):
+class FloorError(IonloopError, RuntimeError):
     """Too much of a step failed for the turn to go on."""
 
 

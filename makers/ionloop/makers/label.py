@@ -30,6 +30,7 @@ from ionloop.makers.base import (
 )
 from ionloop.makers.ledger import current_ledger
 from ionloop.schemas.document import Document
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import (
     LabelDoc,
@@ -51,7 +52,7 @@ class LabelBatch(Document):
     n_calculated: int
 
 
-class LabellerError(RuntimeError):
+class LabellerError(IonloopError, RuntimeError):
     """Some frames of a batch gave no result."""
 
 

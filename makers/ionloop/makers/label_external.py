@@ -22,6 +22,7 @@ from ionloop.makers.label import (
 )
 from ionloop.makers.ledger import Ledger, current_ledger
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import (
     LabelDoc,
@@ -32,7 +33,7 @@ from ionloop.schemas.label import (
 )
 
 
-class WaitingForLabelsError(RuntimeError):
+class WaitingForLabelsError(IonloopError, RuntimeError):
     """Frames wait for labels from outside; the run pauses."""
 
 

@@ -72,7 +72,7 @@ def check(
 
     report = check_run_file(_load(run_file, store, runner))
     if as_json:
-        render.print_json(report.model_dump(mode="json"))
+        render.print_json({"ok": report.ok, **report.model_dump(mode="json")})
     else:
         render.print_report(report, render.out())
     _refuse(report, quiet=as_json)
@@ -99,7 +99,7 @@ def run(
     from ionloop.config import start
     from ionloop.config.engines import submit
 
-    settings = checked(run_file, store, runner)
+    settings = checked(run_file, store, runner, as_json)
     if settings.runner == "local":
         _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
     else:
@@ -134,13 +134,15 @@ def resume(
     _finish(ended, url, as_json)
 
 
-def checked(path: Path, store: str | None, runner: str | None) -> RunFile:
+def checked(path: Path, store: str | None, runner: str | None, as_json: bool) -> RunFile:
     """Load a run file and check it; leave if it cannot run."""
     from ionloop.config import check as check_run_file
 
     settings = _load(path, store, runner)
     report = check_run_file(settings)
     render.print_report(report, render.err())
+    if as_json and not report.ok:
+        render.print_refusal(_sentences(report))
     _refuse(report, quiet=True)
     return settings
 
@@ -180,9 +182,13 @@ def _refuse(report: Report, *, quiet: bool) -> None:
     if report.ok:
         return
     if quiet:
-        for finding in report.errors:
-            render.print_error(f"{finding.key}: {finding.sentence}; {finding.cure}".rstrip("; "))
+        for sentence in _sentences(report):
+            render.print_error(sentence)
     raise typer.Exit(BAD_INPUT)
+
+
+def _sentences(report: Report) -> list[str]:
+    return [f"{each.key}: {each.sentence}; {each.cure}".rstrip("; ") for each in report.errors]
 
 
 def _observer() -> Observer:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ionloop.cli import label_commands, launch_commands, look_commands, queue_commands, render
+from ionloop.schemas.errors import IonloopError
 
 # ClickException, be it click's own or that of the copy that typer carries.
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
-# Their messages are sentences for users: a wrong file, key, value, name, or something missing.
-FORESEEN = (ValueError, OSError, ImportError, LookupError, RuntimeError)
-UNFORESEEN = (KeyError, IndexError, NotImplementedError, RecursionError)
+FAULT = 70
+"""Exit code after a fault of ionloop's own: sysexits' EX_SOFTWARE, which no other ending has."""
 
 
 class Friendly(TyperGroup):
@@ -22,6 +26,7 @@ class Friendly(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
+        wants_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
             return super().invoke(ctx)
         except (CLICK_ERROR, typer.Exit, typer.Abort):
@@ -29,19 +34,37 @@ class Friendly(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            raise typer.Exit(tell(error)) from None
+            code, sentence = told(error)
+            if wants_json:
+                render.print_refusal(sentence.splitlines())
+            render.print_error(sentence)
+            raise typer.Exit(code) from None
 
 
-def tell(error: Exception) -> int:
-    """Print an error as a sentence and return the exit code: 2 for bad input, 1 for a fault."""
-    if isinstance(error, FORESEEN) and not isinstance(error, UNFORESEEN):
-        render.print_error(str(error) or type(error).__name__)
-        return launch_commands.BAD_INPUT
-    render.print_error(
-        f"unexpected {type(error).__name__}: {error}; this is a fault of ionloop: please report it "
-        "with what `ionloop --debug …` prints"
+def told(error: Exception) -> tuple[int, str]:
+    """Return the exit code and the sentence of an error.
+
+    Foreseen is what ionloop says itself, and what the outside world answers: a file, a server.
+    """
+    from pymongo.errors import PyMongoError
+
+    if isinstance(error, IonloopError | OSError):
+        return launch_commands.BAD_INPUT, str(error) or type(error).__name__
+    if isinstance(error, PyMongoError):
+        reason = str(error).partition(", Timeout:")[0]
+        return launch_commands.BAD_INPUT, f"the database does not answer as it should: {reason}"
+    return FAULT, (
+        f"unexpected {type(error).__name__}: {error}; this is a fault of ionloop, not of what it "
+        f"was given: please report it with the traceback, which is in {written(error)}"
     )
-    return launch_commands.FAILED
+
+
+def written(error: Exception) -> Path:
+    """Write the traceback of an error to a file and return its path."""
+    descriptor, name = tempfile.mkstemp(prefix="ionloop-traceback-", suffix=".txt")
+    with os.fdopen(descriptor, "w") as file:
+        file.writelines(traceback.format_exception(error))
+    return Path(name)
 
 
 app = typer.Typer(

@@ -44,7 +44,7 @@ def submit(
     """  # noqa: D301 (typer's mark for lines to keep)
     from ionloop.config import submit as hand_over
 
-    settings = checked(run_file, store, runner)
+    settings = checked(run_file, store, runner, as_json)
     run = hand_over(settings)
     _say(
         as_json,

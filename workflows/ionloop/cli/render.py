@@ -40,6 +40,11 @@ def print_json(value: Any) -> None:
     typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
 
 
+def print_refusal(errors: Sequence[str]) -> None:
+    """Print as JSON why a command was refused or failed, a sentence each."""
+    print_json({"ok": False, "errors": list(errors)})
+
+
 def print_error(sentence: str) -> None:
     """Print a sentence in red to standard error."""
     err().print(f"[red]{escape(sentence)}[/]")

@@ -13,13 +13,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from ionloop.schemas.errors import IonloopError
+
 KeyPath = tuple[str | int, ...]
 AllowedKeys = Callable[[KeyPath, Any], list[str]]
 
 LONGEST_VALUE = 60
 
 
-class RunFileError(ValueError):
+class RunFileError(IonloopError, ValueError):
     """A run file is refused; the message has a line for every error."""
 
 

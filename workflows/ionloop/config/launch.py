@@ -22,6 +22,7 @@ from ionloop.runners.journal import Journal
 from ionloop.runners.local import LocalRunner, RunSummary
 from ionloop.runners.lock import RunLockedError
 from ionloop.runners.progress import Observer, Silent
+from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.run import WAITING, RunDoc, RunState, SummaryDoc
 from ionloop.stores.connect import collection, describe, open_store
 
@@ -38,15 +39,15 @@ CIRCUMSTANCES = {
 }
 
 
-class UnknownRunError(LookupError):
+class UnknownRunError(IonloopError, LookupError):
     """There is no such run in the store; the message names those there are."""
 
 
-class OtherSettingsError(ValueError):
+class OtherSettingsError(IonloopError, ValueError):
     """A run of that name was started with other settings."""
 
 
-class RunEndedError(RuntimeError):
+class RunEndedError(IonloopError, RuntimeError):
     """What is asked for cannot be done with a run that was cancelled."""
 
 
@@ -139,13 +140,13 @@ def import_labels(
     ------
     UnknownRunError
         If there is no such run.
-    ValueError
+    InputError
         If the run's labels do not come from outside.
     """
     with closing(open_store(store_url)) as store:
         run_file = stored_run_file(store, find_run(store, run), store_url)
         if not isinstance(run_file.label, ExternalSection):
-            raise ValueError(
+            raise InputError(
                 f"run {run!r} calculates its labels itself (label.code: {run_file.label.code}); "
                 "only a run with label.code: external takes labels from outside"
             )

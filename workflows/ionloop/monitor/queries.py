@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-import psutil
 from jobflow.core.store import JobStore
 
 from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, Standing, TurnRow
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState, journal_table
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.process import lives
 from ionloop.schemas.run import WAITING, RunState, SummaryDoc
 from ionloop.schemas.selection import Verdict
 from ionloop.schemas.table import Table, join_tables
 from ionloop.stores.connect import collection, describe
 
-STALE = 150.0  # s without a heartbeat after which a runner on another host counts as gone
 _LABEL_FIELDS = list(LabelRow.model_fields)
 _LEVEL = ["output.level"]
 
 
-class QueryError(LookupError):
+class QueryError(IonloopError, LookupError):
     """A query cannot be answered; the message says why and what could be asked."""
 
 
@@ -311,7 +310,7 @@ def standing(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) ->
         return _on_queue(run, engine, rows)
     runner = _run_document(store, run).get("runner")
     overview = jobs(store, run, rows)
-    if runner and _lives(runner):
+    if runner and lives(runner):
         return Standing(state=RunState.RUNNING, sentence=_at_work(runner, overview))
     return _stands_still(run, runner, overview)
 
@@ -510,21 +509,6 @@ def _stands_still(run: str, runner: dict[str, Any] | None, overview: JobsOvervie
 
 def _process(runner: dict[str, Any]) -> str:
     return f"process {runner['pid']} on {runner['host']}"
-
-
-def _lives(runner: dict[str, Any]) -> bool:
-    if runner["host"] == socket.gethostname():
-        return _is_alive(runner["pid"], runner["process_created"])
-    silence = datetime.now(UTC) - datetime.fromisoformat(runner["heartbeat"])
-    return silence.total_seconds() < STALE
-
-
-def _is_alive(pid: int, created: float) -> bool:
-    # A process id is used again; together with the time of creation it is not.
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - created) < 1)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _blob_uuid(stored: Any) -> str | None:

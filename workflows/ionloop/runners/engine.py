@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.job import JobRow, JobState
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-class EngineError(RuntimeError):
+class EngineError(IonloopError, RuntimeError):
     """An engine refuses a request; the message says why and what to do."""
 
 

@@ -16,6 +16,8 @@ from jobflow.core.flow import get_flow
 from jobflow.core.reference import OnMissing
 from jobflow.utils.find import find_key_value
 
+from ionloop.schemas.errors import IonloopError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,7 +33,7 @@ LIVE = frozenset({"waiting", "running", "finished"})
 PAYLOAD = ("held", "spawned")
 
 
-class JournalError(RuntimeError):
+class JournalError(IonloopError, RuntimeError):
     """The journal refuses a request; the message says why and what to do."""
 
 

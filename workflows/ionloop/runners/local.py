@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Literal
 from ionloop.makers.base import UNFINISHED
 from ionloop.runners import schedule
 from ionloop.runners.journal import Journal, JournalError, now
-from ionloop.runners.lock import HEARTBEAT, run_lock, wait_for_workers
+from ionloop.runners.lock import run_lock, wait_for_workers
 from ionloop.runners.processes import (
     death_sentence,
     end,
@@ -43,6 +43,7 @@ from ionloop.runners.processes import (
 )
 from ionloop.runners.progress import Running, Silent, Snapshot, count_by_role
 from ionloop.runners.worker import Task
+from ionloop.schemas.process import HEARTBEAT
 from ionloop.stores.connect import collection, open_store
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ionloop.runners.engine import EngineError, JobRow, concerned
 from ionloop.runners.journal import LIVE, Journal
 from ionloop.runners.local import LocalRunner
-from ionloop.runners.lock import runner_lives
 from ionloop.schemas.job import JOURNAL_FIELDS, journal_table
+from ionloop.schemas.process import lives
 from ionloop.stores.connect import collection, open_store
 
 if TYPE_CHECKING:
@@ -123,4 +123,4 @@ class LocalEngine:
         with closing(open_store(self.store_url)) as store:
             document = collection(store, "runs").query_one({"run": run}) or {}
         runner: dict[str, Any] | None = document.get("runner")
-        return runner if runner and runner_lives(runner) else None
+        return runner if runner and lives(runner) else None

@@ -5,16 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from ionloop.runners.journal import now
-from ionloop.runners.processes import alive
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.process import HEARTBEAT, identity, lives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +18,8 @@ if TYPE_CHECKING:
 
     from maggma.core import Store
 
-HEARTBEAT = 30.0
-STALE = 5 * HEARTBEAT
 
-
-class RunLockedError(RuntimeError):
+class RunLockedError(IonloopError, RuntimeError):
     """Another runner works on the run; the message names its process and host."""
 
 
@@ -57,15 +50,15 @@ class RunLock:
             If another runner that lives is written down.
         """
         runner = self._read().get("runner")
-        if runner is not None and runner_lives(runner):
+        if runner is not None and lives(runner):
             raise RunLockedError(_refusal(self.run, runner))
-        self._write(_identity())
+        self._write(identity())
         self.beaten = time.monotonic()
 
     def beat(self) -> None:
         """Renew the heartbeat, if it is due."""
         if time.monotonic() - self.beaten > HEARTBEAT:
-            self._write(_identity())
+            self._write(identity())
             self.beaten = time.monotonic()
 
     def release(self) -> None:
@@ -108,21 +101,6 @@ def run_lock(runs: Store, run: str, folder: Path) -> Iterator[RunLock]:
             lock.release()
 
 
-def runner_lives(runner: dict[str, Any]) -> bool:
-    """Tell whether the process that is written down as the runner of a run lives.
-
-    Parameters
-    ----------
-    runner
-        Its host, id, time of creation and last heartbeat, as the run's document has them. On
-        another host it counts as gone `STALE` seconds after its last heartbeat.
-    """
-    if runner["host"] == socket.gethostname():
-        return alive(runner["pid"], runner["process_created"])
-    silence = datetime.now(UTC) - datetime.fromisoformat(runner["heartbeat"])
-    return silence.total_seconds() < STALE
-
-
 def wait_for_workers(lock: Path, seconds: float = 60.0) -> None:
     """Wait until no worker of an earlier runner is left.
 
@@ -155,21 +133,17 @@ def _exclusive(path: Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        yield _locked(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _identity() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_created": psutil.Process().create_time(),
-        "heartbeat": now(),
-    }
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refusal(run: str, runner: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import psutil
 
 from ionloop.codes.program import environment
 from ionloop.runners import worker
+from ionloop.schemas.process import alive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 # Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
 PRELOADED = [worker.__name__, "ionloop.workflows.concurrent_learning"]
-CLOCK_DRIFT = 5.0  # creation times move when the system clock is set
 
 
 def launch(task: worker.Task) -> BaseProcess:
@@ -83,14 +83,9 @@ def end_leftover(pid: int, created: float) -> None:
     created
         Its creation time, seconds since the epoch: a later process may have the same id.
     """
-    if psutil.pid_exists(pid) and not _is_same(pid, created):
+    if psutil.pid_exists(pid) and not alive(pid, created):
         return
     _signal_group(pid, signal.SIGKILL)
-
-
-def alive(pid: int, created: float) -> bool:
-    """Whether the process with this id and creation time (s since the epoch) is alive."""
-    return psutil.pid_exists(pid) and _is_same(pid, created)
 
 
 def death_sentence(name: str, exit_code: int) -> str:
@@ -156,15 +151,6 @@ def _signal_group(pid: int | None, number: signal.Signals) -> None:
     assert pid is not None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
-
-
-def _is_same(pid: int, created: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        same = bool(abs(process.create_time() - created) < CLOCK_DRIFT)
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @contextlib.contextmanager

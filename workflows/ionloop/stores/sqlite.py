@@ -30,6 +30,7 @@ from monty.json import jsanitize
 from pydash import get, has, set_
 from sentinels import NOTHING  # type: ignore[import-untyped]
 
+from ionloop.schemas.errors import IonloopError
 from ionloop.stores.sql_filter import (
     LOOK_INSIDE,
     ColumnValue,
@@ -61,7 +62,7 @@ _CURES = {
 _NOT_ENCODABLE = (BSONError, ValueError, OverflowError)
 
 
-class StoreError(RuntimeError):
+class StoreError(IonloopError, RuntimeError):
     """A store cannot be opened, read or written; the message says what to do."""
 
 

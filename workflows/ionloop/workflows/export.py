@@ -16,6 +16,7 @@ from jobflow import JobStore
 from ionloop.codes.conversions import write_frames
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.dataset import DatasetDoc
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.exploration import ExplorationPart
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.iteration import IterationDoc
@@ -27,7 +28,7 @@ DATASET_FORMATS = {"deepmd/npy": "", "deepmd/hdf5": ".hdf5", "extxyz": ".extxyz"
 """Formats of a data set, and the suffix of what is written: none for a folder."""
 
 
-class ExportError(ValueError):
+class ExportError(IonloopError, ValueError):
     """Nothing can be exported; the message says why and what to do."""
 
 
