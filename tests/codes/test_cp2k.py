@@ -68,7 +68,7 @@ def test_unconverged_is_rejected_although_cp2k_aborts(tmp_path):
 @pytest.mark.parametrize(
     ("misdeed", "words"),
     [
-        ("crash", "exit status 1; the end of .*not idempotent"),
+        ("crash", "exit status 1: .*not idempotent"),
         ("cut", "lacks analytical stress tensor"),
     ],
 )

@@ -352,6 +352,22 @@ def test_a_missing_program_is_named(tmp_path: Path):
         deepmd.train(settings, [toy(2, 1)], type_map=TYPE_MAP, seed=1, folder=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("echo hello", "does not answer as DeePMD-kit does but with 'hello'"),
+        ("echo 'no licence'; exit 3", "exit status 3: no licence"),
+        ("kill -11 $$", "SIGSEGV"),
+    ],
+)
+def test_a_program_that_is_not_deepmd_kit_is_told(script: str, sentence: str, tmp_path: Path):
+    program = tmp_path / "dp"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    with pytest.raises(deepmd.MissingProgramError, match=re.escape(sentence)):
+        deepmd.program_version(str(program))
+
+
 def fake_dp(folder: Path, body: str) -> DeepmdSettings:
     """Return settings with a program in the place of `dp`."""
     program = folder / "fake_dp.py"
@@ -372,15 +388,21 @@ print("out of luck")
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ("print('early line\\n' * 20 + 'out of luck'); raise SystemExit(3)", "status 3"),
-        ("import os; print('out of luck', flush=True); os.kill(os.getpid(), 9)", "signal 9"),
+        (
+            "print('early line\\n' * 20 + 'out of luck'); raise SystemExit(3)",
+            "exit status 3: out of luck",
+        ),
+        (
+            "import os; print('out of luck', flush=True); os.kill(os.getpid(), 11)",
+            "SIGSEGV (Segmentation fault): out of luck",
+        ),
         ("print('out of luck')", "no checkpoint"),
         (NAN_AT_50, "rmse_f_trn is not finite at step 50"),
     ],
 )
 def test_a_failing_program_shows_its_last_lines(body: str, sentence: str, tmp_path: Path):
     settings = fake_dp(tmp_path, body)
-    with pytest.raises(TrainingError, match=rf"(?s){sentence}.*out of luck") as error:
+    with pytest.raises(TrainingError, match=rf"(?s){re.escape(sentence)}.*out of luck") as error:
         deepmd.train(settings, [toy(2, 1)], type_map=TYPE_MAP, seed=1, folder=tmp_path / "run")
     assert len(str(error.value).splitlines()) <= 16
 

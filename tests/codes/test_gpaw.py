@@ -73,7 +73,7 @@ def test_unconverged_is_rejected_and_final(gold_copper, tmp_path):
 @pytest.mark.parametrize(
     ("misdeed", "words"),
     [
-        ("crash", r"exit status 1; the end of .*a wave function was lost"),
+        ("crash", r"exit status 1: .*The end of .*a wave function was lost"),
         ("silent", r"GPAW ended with exit status 0"),
         ("ranks", r"sees 2 MPI ranks where label\.cores says 1.*by its full path"),
     ],

@@ -409,7 +409,7 @@ def test_program_version():
     assert re.fullmatch(VERSION, program_version("lmp"))
 
 
-@pytest.mark.parametrize("command", ["no-such-lmp", "no-such-srun -n 1 lmp", ""])
+@pytest.mark.parametrize("command", ["no-such-lmp", "no-such-srun -n 1 lmp"])
 def test_absent_program_is_named_with_its_key_and_cure(command, tmp_path):
     cure = r"explore\.command: '.*' was not found on PATH; .*pip install 'ionloop\[deepmd\]'"
     with pytest.raises(LammpsError, match=cure):
@@ -448,6 +448,12 @@ def test_program_that_is_not_lammps_is_told():
         program_version("true")
 
 
+def test_a_lammps_that_dies_names_the_signal(tmp_path):
+    program = write_program(tmp_path, "echo 'no library'", "kill -11 $$")
+    with pytest.raises(LammpsError, match=r"SIGSEGV.*and said: no library"):
+        program_version(str(program))
+
+
 def test_refused_input_is_an_error_with_what_lammps_said(tmp_path):
     program = write_program(tmp_path, "echo 'ERROR: Unrecognized pair style' > start.log", "exit 1")
     with pytest.raises(LammpsError, match=r"did not begin a trajectory.*Unrecognized pair style"):
@@ -471,7 +477,7 @@ def test_program_that_dies_of_a_trajectory_is_started_again(tmp_path):
     trajectories = run_fake([make_task(0), make_task(1)], program, tmp_path)
     assert [len(trajectory.frames) for trajectory in trajectories] == [0, 0]
     assert {trajectory.stop_reason for trajectory in trajectories} == {
-        "LAMMPS ended with exit status -9"
+        "LAMMPS was killed by SIGKILL (Killed; often the memory was not enough)"
     }
 
 

@@ -11,9 +11,14 @@ from ionloop.codes.errors import ProgramNotFoundError
 from ionloop.codes.program import (
     ProgramError,
     arguments,
+    ask,
     environment,
     last_lines,
+    last_words,
+    readable,
     run_program,
+    status_words,
+    words_of,
 )
 
 PARENT = """
@@ -46,7 +51,7 @@ def test_output_status_and_time_are_told(tmp_path):
 def test_a_signal_is_told(tmp_path):
     script = "import os; os.kill(os.getpid(), 9)"
     ended = run_program([sys.executable, "-c", script], tmp_path, tmp_path / "log", 30)
-    assert ended.words == "was killed by signal 9"
+    assert ended.words.startswith("was killed by SIGKILL")
 
 
 def test_one_thread_unless_the_environment_says_more(tmp_path, monkeypatch):
@@ -88,4 +93,63 @@ def test_the_end_of_a_log(tmp_path):
     assert "is empty" in last_lines(log)
     log.write_text("\n".join(f"line {n}" for n in range(40)) + "\n\n")
     told = last_lines(log, 2).splitlines()
-    assert told[1:] == ["line 38", "line 39"]
+    assert told == [": line 39", f"The end of {log}:", "line 38", "line 39"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "ended with exit status 0"),
+        (1, "ended with exit status 1"),
+        (-11, "was killed by SIGSEGV (Segmentation fault)"),
+        (139, "ended with exit status 139, SIGSEGV (Segmentation fault)"),
+        (-9, "was killed by SIGKILL (Killed; often the memory was not enough)"),
+        (255, "ended with exit status 255"),
+    ],
+)
+def test_a_signal_has_its_name(status, words):
+    assert status_words(status) == words
+
+
+def test_a_program_that_does_not_answer_is_ended():
+    with pytest.raises(ProgramError, match=r"did not answer within 0\.2 s"):
+        ask([sys.executable, "-c", "import time; time.sleep(60)"], seconds=0.2)
+
+
+def test_a_file_that_is_no_program_is_told(tmp_path):
+    path = tmp_path / "dp"
+    path.write_bytes(b"\x7fELF nonsense")
+    path.chmod(0o755)
+    with pytest.raises(ProgramError, match="cannot be started"):
+        ask([str(path)], seconds=5)
+
+
+def test_binary_output_is_not_repeated_raw():
+    script = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4 + b'\\nerror: bad\\n')"
+    answer = ask([sys.executable, "-c", script], seconds=30)
+    assert answer.last_words == "error: bad"
+    assert all(letter.isprintable() or letter in "\n\t" for letter in answer.text)
+    assert readable("a\x1b[31mb\x00") == "a[31mb"
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (
+            "DEEPMD INFO step 1\nTraceback (most recent call last):\n"
+            '  File "x.py", line 3\nValueError: no set.000\n\nDEEPMD INFO bye\n',
+            "ValueError: no set.000",
+        ),
+        ("ERROR: Lost atoms\nLast command: run 100\n", "ERROR: Lost atoms"),
+        ("hello\n\n", "hello"),
+        ("", ""),
+    ],
+)
+def test_the_last_words_are_the_last_line_that_tells_something(log, words):
+    assert last_words(log) == words
+
+
+@pytest.mark.parametrize("command", ["", "   ", "srun 'lmp", '"dp'])
+def test_an_empty_or_unbalanced_command_is_refused(command):
+    with pytest.raises(ValueError, match=r"quotation|a command is needed"):
+        words_of(command)

@@ -54,6 +54,19 @@ def test_a_job_that_is_run_again_finds_its_work(root: Path) -> None:
     assert (again / base.FINISHED).exists()
 
 
+def test_the_folder_of_a_failed_job_holds_its_logs(root: Path, monkeypatch) -> None:
+    scratch = root.parent / "scratch"
+    scratch.mkdir()
+    monkeypatch.chdir(scratch)
+    with pytest.raises(RuntimeError), unfinished() as folder:
+        (folder / "model-1").mkdir()
+        (folder / "model-1" / "train.log").write_text("no set.000")
+        (folder / "model.ckpt").touch()
+        raise RuntimeError("the training failed")
+    assert (scratch / "model-1" / "train.log").read_text() == "no set.000"
+    assert not (scratch / "model.ckpt").exists()
+
+
 def test_other_jobs_work_elsewhere(root: Path) -> None:
     with unfinished() as mine:
         pass

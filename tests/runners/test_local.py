@@ -247,7 +247,7 @@ def test_killed_job_is_tried_again(runner: LocalRunner, store: JobStore, notes: 
 def test_memory_is_named_when_a_job_is_killed(tmp_path: Path) -> None:
     runner = LocalRunner(store_url=str(tmp_path / "run.db"), scratch=tmp_path, retries=0)
     summary = runner.run(toy.dying(int(signal.SIGKILL)), RUN)
-    assert "SIGKILL (often: out of memory)" in summary.failures[0].summary
+    assert "SIGKILL (Killed; often the memory was not enough)" in summary.failures[0].summary
 
 
 def test_failed_jobs_run_again_on_request(

@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.dft import DftSettings, as_calculator, unconverged
-from ionloop.codes.program import ProgramError, arguments, last_lines, run_program
+from ionloop.codes.program import Command, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
@@ -60,7 +60,7 @@ class Cp2kSettings(DftSettings):
 
     program: ClassVar[str] = "cp2k"
 
-    command: str = Field(
+    command: Command = Field(
         "mpirun.openmpi -np {cores} cp2k.psmp",
         description="what starts CP2K, {cores} standing for the MPI ranks; the mpirun must be "
         "that of the MPI that CP2K was built with",

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -39,6 +40,14 @@ from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, p
 from ionloop.codes.deepmd_settings import DeepmdSettings
 from ionloop.codes.errors import cure_for
 from ionloop.codes.leftovers import clear_unless_same
+from ionloop.codes.program import (
+    PROBE_SECONDS,
+    ProgramError,
+    ask,
+    end_of_log,
+    last_lines,
+    status_words,
+)
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
@@ -65,7 +74,6 @@ FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}
 SUFFIXES = {"tensorflow": ".pb", "pytorch": ".pth"}
 TRAINED = "trained"  # marks a folder whose training is through
 LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
-NOISE = ("implib-gen:", "DeePMD-kit: Cannot find", "DeePMD-kit: Error message: libcudart")
 
 
 class TrainingError(IonloopError, RuntimeError):
@@ -197,14 +205,23 @@ def program_version(command: str = "dp") -> str:
     Raises
     ------
     MissingProgramError
-        If the command is not on PATH or does not answer.
+        If the command is not on PATH, does not answer in time, or is not DeePMD-kit.
     """
     program = [*shlex.split(command), "--version"]
     _check_program(command)
-    answer = subprocess.run(program, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise MissingProgramError(f"`{shlex.join(program)}` fails: {answer.stderr.strip()[-500:]}")
-    return answer.stdout.strip().rpartition("v")[2]
+    try:
+        answer = ask(program, seconds=PROBE_SECONDS)
+    except ProgramError as error:
+        raise MissingProgramError(str(error)) from None
+    if answer.status:
+        raise MissingProgramError(f"`{shlex.join(program)}` {answer.words}: {answer.last_words}")
+    version = re.search(r"DeePMD-kit v(\S+)", answer.text)
+    if version is None:
+        raise MissingProgramError(
+            f"`{shlex.join(program)}` does not answer as DeePMD-kit does but with "
+            f"{answer.last_words!r}; set train.command to DeePMD-kit's dp"
+        )
+    return version[1]
 
 
 def check_backend(backend: str) -> None:
@@ -306,7 +323,7 @@ def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
     # `sel` is known, and counting neighbours in every training takes seconds.
     _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
     if latest_checkpoint(folder) is None:
-        raise TrainingError(_with_log("the training left no checkpoint", folder / "train.log"))
+        raise TrainingError(f"the training left no checkpoint{last_lines(folder / 'train.log')}")
     _finite_curve(folder)
     (folder / TRAINED).touch()
 
@@ -325,16 +342,15 @@ def _finite_curve(folder: Path) -> Table:
     try:
         curve = read_learning_curve(folder / "lcurve.out")
     except TrainingError as error:
-        raise TrainingError(_with_log(str(error), folder / "train.log")) from None
+        raise TrainingError(f"{error}{last_lines(folder / 'train.log')}") from None
     # Where no frame has a virial, its column is NaN by design.
     for name in {"rmse_trn", "rmse_e_trn", "rmse_f_trn"} & set(curve.names):
         bad = ~np.isfinite(curve[name])
         if bad.any():
             step = curve["step"][bad][0]
             sentence = f"the training broke down: {name} is not finite at step {step}"
-            raise TrainingError(
-                _with_log(f"{sentence}; lower the learning rate", folder / "train.log")
-            )
+            log = end_of_log(folder / "train.log")
+            raise TrainingError(f"{sentence}; lower the learning rate{log}")
     return curve
 
 
@@ -350,19 +366,15 @@ def _freeze(settings: DeepmdSettings, folder: Path) -> StoredFile:
         )
         (folder / f"model-small{suffix}").replace(folder / frozen)
     if not (folder / frozen).exists():
-        raise TrainingError(_with_log(f"freezing left no {frozen}", folder / "freeze.log"))
+        raise TrainingError(f"freezing left no {frozen}{last_lines(folder / 'freeze.log')}")
     return StoredFile.read(folder / frozen)
 
 
 def _errors(model: StoredFile, frames: Sequence[Frames], folder: Path) -> ForceErrors:
     predictions = [predict([model], part, folder) for part in frames]
     if not all(prediction.is_finite for prediction in predictions):
-        raise TrainingError(
-            _with_log(
-                "the trained model gives energies or forces that are not finite",
-                folder / "train.log",
-            )
-        )
+        log = end_of_log(folder / "train.log")
+        raise TrainingError(f"the trained model gives energies or forces that are not finite{log}")
     return force_errors(predictions, frames)
 
 
@@ -380,18 +392,6 @@ def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> No
             stderr=subprocess.STDOUT,
             check=False,
         )
-    if done.returncode < 0:
-        sentence = f"`{shlex.join(command)}` was killed by signal {-done.returncode}"
-        raise TrainingError(_with_log(f"{sentence}, maybe for want of memory", log))
     if done.returncode:
-        raise TrainingError(
-            _with_log(f"`{shlex.join(command)}` ended with status {done.returncode}", log)
-        )
-
-
-def _with_log(sentence: str, log: Path, n_lines: int = 14) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    told = [line for line in lines if not line.startswith(NOISE)]
-    # The first line is what a user sees of a failed job: it ends with the program's last word.
-    last = f": {told[-1].strip()}" if told else ""
-    return "\n".join([f"{sentence}{last}", f"The end of {log}:", *told[-n_lines:]])
+        sentence = f"`{shlex.join(command)}` {status_words(done.returncode)}"
+        raise TrainingError(f"{sentence}{last_lines(log)}")

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ionloop.codes.program import Command
 from ionloop.schemas.document import Model
 
 Prefactors = tuple[float, float]
@@ -17,7 +18,7 @@ class DeepmdSettings(Model):
     backend: Literal["tensorflow", "pytorch"] = Field(
         "tensorflow", description="tensorflow is 2 to 8 times faster on a CPU, pytorch is for GPUs"
     )
-    command: str = Field("dp", description="how DeePMD-kit is started, e.g. 'dp' or 'srun dp'")
+    command: Command = Field("dp", description="how DeePMD-kit is started, e.g. 'dp' or 'srun dp'")
     model: Literal["se_e2_a", "se_atten"] | dict[str, Any] = Field(
         "se_e2_a",
         description="descriptor, or any `model` dictionary of DeePMD-kit; type_map, seeds and "

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, PositiveInt
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
+from ionloop.codes.program import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
@@ -29,7 +30,7 @@ class DftSettings(Model):
 
     program: ClassVar[str]
 
-    command: str
+    command: Command
     version: str
     xc: str = Field("PBE", description="exchange-correlation functional, in the program's words")
     kpoints: KGrid = Field((1, 1, 1), description="k-points along each reciprocal vector, with Γ")

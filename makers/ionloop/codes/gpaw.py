@@ -17,7 +17,7 @@ from pydantic import Field
 
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.dft import DftSettings, as_calculator, unconverged
-from ionloop.codes.program import Ended, ProgramError, arguments, last_lines, run_program
+from ionloop.codes.program import Command, Ended, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 
@@ -36,7 +36,7 @@ class GpawSettings(DftSettings):
 
     program: ClassVar[str] = "gpaw"
 
-    command: str = Field(
+    command: Command = Field(
         "mpirun.openmpi -np {cores} gpaw python",
         description="what runs a Python script under GPAW, {cores} standing for the MPI ranks; "
         "the mpirun must be that of the MPI that GPAW was built with",

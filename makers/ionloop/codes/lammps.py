@@ -34,6 +34,15 @@ from ionloop.codes.lammps_files import (
 )
 from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
 from ionloop.codes.leftovers import clear_unless_same
+from ionloop.codes.program import (
+    PROBE_SECONDS,
+    Answer,
+    ProgramError,
+    ask,
+    last_words,
+    log_text,
+    status_words,
+)
 from ionloop.codes.side_by_side import side_by_side
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
@@ -121,18 +130,14 @@ def program_version(command: str) -> str:
     LammpsError
         If the command is absent, fails, or has no ``pair_style deepmd``.
     """
-    screen = subprocess.run(
-        [*_arguments(command), "-log", "none"],
-        input="info styles pair\n",
-        capture_output=True,
-        text=True,
-        env=_ONE_THREAD | os.environ,
-        check=False,
-    ).stdout
-    version = _version(screen)
+    answer = _ask(command, "info styles pair\n")
+    version = _version(answer.text)
     if version is None:
-        raise LammpsError(f"explore.command: {command!r} did not start LAMMPS: {screen[-500:]!r}")
-    if "deepmd" not in screen.split():
+        said = answer.last_words or "nothing"
+        raise LammpsError(
+            f"explore.command: {command!r} did not start LAMMPS: it {answer.words} and said: {said}"
+        )
+    if "deepmd" not in answer.text.split():
         raise LammpsError(
             f"explore.command: {command!r} has no pair_style deepmd; "
             "install one that has: pip install 'ionloop[deepmd]'"
@@ -162,21 +167,22 @@ def check_models(command: str, suffix: str) -> None:
         for model in _PROBES:
             (Path(name) / f"{model}{suffix}").touch()
         styles = " ".join(f"{model}{suffix}" for model in _PROBES)
-        done = subprocess.run(
-            [*_arguments(command), "-log", "none"],
-            input=f"units metal\npair_style deepmd {styles} out_freq 1 out_file devi\n",
-            cwd=name,
-            capture_output=True,
-            text=True,
-            env=_ONE_THREAD | os.environ,
-            check=False,
-        )
-    if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", done.stdout, re.S):
+        question = f"units metal\npair_style deepmd {styles} out_freq 1 out_file devi\n"
+        text = _ask(command, question, Path(name)).text
+    if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", text, re.S):
         why = f"; {found[0].splitlines()[-1].strip()[-200:]}"
         raise LammpsError(
             f"explore.command: {command!r} does not load {found[1]} models ({suffix}): "
             f"{_cure_of_backend(found[1])}{why}"
         )
+
+
+def _ask(command: str, question: str, folder: Path | None = None) -> Answer:
+    arguments = [*_arguments(command), "-log", "none"]
+    try:
+        return ask(arguments, question, folder=folder, seconds=PROBE_SECONDS)
+    except ProgramError as error:
+        raise LammpsError(f"explore.command: {error}") from None
 
 
 def _cure_of_backend(backend: str) -> str:
@@ -438,9 +444,12 @@ def _ended(process: subprocess.Popen[bytes], timeout: float) -> bool:
 def _last_words(plan: Sequence[Leg], folder: Path, status: int) -> str:
     logs = [folder / _START_LOG, *(log_of(leg, folder) for leg in plan)]
     written = [log for log in logs if log.exists()]
-    text = written[-1].read_text() if written else ""
+    text = log_text(written[-1]) if written else ""
     error = re.search(r"^ERROR[^:]*: (.*?)(?: \(\S+:\d+\))?$", text, re.MULTILINE)
-    return f"LAMMPS reports: {error[1]}" if error else f"LAMMPS ended with exit status {status}"
+    if error:
+        return f"LAMMPS reports: {error[1]}"
+    said = last_words(log_text(folder / _SCREEN))
+    return f"LAMMPS {status_words(status)}{f'; it said: {said}' if said else ''}"
 
 
 def _read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> Trajectory:

@@ -11,6 +11,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from ionloop.codes.program import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
@@ -26,7 +27,7 @@ _BOX = "ITEM: BOX BOUNDS xy xz yz"
 class LammpsSettings(Model):
     """How LAMMPS is run, and when a trajectory has exploded."""
 
-    command: str = Field(
+    command: Command = Field(
         "lmp", description="command that runs LAMMPS, with its launcher (such as srun) if any"
     )
     skin: Length = Field(2.0, gt=0, description="skin of the neighbour list in Å")

@@ -26,6 +26,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.codes.conversions import to_pymatgen
 from ionloop.codes.dynamics import MolecularDynamics
+from ionloop.codes.program import Command
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError
@@ -94,12 +95,12 @@ class VaspSettings(Model):
         default_factory=dict,
         description="INCAR tags that replace those of a force label; null removes one",
     )
-    vasp_cmd: str = Field(
+    vasp_cmd: Command = Field(
         "vasp_std",
         description="command that starts VASP, such as mpirun -np {cores} vasp_std; '{cores}' "
         "stands for `cores`",
     )
-    vasp_gamma_cmd: str | None = Field(
+    vasp_gamma_cmd: Command | None = Field(
         None, description="command for runs with the Γ point alone; none: vasp_cmd"
     )
     max_errors: PositiveInt = Field(

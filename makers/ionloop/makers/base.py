@@ -15,7 +15,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +39,7 @@ UNFINISHED = "IONLOOP_UNFINISHED"  # environment variable: folder for work that 
 FINISHED = "finished"
 DAY = 86_400.0
 FINISHED_DAYS, LEFT_DAYS = 1, 30
+LOGS = ("*.log", "screen.txt", "lcurve.out")  # what programs say, worth keeping of a failed job
 
 Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
 
@@ -147,8 +148,21 @@ def unfinished() -> Iterator[Path]:
         if not _acquired(lock):
             yield Path.cwd()
             return
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            _leave_logs(folder)
+            raise
     (folder / FINISHED).touch()
+
+
+def _leave_logs(folder: Path) -> None:
+    """Copy the logs of a failed job into the current folder, which its record names."""
+    for log in sorted(path for name in LOGS for path in folder.rglob(name)):
+        target = Path.cwd() / log.relative_to(folder)
+        with suppress(OSError):  # the failure itself is what is to be told
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(log, target)
 
 
 def _acquired(lock: IO[str]) -> bool:

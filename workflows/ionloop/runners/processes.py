@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from ionloop.codes.program import environment
+from ionloop.codes.program import environment, status_words
 from ionloop.runners import worker
 from ionloop.schemas.process import alive
 
@@ -100,9 +100,7 @@ def death_sentence(name: str, exit_code: int) -> str:
     """
     if exit_code >= 0:
         return f"{name} failed: its process ended without a result (exit code {exit_code})"
-    number = signal.Signals(-exit_code)
-    hint = " (often: out of memory)" if number == signal.SIGKILL else ""
-    return f"{name} failed: its process was killed by {number.name}{hint}"
+    return f"{name} failed: its process {status_words(exit_code)}"
 
 
 @dataclass
