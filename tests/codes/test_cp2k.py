@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -40,6 +41,46 @@ def test_numbers_and_units_of_a_real_output():
     # Printed: -5.3656 GPa; ASE's sign is the opposite one, and 1 eV/Å³ is 160.2177 GPa.
     assert stress[0, 0] == pytest.approx(5.36560389341 / 160.21766, rel=1e-6)
     assert stress[0, 1] == stress[1, 0] == pytest.approx(0.615242268418 / 160.21766, rel=1e-6)
+
+
+def in_columns(numbers) -> str:
+    return " ".join(f"{x:15.8E}" for x in numbers)
+
+
+def as_2026(recorded: str) -> str:
+    """The recorded calculation as CP2K 2026 prints it: other tables, the stress in bar."""
+    text = recorded.replace("energy [a.u.]:             ", "energy [hartree]            ")
+    before, _, rest = text.partition(" ATOMIC FORCES in [a.u.]")
+    table, _, after = rest.partition(" SUM OF ATOMIC FORCES")
+    forces = [[float(x) for x in line.split()[3:]] for line in table.splitlines()[3:]]
+    rows = [
+        " FORCES| Atomic forces [hartree/bohr]",
+        " FORCES|   Atom     x               y               z               |f|",
+        *(
+            f" FORCES| {n:6d} {in_columns(force)}  {np.linalg.norm(force):15.8E}"
+            for n, force in enumerate(forces, 1)
+        ),
+        f" FORCES| Sum    {in_columns(np.sum(forces, axis=0))}",
+        " FORCES| Total atomic force                                   6.23111000E-03",
+    ]
+    after = re.sub(r"([-+]?\d\.\d{11})E\+00", r"\1E+04", after.partition("\n")[2])
+    after = re.sub(r"([-+]?\d\.\d{11})E-01", r"\1E+03", after)
+    return before + "\n".join(rows) + "\n" + after.replace("[GPa]", "[bar]")
+
+
+def test_the_tables_of_2025_and_later_are_read_like_those_before():
+    recorded = (DFT / "lif.cp2k.out").read_text()
+    later = as_2026(recorded)
+    assert "FORCES|      8 -1.59799800E-02" in later and "ATOMIC FORCES" not in later
+    assert "-5.36560389341E+04" in later
+    for number, same in zip(read_output(later), read_output(recorded), strict=True):
+        assert np.allclose(number, same, rtol=1e-12)
+
+
+def test_the_stress_is_never_read_in_an_unknown_unit():
+    text = (DFT / "lif.cp2k.out").read_text().replace("[GPa]", "[Pa]")
+    with pytest.raises(ProgramError, match="stress in Pa; known: GPa, kbar, bar"):
+        read_output(text)
 
 
 @pytest.mark.parametrize(
