@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ionloop.codes.conversions import FrameFileError
 from ionloop.config.example import write_example
 from ionloop.config.run_file import load
 
@@ -39,5 +40,48 @@ def test_nothing_is_overwritten_unless_forced(tmp_path):
 
 
 def test_missing_structure_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no structure file"):
+    with pytest.raises(FrameFileError, match=r"none\.cif does not exist"):
         write_example(tmp_path / "run.yaml", [tmp_path / "none.cif"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "0123.vasp",
+        "null.vasp",
+        "1e5.vasp",
+        "yes.vasp",
+        "my LGPS, new.vasp",
+        "a: b.vasp",
+        "#1.vasp",
+        "~home.vasp",
+        "it's.vasp",
+        'a "b".vasp',
+        "[x]{y}.vasp",
+        "Li₁₀GeP₂S₁₂.vasp",
+        "-.vasp",
+        "POSCAR",
+    ],
+)
+def test_a_structure_of_any_file_name_gives_a_run_file_that_loads(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(LGPS.read_bytes())
+    (written,) = write_example(Path("run.yaml"), [Path(name)])
+    run_file = load(written)
+    assert isinstance(run_file.name, str)
+    assert run_file.read_structures()[0].n_atoms == 50
+
+
+def test_a_structure_in_a_folder_of_an_odd_name(tmp_path):
+    folder = tmp_path / "1: two, three"
+    folder.mkdir()
+    (folder / "POSCAR").write_bytes(LGPS.read_bytes())
+    (written,) = write_example(tmp_path / "run.yaml", [folder / "POSCAR"])
+    assert load(written).read_structures()[0].n_atoms == 50
+
+
+def test_a_structure_without_a_cell_is_refused(tmp_path):
+    (tmp_path / "molecule.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.7\n")
+    with pytest.raises(FrameFileError, match="give it a periodic cell"):
+        write_example(tmp_path / "run.yaml", [tmp_path / "molecule.xyz"])
+    assert not (tmp_path / "run.yaml").exists()

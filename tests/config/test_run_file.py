@@ -202,3 +202,31 @@ def test_one_wrong_letter_finds_the_key(tmp_path_factory, key, place, letter):
     assume(typo != key)
     lines = refused(tmp_path_factory.mktemp("typo"), f"{LEAST}{typo}: 1\n")
     assert f"{typo}: unknown key; did you mean {key!r}" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("trust: {low: .nan, high: 1.0}", "trust.low = nan: expected a finite number"),
+        ("stages: [{temperatures: [.inf], steps: 9}]", "stages[0].temperatures[0] = inf: "),
+        ('trust: {low: 0.1, high: "inf"}', "trust.high = 'inf': expected a finite number"),
+        ("initial: {displacement: -.inf}", "initial.displacement = -inf: expected a finite"),
+        ("label: {code: vasp, incar: {SIGMA: .nan}}", "label.incar.SIGMA = nan: "),
+        ("train: {steps: 99999999999999999999999}", "expected a smaller number"),
+        (f"seed: {2**63 - 1}", "seed = "),
+        (f"name: {'x' * 201}", "at most 200 characters"),
+        ("train: {axis_neurons: 64, neurons: [10, 20]}", "axis_neurons (64) must not be above"),
+        ("train: {command: ''}", "train.command = '': a command is needed"),
+        ('explore: {command: "srun \'lmp"}', "no closing quotation"),
+        ("label: {code: gpaw, command: '  '}", "label.command = '  ': a command is needed"),
+    ],
+)
+def test_a_value_that_nothing_can_be_done_with_is_refused_where_it_stands(text, sentence, tmp_path):
+    (line,) = refused(tmp_path, LEAST + text)
+    assert line.startswith("run.yaml, line 2: ")
+    assert sentence in line
+
+
+def test_a_key_that_holds_itself_is_refused(tmp_path):
+    (line,) = refused(tmp_path, f"{LEAST}initial: &a\n  data: [*a]\n")
+    assert line.startswith("run.yaml, line 2: initial.data[0] holds itself")

@@ -79,6 +79,11 @@ class DeepmdSettings(Model):
     def _check_order(self) -> Self:
         if not self.rcut_smth < self.rcut:
             raise ValueError(f"rcut_smth ({self.rcut_smth}) must be below rcut ({self.rcut})")
+        if self.axis_neurons > self.neurons[-1]:
+            raise ValueError(
+                f"axis_neurons ({self.axis_neurons}) must not be above the last layer of neurons "
+                f"({self.neurons[-1]}), of which they are a part"
+            )
         for key in ("learning_rate_start", "warm_learning_rate"):
             if getattr(self, key) < self.learning_rate_stop:
                 raise ValueError(f"{key} must not be below learning_rate_stop; raise it")

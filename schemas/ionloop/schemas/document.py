@@ -23,9 +23,9 @@ ByReference = Annotated[Any, PlainSerializer(_with_class)]
 
 
 class Model(BaseModel):
-    """Frozen pydantic model that refuses unknown fields."""
+    """Frozen pydantic model that refuses unknown fields, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Provenance(Model):

@@ -158,7 +158,7 @@ class ExploreSection(CodeSection):
 class Production(Model):
     """The training at the end; any key of `train` may be given here too and then replaces it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     steps: PositiveInt | None = Field(
         None, description="training steps, also of a warm start; none: those of `train.steps`"

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from ionloop.codes.conversions import read_frames
+
+LONGEST_NAME = 60
+"""Characters of a name that is made from a file's name."""
 
 STRUCTURE = "LGPS.vasp"
 
@@ -33,12 +42,11 @@ def write_example(
     ------
     FileExistsError
         If one is there already.
-    FileNotFoundError
-        If a structure is not there.
+    FrameFileError
+        If a structure is not there, cannot be read, or has no cell.
     """
     for structure in structures:
-        if not structure.exists():
-            raise FileNotFoundError(f"there is no structure file {structure}; check the path")
+        read_frames(structure)
     texts = {path: _run_file(path, structures)}
     if not structures:
         texts[path.parent / STRUCTURE] = _template(STRUCTURE)
@@ -52,8 +60,24 @@ def write_example(
 
 def _run_file(path: Path, structures: Sequence[Path]) -> str:
     places = [_relative(structure, path.parent) for structure in structures] or [STRUCTURE]
-    name = Path(places[0]).stem.lower()
-    return _template("run.yaml").format(name=name, structures=", ".join(places))
+    return _template("run.yaml").format(
+        name=_quoted(_run_name(Path(places[0]))), structures=", ".join(map(_quoted, places))
+    )
+
+
+def _run_name(structure: Path) -> str:
+    """Return a name for the run after its first structure, of letters that a name may have."""
+    words = re.findall(r"\w[\w.-]*", structure.resolve().stem.lower(), re.ASCII)
+    name = "-".join(words).lstrip("_.-")[:LONGEST_NAME]
+    return name or "run"
+
+
+def _quoted(text: str) -> str:
+    """Return text as YAML reads it back, in quotation marks only where it must have them."""
+    plain = re.fullmatch(r"[A-Za-z_./][\w./+-]*", text, re.ASCII)
+    if plain and YAML(typ="safe", pure=True).load(text) == text:
+        return text
+    return json.dumps(text)
 
 
 def _relative(structure: Path, folder: Path) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -34,7 +37,7 @@ from ionloop.config.codes import (
     TrainSection,
     section_type,
 )
-from ionloop.config.errors import KeyPath, RunFileError, Source, explain
+from ionloop.config.errors import KeyPath, RunFileError, Source, dotted, explain
 from ionloop.makers.base import TrainMaker
 from ionloop.makers.select import SelectSettings, WindowSelectMaker
 from ionloop.runners.resources import EngineName, ManagerConfig, ResourceTable
@@ -50,11 +53,17 @@ from ionloop.workflows.concurrent_learning import (
 )
 from ionloop.workflows.decision import Convergence, Limits
 
+LARGEST_SEED = 2**53
+"""Up to here JSON keeps integers exactly, whoever reads it."""
+
+LARGEST_NUMBER = 2**63 - 1
+"""The largest integer that a store keeps, and larger than any quantity of a run."""
+
 
 class RunFile(Model):
     """Everything that decides a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = Field(
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=200)] = Field(
         "run", description="name of the run; a second run of that name becomes name-2"
     )
     structures: list[Path] = Field(
@@ -93,7 +102,7 @@ class RunFile(Model):
     resources: ResourceTable = Field(
         ResourceTable(), description="what the jobs of each role ask of a queue"
     )
-    seed: int = Field(1, ge=0, description="seed from which all others follow")
+    seed: int = Field(1, ge=0, le=LARGEST_SEED, description="seed from which all others follow")
     initial: InitialData = Field(InitialData(), description="the first training set")
     label: AnyLabelSection = Field(ForceFieldSection(), description="the labeller")
     train: AnyTrainSection = Field(DeepmdSection(), description="the ensemble of every turn")
@@ -112,6 +121,14 @@ class RunFile(Model):
     limits: Limits = Field(Limits(), description="where the loop stops all the same")
     production: Production = Field(Production(), description="the training at the end")
     validation: Validation = Field(Validation(), description="frames that judge the potential")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_numbers(cls, data: Any) -> Any:
+        problems = [_refused_number(keys, value) for keys, value in unusable_numbers(data)]
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return data
 
     @field_validator("train")
     @classmethod
@@ -342,6 +359,35 @@ def _model_at(model: type[BaseModel], key: str) -> type[BaseModel]:
     return model_in(model.model_fields[key].annotation)
 
 
+def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, float]]:
+    """Yield numbers that nothing can be calculated with, each with its key path.
+
+    Parameters
+    ----------
+    data
+        Plain values: mappings, sequences, numbers, words.
+    keys
+        Key path of `data` itself.
+    """
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from unusable_numbers(value, (*keys, key))
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            yield from unusable_numbers(value, (*keys, index))
+    elif (isinstance(data, float) and not isfinite(data)) or (
+        isinstance(data, int) and abs(data) > LARGEST_NUMBER
+    ):
+        yield keys, data
+
+
+def _refused_number(keys: KeyPath, value: float) -> InitErrorDetails:
+    large = isinstance(value, int) or isfinite(value)
+    message = f"expected a {'smaller' if large else 'finite'} number"
+    problem = PydanticCustomError("number", "{message}", {"message": message})
+    return InitErrorDetails(type=problem, loc=keys, input=value)
+
+
 def _read(path: Path) -> Source:
     try:
         text = path.read_text()
@@ -355,7 +401,25 @@ def _read(path: Path) -> Source:
         raise RunFileError(_yaml_sentence(path, error)) from None
     if not isinstance(data, dict):
         raise RunFileError(f"{path} holds no keys; `ionloop init` writes an example")
-    return Source(path, data, marks)
+    source = Source(path, data, marks)
+    if (loop := circular(data)) is not None:
+        line = f", line {source.line(loop)}" if source.line(loop) else ""
+        raise RunFileError(
+            f"{path}{line}: {dotted(loop)} holds itself: an anchor (&) with an alias (*) to it "
+            "inside; write the values out"
+        )
+    return source
+
+
+def circular(data: Any, keys: KeyPath = (), above: tuple[int, ...] = ()) -> KeyPath | None:
+    """Return the key path of the first value that holds itself, which YAML's anchors allow."""
+    if not isinstance(data, dict | list):
+        return None
+    if id(data) in above:
+        return keys
+    parts = data.items() if isinstance(data, dict) else enumerate(data)
+    found = (circular(value, (*keys, key), (*above, id(data))) for key, value in parts)
+    return next((loop for loop in found if loop is not None), None)
 
 
 def _yaml_sentence(path: Path, error: MarkedYAMLError) -> str:
@@ -364,4 +428,5 @@ def _yaml_sentence(path: Path, error: MarkedYAMLError) -> str:
 
 
 def _absolute(folder: Path, path: Path) -> Path:
-    return (folder / path.expanduser()).absolute()
+    # pathlib's own refuses a name such as ~start.vasp, where there is no such user.
+    return (folder / os.path.expanduser(path)).absolute()  # noqa: PTH111
