@@ -173,6 +173,13 @@ def batch(models, tmp_path_factory):
 
 
 @pytest.mark.integration
+def test_a_trajectory_is_one_group(batch):
+    for trajectory in batch:
+        assert set(trajectory.frames.groups) == {trajectory.task.group}
+    assert make_task(0).group != make_task(1, seed=12).group
+
+
+@pytest.mark.integration
 def test_nvt_keeps_start_and_cell(batch):
     nvt = batch[0]
     assert nvt.finished, nvt.stop_reason

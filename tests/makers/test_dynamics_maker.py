@@ -62,6 +62,9 @@ def test_every_nth_step_is_a_label_in_the_ledger(
         assert part.energies[index] == pytest.approx(truth.energy, abs=1e-4)
         np.testing.assert_allclose(part.forces[index], truth.forces, atol=1e-4)
         np.testing.assert_allclose(part.virials[index], truth.virial, atol=1e-3)
+    # Neighbours in time stand on one side of training and validation.
+    names = [f"aimd {frame_id} 400 K 2 fs" for frame_id in gold_copper.ids[:2]]
+    assert part.groups == (names[0],) * 3 + (names[1],) * 3
     ledger = Ledger(store.additional_stores["labels"])
     assert set(ledger.settled(part.ids, toy_maker().level)) == set(part.ids)
 

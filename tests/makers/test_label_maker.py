@@ -127,6 +127,8 @@ def test_existing_data_enter_the_ledger(
     found = ledger(store).find(gold_copper.ids, labels.level)
     assert len(found) == 12
     assert {label.run for label in found.values()} == {"r"}
+    # Nobody knows what they come from: those in a row stand on one side of the split.
+    assert {label.frame.groups for label in found.values()} == {gold_copper.ids[:1]}
 
 
 def test_unlabelled_data_are_refused(gold_copper: Frames, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from ionloop.makers.train import (
     train_in,
 )
 from ionloop.runners.local import LocalRunner
+from ionloop.schemas.dataset import is_validation
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import ForceErrors, LostTraining, StoredFile, TrainingDoc
@@ -76,6 +78,34 @@ def test_the_split_is_a_partition_and_stays(gold_copper: Frames) -> None:
     assert ids[1]
     _, held_of_half = split([labels(whole[:6])], 0.4)
     assert {i for part in held_of_half for i in part.ids} <= set(ids[1])
+
+
+def test_frames_of_one_trajectory_stand_on_one_side(gold_copper: Frames) -> None:
+    groups = tuple(f"trajectory {number % 4}" for number in range(12))
+    whole = replace(labelled(gold_copper), groups=groups)
+    train, held = split([labels(whole)], 0.5)
+    sides = [{name for part in side for name in part.origins} for side in (train, held)]
+    assert not sides[0] & sides[1]
+    assert sides[0] | sides[1] == set(groups)
+    assert all(sides)
+
+
+def test_a_frame_that_comes_again_in_another_group_keeps_its_side(gold_copper: Frames) -> None:
+    fraction = 0.5
+    names = [str(number) for number in range(20)]
+    held = next(name for name in names if is_validation(name, fraction))
+    free = next(name for name in names if not is_validation(name, fraction))
+    first, again = (labelled(gold_copper).of_group(name) for name in (free, held))
+    train, kept_back = split([labels(first), labels(again)], fraction)
+    assert (sum(map(len, train)), kept_back) == (24, [])
+
+
+def test_one_trajectory_that_is_held_back_whole_leaves_a_clear_sentence(
+    gold_copper: Frames,
+) -> None:
+    name = next(name for name in map(str, range(20)) if is_validation(name, 0.5))
+    with pytest.raises(ValueError, match=r"all 12 frames are held back.*validation_fraction"):
+        split([labels(labelled(gold_copper).of_group(name))], 0.5)
 
 
 def test_the_ensemble_goes_on_without_a_lost_model() -> None:

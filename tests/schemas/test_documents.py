@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ionloop.schemas.dataset import DatasetDoc, dataset_hash, is_validation
+from ionloop.schemas.dataset import (
+    STRETCH,
+    DatasetDoc,
+    dataset_hash,
+    held_back,
+    in_stretches,
+    is_validation,
+)
 from ionloop.schemas.document import Document
 from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage
 from ionloop.schemas.frames import Frames
@@ -189,6 +198,32 @@ def test_the_split_has_the_fraction_asked_for():
     assert held == pytest.approx(2000, abs=150)
     assert not any(is_validation(str(i), 0.0) for i in range(1000))
     assert all(is_validation(str(i), 1.0) for i in range(1000))
+
+
+def frames_in_a_row(n):
+    positions = np.random.default_rng(0).uniform(0, 5, (n, 1, 3))
+    return Frames(("Li",), positions, np.tile(5 * np.eye(3), (n, 1, 1)))
+
+
+def test_a_single_file_is_split_by_stretches_of_frames():
+    frames = in_stretches(frames_in_a_row(1000))
+    held = held_back([frames], 0.05)
+    assert 0 < len(held) < 200
+    sides = [frame_id in held for frame_id in frames.ids]
+    neighbours_apart = sum(a != b for a, b in pairwise(sides))
+    assert neighbours_apart <= 2 * len(held) / STRETCH + 1
+    assert in_stretches(frames[:990]).groups == frames.groups[:990]
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=30), st.floats(0, 1))
+def test_groups_are_split_whole_and_for_good(groups, fraction):
+    frames = replace(frames_in_a_row(len(groups)), groups=tuple(groups))
+    held = held_back([frames], fraction)
+    assert held == {
+        i for i, g in zip(frames.ids, groups, strict=True) if is_validation(g, fraction)
+    }
+    early = held_back([frames[: len(frames) // 2]], fraction)
+    assert early == held & set(frames.ids[: len(frames) // 2])
 
 
 def test_dataset_hash_ignores_order_and_tells_levels():

@@ -28,6 +28,8 @@ def any_frames(draw):
             labels["virials"] = draw(arrays(float, (f, 3, 3), elements=FINITE))
     positions = draw(arrays(float, (f, n, 3), elements=FINITE))
     cells = draw(arrays(float, (f, 3, 3), elements=FINITE))
+    names = st.lists(st.sampled_from(["a", "b"]), min_size=f, max_size=f)
+    labels["groups"] = draw(st.none() | names)
     return Frames(tuple(symbols), positions, cells, **labels)
 
 
@@ -56,6 +58,24 @@ def test_stored_size_is_at_most_one_point_four_times_the_arrays():
     names = ("positions", "cells", "energies", "forces", "virials")
     n_bytes = sum(getattr(frames, name).nbytes for name in names)
     assert len(json.dumps(frames.as_dict())) <= 1.4 * n_bytes
+
+
+def test_frames_that_were_stored_without_groups_load():
+    frames = labelled()
+    packed = frames.pack()
+    del packed["groups"]
+    assert Frames.unpack(packed) == frames
+    assert frames.origins == frames.ids
+
+
+def test_groups_follow_their_frames():
+    frames = replace(labelled(), groups=("a", "a", "b"))
+    assert frames[[2, 0]].groups == ("b", "a")
+    assert frames.unlabelled().groups == frames.snapped().groups == frames.groups
+    (joined,) = concatenate([labelled(seed=1), frames])
+    assert joined.origins == (*labelled(seed=1).ids, "a", "a", "b")
+    with pytest.raises(ValueError, match="1 groups for 3 frames"):
+        replace(frames, groups=("a",))
 
 
 def test_unloaded_frames_say_so():

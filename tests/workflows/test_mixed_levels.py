@@ -12,7 +12,7 @@ from ionloop.config.run_file import RunFile
 from ionloop.makers.train import split
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LevelOfTheory
-from ionloop.workflows.concurrent_learning import dataset_document
+from ionloop.workflows.concurrent_learning import dataset_document, split_note
 
 TOY = Path(__file__).parents[1] / "toy" / "AuCu.vasp"
 
@@ -49,6 +49,12 @@ def test_allowed_levels_are_one_data_set_that_says_so(gold_copper: Frames) -> No
     training, validation = split(dataset, 0.1, allow_mixed=True)
     assert {part.level for part in [*training, *validation]} == {None}
     assert sum(map(len, [*training, *validation])) == 12
+
+
+def test_a_split_far_from_what_was_asked_for_is_noted() -> None:
+    assert split_note(0, 59, 0.05) == split_note(20, 400, 0.05) == split_note(20, 30, 0.05) == ""
+    assert "no frame is held back" in split_note(0, 60, 0.05)
+    assert "100 of 400 frames are held back" in split_note(100, 400, 0.05)
 
 
 def test_one_level_needs_no_note(gold_copper: Frames) -> None:

@@ -164,6 +164,7 @@ def _labelled(request: Frames, result: Calculated, level: LevelOfTheory) -> Fram
         forces=np.array([result.forces]),
         virials=None if result.virial is None else np.array([result.virial]),
         level=level.of(request.species).hash,
+        groups=request.groups,
     )
 
 

@@ -461,7 +461,7 @@ def _read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Pat
     finished = valid == task.n_frames
     return Trajectory(
         task=task,
-        frames=frames[:valid].snapped(),
+        frames=frames[:valid].snapped().of_group(task.group),
         steps=dumped[:valid],
         max_devi_f=max_devi_f[:valid],
         max_devi_v=max_devi_v[:valid],

@@ -83,6 +83,11 @@ class TrajectoryTask(Model):
         return f"trajectory-{self.index:04d}"
 
     @property
+    def group(self) -> str:
+        """Group of its frames, which no other trajectory has."""
+        return f"md {self.start.ids[0]} {self.seed}"
+
+    @property
     def n_frames(self) -> int:
         """Number of frames of the whole trajectory."""
         return self.steps // self.dump_every + 1

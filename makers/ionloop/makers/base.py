@@ -299,7 +299,7 @@ class TrainMaker(Maker, ABC):
     Parameters
     ----------
     validation_fraction
-        Fraction of the frames held back from training, decided by frame id for good.
+        Fraction of the frames held back from training, decided by trajectory for good.
     allow_mixed
         Whether labels of several levels of theory may be trained on together.
     """

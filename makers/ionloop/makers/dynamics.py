@@ -68,14 +68,15 @@ def trajectory(maker: Any, frame: Frames, run: MolecularDynamics) -> Iterator[La
     folder = Path.cwd() / f"aimd-{frame.ids[0]}"
     calculator = maker.settings.ase_calculator(folder, maker.cores)
     for step in dynamics(calculator, frame, run):
-        yield judge(maker, frame, replace(step, cores=maker.cores))
+        yield judge(maker, frame, run, replace(step, cores=maker.cores))
 
 
-def judge(maker: Any, start: Frames, step: Calculated) -> LabelDoc:
+def judge(maker: Any, start: Frames, run: MolecularDynamics, step: Calculated) -> LabelDoc:
     """Judge a step of a trajectory, as the label of the configuration on the grid of the ids."""
     assert step.positions is not None and step.cell is not None
     visited = Frames(start.symbols, step.positions[None], step.cell[None]).snapped()
-    return accept(visited, step, maker.level, maker.settings.limits)
+    group = f"aimd {start.ids[0]} {run.temperature:g} K {run.timestep:g} fs"
+    return accept(visited.of_group(group), step, maker.level, maker.settings.limits)
 
 
 def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:

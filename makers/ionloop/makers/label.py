@@ -29,6 +29,7 @@ from ionloop.makers.base import (
     stored_job,
 )
 from ionloop.makers.ledger import current_ledger
+from ionloop.schemas.dataset import in_stretches
 from ionloop.schemas.document import Document
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames, concatenate
@@ -318,7 +319,8 @@ def ingest(
     ValueError
         If a file cannot be read or holds no labels.
     """
-    frames = [part for path in paths for part in read_labelled(Path(path), fmt, type_map)]
+    read = [part for path in paths for part in read_labelled(Path(path), fmt, type_map)]
+    frames = [in_stretches(part) for part in read]
     documents = [imported(part[index], level) for part in frames for index in range(len(part))]
     current_ledger().record([document.model_copy(update=stamp()) for document in documents])
     found = {document.frame_id: document for document in documents}
@@ -360,6 +362,7 @@ def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
             frame.forces,
             frame.virials,
             of_frame.hash,
+            frame.groups,
         ),
     )
 

@@ -158,7 +158,7 @@ def trajectory(maker: VaspLabelMaker, frame: Frames, run: MolecularDynamics) -> 
         "level_difference": vasp_results.compare_level(maker.settings, frame, folder, **changes),
     }
     steps = [replace(Arrangement.of(frame).restore(result), **shared) for result in results]
-    return [judge(maker, frame, step) for step in steps]
+    return [judge(maker, frame, run, step) for step in steps]
 
 
 def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **changes: Any) -> None:

@@ -24,10 +24,10 @@ from ionloop.makers.base import (
     stored_job,
     unfinished,
 )
-from ionloop.schemas.dataset import is_validation
+from ionloop.schemas.dataset import held_back
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import Labels
-from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, LostTraining, TrainingDoc
 from ionloop.schemas.table import Table, join_tables
 from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
@@ -48,7 +48,7 @@ class DeepmdTrainMaker(TrainMaker):
     min_models
         Models that must succeed for the turn to go on.
     validation_fraction
-        Fraction of the frames held back from training, decided by frame id for good.
+        Fraction of the frames held back from training, decided by trajectory for good.
     cores
         Cores of one training.
     per_gpu
@@ -268,21 +268,28 @@ def rank_correlation(comparison: Table) -> float | None:
 def split(
     dataset: Sequence[Labels], fraction: float, allow_mixed: bool = False
 ) -> tuple[list[Frames], list[Frames]]:
-    """Split the frames of a data set into those trained on and those held back.
+    """Split the frames of a data set into those trained on and those held back, group by group.
 
     Where levels of theory may mix, the frames no longer say which theirs is.
+
+    Raises
+    ------
+    InputError
+        If every frame is held back.
     """
     parts = [part for labels in dataset for part in labels.frames]
+    held = held_back(parts, fraction)
     frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
-    masks = [validation_mask(part, fraction) for part in frames]
+    masks = [np.array([i in held for i in part.ids], dtype=bool) for part in frames]
+    if held and all(mask.all() for mask in masks):
+        raise InputError(
+            f"all {len(held)} frames are held back from training, since they come from few "
+            "trajectories or files and are held back by the whole of one; set "
+            "train.validation_fraction to 0, or add initial frames of another kind"
+        )
     training = concatenate(part[~mask] for part, mask in zip(frames, masks, strict=True))
     validation = concatenate(part[mask] for part, mask in zip(frames, masks, strict=True))
     return training, validation
-
-
-def validation_mask(frames: Frames, fraction: float) -> Array:
-    """Return which frames are held back, (f,)."""
-    return np.array([is_validation(frame_id, fraction) for frame_id in frames.ids], dtype=bool)
 
 
 def previous_checkpoint(previous: EnsembleDoc | None, number: int) -> Any:

@@ -1,12 +1,22 @@
-"""The data set: which labels a training uses, and on which side of the split each one is."""
+"""The data set: which labels a training uses, and on which side of the split each one is.
+
+Frames that are close to each other in time are nearly one frame, so that one of them on the side
+of validation would judge nothing: the split divides groups of frames, such as trajectories.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 
 from pydantic import Field
 
 from ionloop.schemas.document import Document
+from ionloop.schemas.frames import Frames
+
+STRETCH = 20  # frames in a row of which nobody knows how alike they are: 0.4 ps at 20 fs
+"""Frames of one group, where a file does not say which trajectory they are of."""
 
 
 class DatasetDoc(Document):
@@ -26,21 +36,52 @@ class DatasetDoc(Document):
         return self.level.split("+")
 
 
-def is_validation(frame_id: str, fraction: float) -> bool:
-    """Decide the side of the split from the frame id alone.
+def is_validation(group: str, fraction: float) -> bool:
+    """Decide the side of the split from the name of a group alone.
 
-    A frame keeps its side whatever else is in the data set, so that validation frames never
+    A group keeps its side whatever else is in the data set, so that validation frames never
     reach a training, also not in a later iteration.
 
     Parameters
     ----------
-    frame_id
-        Content id of the frame.
+    group
+        Name of the group; of a frame that stands for itself, its id.
     fraction
         Expected fraction of validation frames, 0 to 1.
     """
-    draw = int(hashlib.sha256(f"split {frame_id}".encode()).hexdigest()[:12], 16)
+    draw = int(hashlib.sha256(f"split {group}".encode()).hexdigest()[:12], 16)
     return draw < fraction * 16**12
+
+
+def held_back(frames: Iterable[Frames], fraction: float) -> set[str]:
+    """Return the ids of the frames that are kept from training.
+
+    Of a frame that came in two groups the first decides: what is trained on stays so.
+
+    Parameters
+    ----------
+    frames
+        The frames in the order in which they joined the data set.
+    fraction
+        Expected fraction of validation frames, 0 to 1.
+    """
+    groups: dict[str, str] = {}
+    for part in frames:
+        for frame_id, group in zip(part.ids, part.origins, strict=True):
+            groups.setdefault(frame_id, group)
+    sides = {group: is_validation(group, fraction) for group in set(groups.values())}
+    return {frame_id for frame_id, group in groups.items() if sides[group]}
+
+
+def in_stretches(frames: Frames, length: int = STRETCH) -> Frames:
+    """Group frames of unknown descent: so many in a row are one group, named by its first frame.
+
+    More frames behind them change no group. Groups that the frames have stay.
+    """
+    if frames.groups is not None:
+        return frames
+    firsts = [frames.ids[number - number % length] for number in range(len(frames))]
+    return replace(frames, groups=tuple(firsts))
 
 
 def dataset_hash(level: str, frame_ids: list[str]) -> str:

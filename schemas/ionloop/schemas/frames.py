@@ -37,6 +37,10 @@ class Frames(Packed):
         Virials in eV, (f, 3, 3): minus stress times volume, when the labeller gives stresses.
     level
         Hash of the level of theory of the labels.
+    groups
+        What every frame comes from, (f,), such as a trajectory: frames of one group are too much
+        alike to stand on both sides of training and validation. None where every frame stands
+        for itself.
 
     Raises
     ------
@@ -51,6 +55,7 @@ class Frames(Packed):
     forces: Array | None = None
     virials: Array | None = None
     level: str | None = None
+    groups: tuple[str, ...] | None = None
 
     header_fields: ClassVar[tuple[str, ...]] = ("formula", "species", "n_frames")
 
@@ -59,6 +64,8 @@ class Frames(Packed):
         for name in _ARRAYS:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=float))
+        if self.groups is not None:
+            object.__setattr__(self, "groups", tuple(self.groups))
         self._check_shapes()
 
     def _check_shapes(self) -> None:
@@ -76,6 +83,8 @@ class Frames(Packed):
                 raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
         if (self.energies is None) != (self.forces is None):
             raise ValueError("a label has both energies and forces")
+        if self.groups is not None and len(self.groups) != f:
+            raise ValueError(f"{len(self.groups)} groups for {f} frames: give one each")
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -84,9 +93,11 @@ class Frames(Packed):
     def __getitem__(self, index: Any) -> Frames:
         """Select frames by an integer, a slice, a list of integers or a boolean mask."""
         where = np.atleast_1d(np.arange(len(self))[index])
-        chosen = {
+        chosen: dict[str, Any] = {
             name: array[where] for name in _ARRAYS if (array := getattr(self, name)) is not None
         }
+        if self.groups is not None:
+            chosen["groups"] = tuple(self.groups[number] for number in where)
         return replace(self, **chosen)
 
     def __repr__(self) -> str:
@@ -97,7 +108,7 @@ class Frames(Packed):
     def __eq__(self, other: object) -> bool:
         """Compare everything exactly."""
         return isinstance(other, Frames) and (
-            (self.symbols, self.level) == (other.symbols, other.level)
+            (self.symbols, self.level, self.groups) == (other.symbols, other.level, other.groups)
             and all(_same(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
         )
 
@@ -148,6 +159,15 @@ class Frames(Packed):
             hashlib.sha256(species + frame.tobytes()).hexdigest()[:24] for frame in rounded
         )
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Group of every frame; by its id, one that has none and stands for itself."""
+        return self.ids if self.groups is None else self.groups
+
+    def of_group(self, name: str) -> Frames:
+        """Return the frames as members of one group."""
+        return replace(self, groups=(name,) * len(self))
+
     def snapped(self) -> Frames:
         """Return the frames on the grid of the ids, so that a text file keeps every id."""
         decimals = round(-np.log10(GRID))
@@ -156,23 +176,33 @@ class Frames(Packed):
         )
 
     def unlabelled(self) -> Frames:
-        """Return the configurations alone."""
-        return Frames(self.symbols, self.positions, self.cells)
+        """Return the configurations alone, and what they come from."""
+        return Frames(self.symbols, self.positions, self.cells, groups=self.groups)
 
     def pack(self) -> dict[str, Any]:
-        """Return symbols, level and arrays as JSON values."""
+        """Return symbols, level, groups and arrays as JSON values."""
         arrays = {
             name: encode_array(array)
             for name in _ARRAYS
             if (array := getattr(self, name)) is not None
         }
-        return {"symbols": " ".join(self.symbols), "level": self.level, "arrays": arrays}
+        return {
+            "symbols": " ".join(self.symbols),
+            "level": self.level,
+            "groups": self.groups and list(self.groups),
+            "arrays": arrays,
+        }
 
     @classmethod
     def unpack(cls, packed: Mapping[str, Any]) -> Self:
         """Build frames from what `pack` returned."""
         arrays = {name: decode_array(array) for name, array in packed["arrays"].items()}
-        return cls(symbols=tuple(packed["symbols"].split()), level=packed["level"], **arrays)
+        return cls(
+            symbols=tuple(packed["symbols"].split()),
+            level=packed["level"],
+            groups=packed.get("groups"),
+            **arrays,
+        )
 
 
 def label_id(frame_id: str, level: str) -> str:
@@ -204,6 +234,8 @@ def _join(group: Sequence[Frames]) -> Frames:
     joined: dict[str, Any] = {
         name: _stack([getattr(part, name) for part in group]) for name in _ARRAYS
     }
+    if any(part.groups is not None for part in group):
+        joined["groups"] = tuple(origin for part in group for origin in part.origins)
     return replace(group[0], **joined)
 
 

@@ -409,7 +409,8 @@ class DeepmdSection(TrainSection, DeepmdSettings):
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         DeepmdTrainMaker.validation_fraction,
-        description="fraction of the frames held back from training, for good",
+        description="fraction of the frames held back from training, for good and by whole "
+        "trajectories; of files 20 frames in a row",
     )
     cores: PositiveInt = Field(DeepmdTrainMaker.cores, description="cores of one training")
     per_gpu: PositiveInt = Field(

@@ -24,7 +24,7 @@ from ionloop.makers.base import (
     stored_job,
 )
 from ionloop.makers.label import ingest, join_late_labels, outstanding
-from ionloop.schemas.dataset import DatasetDoc, dataset_hash, is_validation
+from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
 from ionloop.schemas.frames import Frames
@@ -486,17 +486,29 @@ def dataset_document(
             f"a data set has one level of theory, got {words}; set initial.allow_mixed to train "
             "on them together"
         )
-    ids = [i for labels in dataset for frames in labels.frames for i in frames.ids]
-    held_back = [i for i in ids if is_validation(i, validation_fraction)]
+    frames = [part for labels in dataset for part in labels.frames]
+    ids = [frame_id for part in frames for frame_id in part.ids]
+    held = held_back(frames, validation_fraction)
     level = "+".join(sorted(levels))
     mixed = f"labels of {len(levels)} levels of theory are mixed (initial.allow_mixed): {words}"
+    share = split_note(len(held), len(set(ids)), validation_fraction)
     return DatasetDoc(
         level=level,
-        notes=[mixed] if len(levels) > 1 else [],
-        training=sorted(set(ids) - set(held_back)),
-        validation=sorted(held_back),
+        notes=[*([mixed] if len(levels) > 1 else []), *([share] if share else [])],
+        training=sorted(set(ids) - held),
+        validation=sorted(held),
         sha256=dataset_hash(level, ids),
     )
+
+
+def split_note(n_held: int, n_frames: int, fraction: float) -> str:
+    """Return a sentence where much more or less is held back than was asked for."""
+    asked = f"train.validation_fraction asks for {fraction:.0%}, by whole trajectories"
+    if fraction * n_frames >= 3 and not n_held:  # by chance in 5 % of the cases, frame by frame
+        return f"no frame is held back, so that no training has an error on such ({asked})"
+    if n_held > max(3 * fraction * n_frames, STRETCH):
+        return f"{n_held} of {n_frames} frames are held back from training ({asked})"
+    return ""
 
 
 def validate(
