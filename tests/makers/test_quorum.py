@@ -93,7 +93,22 @@ def test_the_account_of_the_late(gold_copper: Frames) -> None:
     lost = account(LEVEL, frames.ids, found, set(found))
     assert (lost.late, lost.rejections[0].frame_id) == ([], frames.ids[2])
     with pytest.raises(FloorError, match=r"2 of 3 labels .* rejected: 1 late"):
-        check_floor(labels, floor=0.9)
+        check_floor(labels, floor=0.9, allowance=0)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "lost", "goes_on"),
+    [(8, 1, True), (7, 2, True), (6, 3, False), (1, 2, True), (0, 1, False), (90, 10, True)],
+)
+def test_a_small_turn_survives_two_losses_but_not_that_of_all(
+    accepted: int, lost: int, goes_on: bool
+) -> None:
+    labels = Labels(level=LEVEL, n_requested=accepted + lost, n_accepted=accepted)
+    if goes_on:
+        check_floor(labels, floor=0.9, allowance=2)
+    else:
+        with pytest.raises(FloorError, match=r"label\.floor\) or a loss of 2 \(label\.allowance\)"):
+            check_floor(labels, floor=0.9, allowance=2)
 
 
 def documents(frames: Frames) -> list[Any]:

@@ -92,5 +92,5 @@ def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:
         found[document.frame_id] = document.model_copy(update=stamp(maker.settings))
         current_ledger().record([found[document.frame_id]])
     labels = account(maker.level, list(found), found, calculated=set(found))
-    check_floor(labels, maker.floor)
+    check_floor(labels, maker.floor, maker.allowance)
     return labels.model_copy(update=stamp(maker.level))

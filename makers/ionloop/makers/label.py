@@ -42,6 +42,9 @@ from ionloop.schemas.label import (
     RejectReason,
 )
 
+ALLOWANCE = 2
+"""Labels that a step may lose whatever the floor, by default."""
+
 POLL_SECONDS = 5.0
 """How often it is looked how many labels are in, in s."""
 
@@ -68,6 +71,8 @@ class BatchLabelMaker(LabelMaker):
         larger batch risks nothing and starts the program less often.
     floor
         Smallest accepted fraction with which a turn goes on.
+    allowance
+        Labels that may be lost whatever the fraction, as long as one is accepted.
     quorum
         Fraction of the labels with which a turn goes on while the others are still calculated;
         those join the next turn.
@@ -78,6 +83,7 @@ class BatchLabelMaker(LabelMaker):
     name: str = "label"
     batch_size: int = 25
     floor: float = 0.9
+    allowance: int = ALLOWANCE
     quorum: float = 1.0
     cores: int = 1
 
@@ -155,7 +161,9 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     # Nothing but the wait is in these, so they go without the schemas of the outputs: FireWorks
     # reads the account's inputs anew whenever one of a thousand batches ends.
     awaited = [OutputReference(batch.uuid) for batch in batches]
-    collect = collect_labels(maker.level, maker.floor, frames.reference, missing, awaited)
+    collect = collect_labels(
+        maker.level, maker.floor, frames.reference, missing, awaited, allowance=maker.allowance
+    )
     assign(collect, "label", "account for labels", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
@@ -167,7 +175,15 @@ def _without_the_late(
     start = assign(start_labels(maker, frames, missing), "label", "start labels", light=True)
     wait = await_quorum(maker.level, missing, quorum, start.output)
     assign(wait, "label", f"wait for {quorum} of {len(missing)} labels", cores=0, light=True)
-    collect = collect_labels(maker.level, maker.floor, frames, missing, [wait.output], late=True)
+    collect = collect_labels(
+        maker.level,
+        maker.floor,
+        frames,
+        missing,
+        [wait.output],
+        late=True,
+        allowance=maker.allowance,
+    )
     # Here a failed parent is no lost batch: without the wait there would be nothing to account for.
     collect.config.on_missing_references = OnMissing.ERROR
     assign(collect, "label", "account for labels", light=True)
@@ -281,6 +297,7 @@ def collect_labels(
     calculated: list[str],
     awaited: list[Any],
     late: bool = False,
+    allowance: int = ALLOWANCE,
 ) -> Labels:
     """Account for every requested frame: accepted, rejected with its reason, or late.
 
@@ -291,18 +308,21 @@ def collect_labels(
     Raises
     ------
     FloorError
-        If the accepted fraction is below the floor.
+        If too few labels were accepted.
     """
     wanted = unique_ids(frames.value)
     found = current_ledger().find(wanted, level)
     labels = account(level, wanted, found, set(calculated), late=late)
-    check_floor(labels, floor)
+    check_floor(labels, floor, allowance)
     return labels.model_copy(update=stamp(level))
 
 
 @stored_job(Labels, expose_store=True)
-def join_late_labels(level: LevelOfTheory, frame_ids: list[str]) -> Labels:
-    """Account for labels that came after the quorum of their turn; they were counted there."""
+def join_late_labels(level: LevelOfTheory, frame_ids: list[str], after: Any = None) -> Labels:
+    """Account for labels that came after the quorum of their turn; they were counted there.
+
+    `after` makes this job wait.
+    """
     found = current_ledger().find(frame_ids, level)
     labels = account(level, frame_ids, found, set(found), late=True)
     return labels.model_copy(update=stamp(level))
@@ -440,22 +460,35 @@ def account(
     )
 
 
-def check_floor(labels: Labels, floor: float) -> None:
+def check_floor(labels: Labels, floor: float, allowance: int = ALLOWANCE) -> None:
     """Raise if too few labels were accepted.
+
+    Parameters
+    ----------
+    labels
+        The account of a labelling step.
+    floor
+        Smallest accepted fraction.
+    allowance
+        Labels that may be lost whatever the fraction. Of a small step the loss of one is a large
+        fraction and says little; a step of which nothing is left has taught nothing, and fails.
 
     Raises
     ------
     FloorError
-        If the accepted fraction is below `floor`.
+        If the accepted fraction is below `floor` and more is lost than `allowance`, or all.
     """
-    if labels.n_requested and labels.n_accepted < floor * labels.n_requested:
-        fates = labels.rejected_by_reason | ({"late": len(labels.late)} if labels.late else {})
-        details = [rejection.detail for rejection in labels.rejections] or ["they are late"]
-        raise FloorError(
-            f"{labels.n_accepted} of {labels.n_requested} labels were accepted, the floor is "
-            f"{floor:.0%} (label.floor); rejected: "
-            f"{', '.join(f'{n} {fate}' for fate, n in fates.items())}; first: {details[0]}"
-        )
+    lost = labels.n_requested - labels.n_accepted
+    excused = labels.n_accepted > 0 and lost <= allowance
+    if excused or labels.n_accepted >= floor * labels.n_requested:
+        return
+    fates = labels.rejected_by_reason | ({"late": len(labels.late)} if labels.late else {})
+    details = [rejection.detail for rejection in labels.rejections] or ["they are late"]
+    raise FloorError(
+        f"{labels.n_accepted} of {labels.n_requested} labels were accepted, the floor is "
+        f"{floor:.0%} (label.floor) or a loss of {allowance} (label.allowance); rejected: "
+        f"{', '.join(f'{n} {fate}' for fate, n in fates.items())}; first: {details[0]}"
+    )
 
 
 def _rejection(frame_id: str, label: LabelDoc | None) -> Rejection:

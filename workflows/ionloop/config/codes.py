@@ -24,6 +24,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveInt,
     SerializeAsAny,
     ValidationError,
@@ -56,6 +57,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Floor = Annotated[
     Fraction,
     Field(description="smallest accepted fraction of the labels with which a turn goes on"),
+]
+Allowance = Annotated[
+    NonNegativeInt,
+    Field(
+        description="labels that a step may lose even if that is below the floor, as long as one "
+        "is accepted"
+    ),
 ]
 Quorum = Annotated[
     Fraction,
@@ -190,6 +198,7 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
         description="frames per job; every label is safe as soon as it is calculated",
     )
     floor: Floor = ForceFieldLabelMaker.floor
+    allowance: Allowance = ForceFieldLabelMaker.allowance
     quorum: Quorum = ForceFieldLabelMaker.quorum
     cores: PositiveInt = Field(ForceFieldLabelMaker.cores, description="cores of one job")
 
@@ -226,6 +235,7 @@ class DftSection(LabelSection, DftSettings):
         description="frames per job; every label is safe as soon as it is calculated",
     )
     floor: Floor = DftLabelMaker.floor
+    allowance: Allowance = DftLabelMaker.allowance
     quorum: Quorum = DftLabelMaker.quorum
     cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
 
@@ -301,6 +311,7 @@ class VaspSection(LabelSection, VaspSettings):
         VaspLabelMaker.batch_size, description="frames per job; 1 lets a queue spread them"
     )
     floor: Floor = VaspLabelMaker.floor
+    allowance: Allowance = VaspLabelMaker.allowance
     quorum: Quorum = VaspLabelMaker.quorum
     cores: PositiveInt = Field(VaspLabelMaker.cores, description="MPI ranks of a calculation")
 
@@ -378,6 +389,7 @@ class ExternalSection(LabelSection, ExternalSettings):
         ExternalLabelMaker.floor,
         description="smallest fraction of the labels with which a turn goes on",
     )
+    allowance: Allowance = ExternalLabelMaker.allowance
 
     def located(self, folder: Path) -> Self:
         """Return the section with the path of the frames to label made absolute."""

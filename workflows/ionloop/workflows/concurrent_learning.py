@@ -23,7 +23,7 @@ from ionloop.makers.base import (
     stamp,
     stored_job,
 )
-from ionloop.makers.label import ingest, join_late_labels, outstanding
+from ionloop.makers.label import await_quorum, ingest, join_late_labels, outstanding
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
@@ -220,22 +220,51 @@ class ConcurrentLearningMaker(Maker):
             "labels": label.output,
             "evaluation": compare.output,
         }
+        if join:
+            results["joined"] = join[0].output
+        return self._concluded(
+            [*join, train, explore, select, label, compare], structures, dataset, results, progress
+        )
+
+    def wait_for_late(
+        self,
+        structures: Reference,
+        dataset: list[Reference],
+        results: dict[str, Reference],
+        progress: StageProgress,
+        late: Sequence[str],
+    ) -> Flow:
+        """Build the end of the last turn: labels that were late join before it is concluded."""
+        wait = await_quorum(self.label.level, list(late), len(late), n_batches=0)
+        assign(wait, "label", f"wait for {len(late)} late labels", cores=0, light=True)
+        (join,) = self._join(late, wait.output)
+        return self._concluded(
+            [wait, join],
+            structures,
+            [*dataset, join.output],
+            {**results, "late": join.output},
+            progress,
+        )
+
+    def _concluded(
+        self,
+        parts: list[Flow | Job],
+        structures: Reference,
+        dataset: list[Reference],
+        results: dict[str, Reference],
+        progress: StageProgress,
+    ) -> Flow:
         decision = conclude_turn(self, structures, dataset, results, progress)
-        parts: list[Flow | Job] = [*join, train, explore, select, label, compare]
         for part in parts:
             part.update_metadata({"iteration": progress.index}, dynamic=True)
         assign(decision, "decide", f"conclude turn {progress.index}", light=True)
         decision.update_metadata({"iteration": progress.index}, dynamic=False)
-        return Flow(
-            [*parts, decision],
-            output=decision.output,
-            name=f"turn {progress.index}",
-        )
+        return Flow([*parts, decision], output=decision.output, name=f"turn {progress.index}")
 
-    def _join(self, late: Sequence[str]) -> list[Job]:
+    def _join(self, late: Sequence[str], after: Reference = None) -> list[Job]:
         if not late:
             return []
-        join = join_late_labels(self.label.level, list(late))
+        join = join_late_labels(self.label.level, list(late), after)
         return [assign(join, "label", "join late labels", light=True)]
 
     def _start_structures(self, structures: list[Frames]) -> tuple[Reference, list[Job]]:
@@ -353,16 +382,24 @@ def conclude_turn(
     results: dict[str, Any],
     progress: StageProgress,
 ) -> Response[Any]:
-    """Account for the turn, decide what follows, and begin it."""
+    """Account for the turn, decide what follows, and begin it.
+
+    Labels that are late for the last turn are waited for: no other comes that they could join.
+    """
     turn = TurnResults(**{name: result.value for name, result in results.items()})
-    progress = after_turn(progress, turn)
+    counted = after_turn(progress, turn)
     reserved = maker.validation.n_labels
-    decision = decide(progress, maker.stages, maker.convergence, maker.limits, reserved)
+    decision = decide(counted, maker.stages, maker.convergence, maker.limits, reserved)
     references = [*_pass_on(dataset), results["labels"].reference]
     labels = [*(part.value for part in dataset), turn.labels]
+    late = outstanding(labels)
+    is_last = decision.action in (Action.CONVERGED, Action.STOP)
+    if is_last and late and turn.late is None:
+        given = _pass_on(structures), _pass_on(dataset), _pass_on(results)
+        return Response(replace=maker.wait_for_late(*given, progress, late))
     document = iteration_document(
         turn,
-        progress,
+        counted,
         decision,
         labels,
         maker.train.validation_fraction,
@@ -375,14 +412,14 @@ def conclude_turn(
             "jobs": {name: result.uuid for name, result in results.items()},
         }
     )
-    if decision.action in (Action.CONVERGED, Action.STOP):
+    if is_last:
         return Response(output=document)
     following = maker.turn(
         _pass_on(structures),
         references,
         _pass_on(results),
-        next_progress(progress, decision.action),
-        outstanding(labels),
+        next_progress(counted, decision.action),
+        late,
     )
     return Response(output=document, replace=following)
 
@@ -413,25 +450,40 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
 
 @dataclass(frozen=True)
 class TurnResults:
-    """What the steps of one turn gave."""
+    """What the steps of one turn gave.
+
+    Attributes
+    ----------
+    joined
+        Labels that were late for turns before and joined this one.
+    late
+        Labels that were late for the last turn and joined before it was concluded.
+    """
 
     ensemble: EnsembleDoc
     exploration: ExplorationDoc
     selection: SelectionDoc
     labels: Labels
     evaluation: EvaluationDoc
+    joined: Labels | None = None
+    late: Labels | None = None
+
+    @property
+    def core_seconds(self) -> float:
+        """What the turn cost, core seconds."""
+        parts = [self.ensemble, self.exploration, self.labels, self.joined, self.late]
+        return sum(part.core_seconds for part in parts if part is not None)
 
 
 def after_turn(progress: StageProgress, turn: TurnResults) -> StageProgress:
     """Return the progress with a finished turn counted in."""
-    spent = sum(part.core_seconds for part in (turn.ensemble, turn.exploration, turn.labels))
     counts = turn.selection.counts
     return progress.model_copy(
         update={
             "accurate_fractions": [*progress.accurate_fractions, counts.accurate_fraction],
             "history": [*progress.history, counts],
             "n_labels": progress.n_labels + turn.labels.n_requested,
-            "core_hours": progress.core_hours + spent / 3600,
+            "core_hours": progress.core_hours + turn.core_seconds / 3600,
         }
     )
 
