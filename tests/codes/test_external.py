@@ -12,11 +12,11 @@ from ionloop.codes.conversions import read_frames
 from ionloop.codes.external import (
     ExternalSettings,
     find_request,
-    fit,
     level_of_theory,
     write_requests,
 )
 from ionloop.codes.forcefield import ForceFieldSettings, calculate, calculator
+from ionloop.codes.matching import fit
 from ionloop.codes.structures import perturb
 from ionloop.schemas.frames import Frames
 

@@ -20,7 +20,6 @@ def test_indexed_fields_go_to_sql_and_the_rest_stays():
 @pytest.mark.parametrize(
     "criteria",
     [
-        {"n": None},
         {"n": [1]},
         {"n": {"x": 1}},
         {"n": {"$in": [1, None]}},
@@ -34,6 +33,12 @@ def test_what_columns_cannot_tell_is_left(criteria):
     found = sql_filter(criteria, {"n"})
     assert found.where == "1"
     assert found.rest == criteria
+
+
+def test_missing_fields_are_found_by_their_column():
+    found = sql_filter({"n": None}, {"n"})
+    assert found.where == """("field:n" IS NULL OR "field:n" = x'')"""
+    assert (found.values, found.rest) == ([], {})
 
 
 def test_column_values_sort_as_in_mongodb():

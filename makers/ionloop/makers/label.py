@@ -29,6 +29,7 @@ from ionloop.makers.base import (
     stored_job,
 )
 from ionloop.makers.ledger import current_ledger
+from ionloop.makers.twins import adopt_twins, distinct
 from ionloop.schemas.dataset import in_stretches
 from ionloop.schemas.document import Document
 from ionloop.schemas.errors import IonloopError
@@ -153,7 +154,8 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
     wanted = unique_ids(frames.value)
     settled = current_ledger().settled(wanted, maker.level)
-    missing = [frame_id for frame_id in wanted if frame_id not in settled]
+    unsettled = [frame_id for frame_id in wanted if frame_id not in settled]
+    missing = without_twins(by_id(frames.value, unsettled), maker.level)
     quorum = math.ceil(maker.quorum * len(missing))
     if quorum < len(missing):
         return _without_the_late(maker, frames.reference, missing, quorum)
@@ -248,6 +250,17 @@ def without_settled(frame_ids: Sequence[str], level: LevelOfTheory) -> list[str]
     """Return the ids that have no final label; an interrupted batch goes on where it was."""
     settled = current_ledger().settled(frame_ids, level)
     return [frame_id for frame_id in frame_ids if frame_id not in settled]
+
+
+def without_twins(frames: Sequence[Frames], level: LevelOfTheory) -> list[str]:
+    """Return the ids of single frames whose configuration has no label in any description.
+
+    The labels of the others are entered as those of the given frames.
+    """
+    ledger = current_ledger()
+    adopted = adopt_twins(ledger, frames, level)
+    ledger.record([label.model_copy(update=stamp()) for label in adopted.values()])
+    return [frame.ids[0] for frame in frames if frame.ids[0] not in adopted]
 
 
 def record_labels(
@@ -388,8 +401,8 @@ def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
 
 
 def unique_ids(frames: Sequence[Frames]) -> list[str]:
-    """Return the ids of all frames, each once, in order."""
-    return list(dict.fromkeys(frame_id for part in frames for frame_id in part.ids))
+    """Return the ids of all frames, each configuration once, in order."""
+    return [frame.ids[0] for frame in distinct(frames)]
 
 
 def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:

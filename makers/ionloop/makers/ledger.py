@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from jobflow import CURRENT_JOB
 
 from ionloop.makers.base import run_store
-from ionloop.schemas.label import LabelDoc, LevelOfTheory
+from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
 from ionloop.stores.connect import StoreError
 
 
@@ -52,6 +53,22 @@ class Ledger:
     def of_run(self, run: str, level: LevelOfTheory) -> list[LabelDoc]:
         """Return the labels of a level that a run asked for first."""
         return self._of_level({"run": run}, level)
+
+    def alike(self, keys: Iterable[str], level: LevelOfTheory) -> dict[str, list[LabelDoc]]:
+        """Return the labels that need no calculation, by likeness (`LabelDoc.likeness`)."""
+        self._complete()
+        found = self._of_level({"likeness": {"$in": list(keys)}}, level)
+        groups: dict[str, list[LabelDoc]] = {}
+        for label in found:
+            if label.reason is None or label.reason.is_final:
+                groups.setdefault(label.likeness, []).append(label)
+        return groups
+
+    def _complete(self) -> None:
+        """Write their likeness into labels of versions that had none; what is accepted is final."""
+        older = self._store.query({"likeness": None, "status": LabelStatus.ACCEPTED.value})
+        while batch := [LabelDoc.from_stored(each) for each in islice(older, 500)]:
+            self.record(batch)
 
     def _of_level(self, criteria: dict[str, Any], level: LevelOfTheory) -> list[LabelDoc]:
         found = self._store.query(criteria)

@@ -13,6 +13,7 @@ from pydantic import Field, computed_field
 
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.frames import Frames, label_id
+from ionloop.schemas.likeness import likeness
 from ionloop.schemas.units import Energy, Seconds
 
 
@@ -117,12 +118,23 @@ class LabelDoc(Document):
     seconds: Seconds = Field(0.0, description="wall time of the calculation")
     cores: int = 1
     frame: Frames = Field(description="the frame, with its label if accepted")
+    copied_from: str | None = Field(
+        None,
+        description="label that this one repeats: bought for the same configuration, whose atoms "
+        "were listed in another order, at other images, or turned",
+    )
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def label_id(self) -> str:
         """Key of the label: frame id and level."""
         return label_id(self.frame_id, self.level)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def likeness(self) -> str:
+        """Key that all descriptions of the frame's configuration share."""
+        return likeness(self.frame)[0]
 
 
 class Rejection(Model):

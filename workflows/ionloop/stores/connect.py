@@ -48,7 +48,9 @@ _COLLECTIONS = {
     # Not unique: GridFS writes the new version of a blob before it removes the old one.
     "data": _Collection("blob_uuid", ("job_uuid",)),
     "labels": _Collection(
-        "label_id", ("frame_id", "level", "status", "run", "iteration"), unique=("label_id",)
+        "label_id",
+        ("frame_id", "likeness", "level", "status", "run", "iteration"),
+        unique=("label_id",),
     ),
     "jobs": _Collection("job_id", ("run", "state", "uuid"), unique=("job_id",)),
     "runs": _Collection("run", unique=("run",)),

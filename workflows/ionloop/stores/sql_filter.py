@@ -165,6 +165,8 @@ def _has_operators(wanted: Any) -> bool:
 def _sql_test(name: str, operator: str, value: Any) -> tuple[str, list[ColumnValue]] | None:
     if operator in _COMPARISONS:
         return _sql_comparison(name, _COMPARISONS[operator], value)
+    if operator == "$eq" and value is None:
+        return f"({name} IS NULL OR {name} = x'')", []
     values = {"$eq": [value], "$in": value}.get(operator, [])
     bound = [column_value(item) for item in values]
     if not 0 < len(bound) <= _MAX_VALUES or None in bound or LOOK_INSIDE in bound:
