@@ -68,6 +68,7 @@ def test_an_image_of_a_bought_frame_is_not_bought_again(
     original = ledger.find(gold_copper.ids, MAKER.level)[gold_copper.ids[0]]
     assert copied.copied_from == original.label_id
     assert (copied.energy, copied.seconds) == (original.energy, 0.0)
+    assert copied.frame.origins == original.frame.origins  # on one side of the split
 
 
 def test_two_images_in_one_request_are_one_configuration(

@@ -76,7 +76,8 @@ def _adopted(
 
 
 def _copy(label: LabelDoc, frame: Frames, found: Match, level: LevelOfTheory) -> LabelDoc:
-    copied = frame.unlabelled()
+    # What it comes from is the original's: both stand on one side of training and validation.
+    copied = replace(frame.unlabelled(), groups=label.frame.origins)
     if label.status is LabelStatus.ACCEPTED:
         copied = replace(relabelled(copied, label.frame, found), level=level.hash)
     changes = {
