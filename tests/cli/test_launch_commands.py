@@ -248,7 +248,7 @@ def test_resume_without_a_store_creates_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = cli.invoke(app, ["resume"])
     assert answer.exit_code == 2
-    assert "there is no store ionloop.db" in answer.stderr
+    assert f"there is no store {tmp_path / 'ionloop.db'}" in answer.stderr
     assert not list(tmp_path.iterdir())
 
 

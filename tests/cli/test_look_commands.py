@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -176,6 +178,28 @@ def test_show(run, writer):
     code, _, errors = run("show", "nothing-like-it")
     assert code == 2
     assert "'nothing-like-it'" in errors
+
+
+def test_looking_leaves_no_trace(run, tmp_path):
+    store = open_store("ionloop.db")
+    whole_run(store, n_turns=1)
+    store.close()
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    for words in ("status", "status lgps", "status lgps --jobs", "frames lgps", "show lgps"):
+        assert run(*words.split())[0] == 0
+    assert run("export", "lgps", "models", "--out", f"{tmp_path}-out")[0] == 0
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()} == before
+
+
+def test_another_programs_database_is_left_alone(run, tmp_path):
+    with contextlib.closing(sqlite3.connect("other.sqlite")) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = (tmp_path / "other.sqlite").read_bytes()
+    for words in ("status", "frames lgps", "export lgps models", "show lgps", "resume lgps"):
+        code, _, errors = run(*words.split(), "--store", "other.sqlite")
+        assert code == 2
+        assert "other.sqlite: this is a database of something else (its tables: book" in errors
+    assert (tmp_path / "other.sqlite").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["status", "frames", "export", "show"])

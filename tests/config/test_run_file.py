@@ -56,6 +56,31 @@ def test_another_store_takes_scratch_along(tmp_path, monkeypatch):
     assert run_file.scratch_folder == tmp_path / "demo/scratch"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "structures: ['${NOWHERE}/start.vasp']",
+        f"{LEAST}store: ${{NOWHERE}}run.db",
+        f"{LEAST}scratch: ${{NOWHERE}}",
+        f"{LEAST}label: {{checkpoint: '${{NOWHERE}}/best.pth'}}",
+        f"{LEAST}initial: {{data: [{{path: '${{NOWHERE}}/old', same_level: true}}]}}",
+    ],
+)
+def test_an_unset_variable_in_a_files_name_is_refused(tmp_path, text):
+    (line,) = refused(tmp_path, text)
+    assert line.startswith("run.yaml: ")
+    assert "${NOWHERE}" in line
+    assert line.endswith("the environment variable NOWHERE is not set")
+
+
+def test_variables_in_files_names_are_put_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLACE", str(tmp_path / "place"))
+    text = "structures: ['${PLACE}/start.vasp']\nstore: ${PLACE}/my.db\n"
+    run_file = load(written(tmp_path, text))
+    assert run_file.structures == [tmp_path / "place/start.vasp"]
+    assert run_file.store_file == tmp_path / "place/my.db"
+
+
 def test_a_server_is_left_as_it_is(tmp_path):
     url = "mongodb://host/base"
     run_file = load(written(tmp_path, f"{LEAST}store: {url}\n"))

@@ -168,28 +168,11 @@ def show(
 
 @contextlib.contextmanager
 def looking_at(url: str) -> Iterator[JobStore]:
-    """Open a store that is there."""
+    """Open a store that is there, to read only."""
     from ionloop.stores.connect import open_store
 
-    check_there(url)
-    with contextlib.closing(open_store(url)) as store:
+    with contextlib.closing(open_store(url, read_only=True)) as store:
         yield store
-
-
-def check_there(url: str) -> None:
-    """Raise if a store's file is missing: looking must not create one.
-
-    Raises
-    ------
-    FileNotFoundError
-        Naming the file and the ways to name another.
-    """
-    path = Path(url.removeprefix("sqlite://")).expanduser()
-    if not url.startswith("mongodb") and not path.is_file():
-        raise FileNotFoundError(
-            f"there is no store {path.absolute()}; name one with --store or IONLOOP_STORE, or go "
-            "to the folder of the run"
-        )
 
 
 def engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:

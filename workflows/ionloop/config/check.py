@@ -263,7 +263,7 @@ def look_at_store(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
 
 def _look_into_store(url: str) -> Iterator[Finding]:
     try:
-        with closing(open_store(url)) as store:
+        with closing(open_store(url, read_only=True)) as store:
             yield ok("store", f"{describe(store)} is there")
     except StoreError as problem:
         yield error("store", str(problem))

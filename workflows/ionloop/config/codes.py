@@ -51,6 +51,7 @@ from ionloop.makers.label_external import ExternalLabelMaker
 from ionloop.makers.label_vasp import VaspLabelMaker
 from ionloop.makers.train import DeepmdTrainMaker
 from ionloop.schemas.document import Model
+from ionloop.schemas.environment import absolute
 from ionloop.selection.physical import PhysicalLimits
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -206,7 +207,7 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
         """Return the section with the checkpoint's path made absolute."""
         if self.checkpoint is None:
             return self
-        return self.model_copy(update={"checkpoint": folder / self.checkpoint.expanduser()})
+        return self.model_copy(update={"checkpoint": absolute(self.checkpoint, folder)})
 
     def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
         """Load the model, and compare its elements with those wanted."""
@@ -393,7 +394,7 @@ class ExternalSection(LabelSection, ExternalSettings):
 
     def located(self, folder: Path) -> Self:
         """Return the section with the path of the frames to label made absolute."""
-        return self.model_copy(update={"folder": folder / self.folder.expanduser()})
+        return self.model_copy(update={"folder": absolute(self.folder, folder)})
 
     def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
         """Say where the frames will be written."""

@@ -9,7 +9,6 @@ from contextlib import closing
 from ionloop.config.findings import Finding, error, ok
 from ionloop.config.launch import (
     enter,
-    existing_store,
     find_run,
     is_there,
     marked,
@@ -253,12 +252,11 @@ def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str,
     UnknownRunError, RunEndedError
         If there is no such run, or it was cancelled.
     """
-    url = existing_store(store_url)
-    with closing(open_store(url)) as store:
+    with closing(open_store(store_url, read_only=True)) as store:
         document = find_run(store, run)
         if not ended:
             refuse_cancelled(document)
-        return document.run, stored_run_file(store, document, url)
+        return document.run, stored_run_file(store, document, store_url)
 
 
 def engine_name(store_url: str, run: str | None) -> EngineName:

@@ -24,7 +24,7 @@ from ionloop.runners.lock import RunLockedError
 from ionloop.runners.progress import Observer, Silent
 from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.run import WAITING, RunDoc, RunState, SummaryDoc
-from ionloop.stores.connect import collection, describe, open_store
+from ionloop.stores.connect import check_there, collection, describe, open_store, store_file
 
 # Where and how a run computes may change from one attempt to the next; what it computes may not.
 CIRCUMSTANCES = {
@@ -192,7 +192,7 @@ def refuse_cancelled(document: RunDoc) -> None:
 
 def summary(store_url: str, run: str) -> SummaryDoc | None:
     """Return the summary that a run has ended with, None if it has not."""
-    with closing(open_store(store_url)) as store:
+    with closing(open_store(store_url, read_only=True)) as store:
         return _summary(store, run)
 
 
@@ -201,13 +201,11 @@ def existing_store(url: str) -> str:
 
     Raises
     ------
-    FileNotFoundError
+    StoreError
         If it is not.
     """
-    if "://" not in url and not Path(url).is_file():
-        raise FileNotFoundError(
-            f"there is no store {url}; name it with --store or the variable IONLOOP_STORE"
-        )
+    if file := store_file(url):
+        check_there(file)
     return url
 
 

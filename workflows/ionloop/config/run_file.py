@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import isfinite
@@ -42,9 +41,12 @@ from ionloop.makers.base import TrainMaker
 from ionloop.makers.select import SelectSettings, WindowSelectMaker
 from ionloop.runners.resources import EngineName, ManagerConfig, ResourceTable
 from ionloop.schemas.document import Model
+from ionloop.schemas.environment import absolute
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow
+from ionloop.stores.connect import store_file
 from ionloop.workflows.concurrent_learning import (
     ConcurrentLearningMaker,
     ExistingData,
@@ -170,10 +172,7 @@ class RunFile(Model):
     @property
     def store_file(self) -> Path | None:
         """The file of an embedded store; None for a server."""
-        scheme, found, rest = self.store.partition("://")
-        if found:
-            return Path(rest) if scheme == "sqlite" else None
-        return Path(self.store)
+        return store_file(self.store)
 
     @property
     def scratch_folder(self) -> Path:
@@ -185,20 +184,20 @@ class RunFile(Model):
 
     def located(self, folder: Path) -> Self:
         """Return the run file with paths relative to `folder` made absolute."""
-        store = self.store if "://" in self.store else str(_absolute(folder, Path(self.store)))
+        store = self.store if "://" in self.store else str(absolute(Path(self.store), folder))
         data = [
-            each.model_copy(update={"path": str(_absolute(folder, Path(each.path)))})
+            each.model_copy(update={"path": str(absolute(Path(each.path), folder))})
             for each in self.initial.data
         ]
         changes: dict[str, Any] = {
-            "structures": [_absolute(folder, path) for path in self.structures],
+            "structures": [absolute(path, folder) for path in self.structures],
             "store": store,
             "initial": self.initial.model_copy(update={"data": data}),
             "label": self.label.located(folder.absolute()),
         }
         for key in ("scratch", "launchpad"):
             if (path := getattr(self, key)) is not None:
-                changes[key] = _absolute(folder, path)
+                changes[key] = absolute(path, folder)
         return self.model_copy(update=changes)
 
     def with_store(self, store: str) -> Self:
@@ -281,7 +280,11 @@ def load(path: Path | str) -> RunFile:
         a line for each, with file, line, key, and what is expected.
     """
     path = Path(path)
-    return validate(_read(path)).located(path.parent)
+    run_file = validate(_read(path))
+    try:
+        return run_file.located(path.parent)
+    except InputError as error:
+        raise RunFileError(f"{path}: {error}") from None
 
 
 def validate(source: Source) -> RunFile:
@@ -425,8 +428,3 @@ def circular(data: Any, keys: KeyPath = (), above: tuple[int, ...] = ()) -> KeyP
 def _yaml_sentence(path: Path, error: MarkedYAMLError) -> str:
     place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
     return f"{path}{place}: this is not YAML: {error.problem}"
-
-
-def _absolute(folder: Path, path: Path) -> Path:
-    # pathlib's own refuses a name such as ~start.vasp, where there is no such user.
-    return (folder / os.path.expanduser(path)).absolute()  # noqa: PTH111

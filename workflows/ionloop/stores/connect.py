@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from jobflow.core.store import JobStore
 
+from ionloop.schemas.environment import absolute, expand
+from ionloop.schemas.errors import IonloopError
 from ionloop.stores.sqlite import SqliteStore, StoreError
 
 if TYPE_CHECKING:
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from maggma.core import Store
     from maggma.stores import GridFSStore, MongoStore
 
-__all__ = ["LoopStore", "StoreError", "collection", "describe", "open_store"]
+__all__ = [
+    "LoopStore",
+    "StoreError",
+    "check_there",
+    "collection",
+    "describe",
+    "open_store",
+    "store_file",
+]
 
 DEFAULT_DATABASE = "ionloop"
 SERVER_TIMEOUT = 5.0
@@ -73,6 +81,8 @@ class LoopStore(JobStore):
         As for `jobflow.JobStore`.
     url
         Where the store was opened from, environment variables not expanded.
+    read_only
+        Whether it was opened to read.
     """
 
     def __init__(
@@ -82,6 +92,7 @@ class LoopStore(JobStore):
         save: Any = None,
         load: Any = False,
         url: str | None = None,
+        read_only: bool = False,
     ) -> None:
         # JobStore takes every additional store for one of blobs and renames its key.
         keys = {name: store.key for name, store in (additional_stores or {}).items()}
@@ -89,20 +100,22 @@ class LoopStore(JobStore):
         for name, key in keys.items():
             collection(self, name).key = key
         self.url = url
+        self.read_only = read_only
 
     def as_dict(self) -> dict[str, Any]:
         """Return the class and the URL; where there is none, every store."""
         if self.url is None:
             return cast("dict[str, Any]", super().as_dict())
         kind = type(self)
-        return {"@module": kind.__module__, "@class": kind.__name__, "url": self.url}
+        values = {"@module": kind.__module__, "@class": kind.__name__, "url": self.url}
+        return values | ({"read_only": True} if self.read_only else {})
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> LoopStore:
         """Return the store of a URL, not connected yet."""
         if d.get("url") is None:
             return cast("LoopStore", super().from_dict(d))
-        return _at(d["url"])
+        return _at(d["url"], d.get("read_only", False))
 
     def __reduce__(self) -> Any:
         """Copy and pickle as `as_dict` and `from_dict` do."""
@@ -116,7 +129,9 @@ class LoopStore(JobStore):
         self.docs_store.remove_docs(criteria)
 
 
-def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
+def open_store(
+    url: str | Path, patience: float | None = None, *, read_only: bool = False
+) -> LoopStore:
     """Open the store of a run, with its collections and indexes.
 
     Parameters
@@ -127,6 +142,8 @@ def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
         (``mongodb://me:${PASSWORD}@host``) are expanded.
     patience
         How long to look for a server, s; `SERVER_TIMEOUT` by default.
+    read_only
+        Make nothing: no file, collection, index or log. A file has to be there.
 
     Returns
     -------
@@ -136,12 +153,17 @@ def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
     Raises
     ------
     StoreError
-        If the file or the server cannot be reached, or the URL is of another kind.
+        If the file or the server cannot be reached, the file is of something else, or the URL is
+        of another kind.
+    InputError
+        If an environment variable in the URL is not set.
     """
     from pymongo.errors import PyMongoError
 
     try:
-        return _connected(_at(url), SERVER_TIMEOUT if patience is None else patience)
+        return _connected(_at(url, read_only), SERVER_TIMEOUT if patience is None else patience)
+    except IonloopError:
+        raise
     except (PyMongoError, ValueError) as error:
         raise StoreError(
             f"Store {_without_credentials(str(url))}: {str(error).partition(' (configured')[0]}. "
@@ -149,24 +171,54 @@ def open_store(url: str | Path, patience: float | None = None) -> LoopStore:
         ) from error
 
 
-def _at(url: str | Path) -> LoopStore:
-    expanded = _expanded(str(url))
-    scheme, found, rest = expanded.partition("://")
-    if not found or scheme == "sqlite":
-        return _build(partial(_sqlite, _file(rest or expanded)), str(url))
+def _at(url: str | Path, read_only: bool) -> LoopStore:
+    file = store_file(url)
+    if file is not None:
+        if read_only:
+            check_there(file)
+        if not file.parent.is_dir():
+            raise StoreError(
+                f"Store {file}: the folder {file.parent} does not exist; create it first."
+            )
+        return _build(partial(_sqlite, file, read_only), str(url), read_only)
+    expanded = expand(str(url))
+    scheme = expanded.partition("://")[0]
     if scheme in ("mongodb", "mongodb+srv"):
-        return _build(partial(_mongo, expanded, _database(expanded)), str(url))
+        return _build(partial(_mongo, expanded, _database(expanded)), str(url), read_only)
     raise StoreError(
         f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
         "sqlite:///path/run.db or mongodb://host:port/database."
     )
 
 
-def _expanded(url: str) -> str:
-    expanded = os.path.expandvars(url)
-    if missing := re.search(r"\$\{(\w+)\}", expanded):
-        raise StoreError(f"Store {url}: the environment variable {missing[1]} is not set.")
-    return expanded
+def store_file(url: str | Path) -> Path | None:
+    """Return the file of an embedded store, absolute; None for a server.
+
+    Raises
+    ------
+    InputError
+        If an environment variable in it is not set.
+    """
+    expanded = expand(str(url))
+    scheme, found, rest = expanded.partition("://")
+    if found and scheme != "sqlite":
+        return None
+    return absolute(Path(rest or expanded), Path())
+
+
+def check_there(file: Path) -> None:
+    """Raise if the file of a store is missing: looking at a run must not create one.
+
+    Raises
+    ------
+    StoreError
+        Naming the file and the ways to name another.
+    """
+    if not file.is_file():
+        raise StoreError(
+            f"there is no store {file}; name one with --store or IONLOOP_STORE, or go to the "
+            "folder of the run"
+        )
 
 
 def collection(store: JobStore, name: str) -> Store:
@@ -194,18 +246,12 @@ def describe(store: JobStore) -> str:
     return f"{_without_credentials(docs.uri)} (database {docs.database})"
 
 
-def _file(path: str) -> Path:
-    file = Path(path).expanduser().absolute()
-    if not file.parent.is_dir():
-        raise StoreError(f"Store {file}: the folder {file.parent} does not exist; create it first.")
-    return file
-
-
 def _connected(store: LoopStore, patience: float) -> LoopStore:
     store.connect()
     try:
         _look_for_server(store.docs_store, patience)
-        _with_patience(partial(_ensure_indexes, store))
+        if not store.read_only:
+            _with_patience(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
@@ -234,13 +280,13 @@ def _with_patience(action: Callable[[], None]) -> None:
     return action()
 
 
-def _build(make: Callable[[str, _Collection], Store], url: str) -> LoopStore:
+def _build(make: Callable[[str, _Collection], Store], url: str, read_only: bool) -> LoopStore:
     stores = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
-    return LoopStore(stores.pop("outputs"), stores, url=url)
+    return LoopStore(stores.pop("outputs"), stores, url=url, read_only=read_only)
 
 
-def _sqlite(path: Path, name: str, spec: _Collection) -> SqliteStore:
-    return SqliteStore(path, name, key=spec.key, indexed=spec.indexed)
+def _sqlite(path: Path, read_only: bool, name: str, spec: _Collection) -> SqliteStore:
+    return SqliteStore(path, name, key=spec.key, indexed=spec.indexed, read_only=read_only)
 
 
 def _mongo(url: str, database: str, name: str, spec: _Collection) -> MongoStore | GridFSStore:

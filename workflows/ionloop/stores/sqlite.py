@@ -6,6 +6,9 @@ back exactly as a MongoDB server would return them (JSON would turn NaN into nul
 The file uses SQLite's write-ahead log: readers never wait, writers of any number of processes
 queue, and a killed writer leaves the state before its update. The log needs shared memory, so
 the file must lie on a local disk, not on a network file system.
+
+Who opens a file to read only leaves no trace: no table, no log beside it. A file that is not of
+these stores is refused before anything is written into it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import bson
@@ -71,6 +75,7 @@ class _Link:
     """A connection, and what it knows of its file. Never shared with a forked process."""
 
     connection: sqlite3.Connection
+    seen: tuple[int, ...] | None = None  # state of the file, where changes are not heard of
     process: int = field(default_factory=os.getpid)
     lock: threading.RLock = field(default_factory=threading.RLock)
     indexes: set[str] = field(default_factory=set)
@@ -98,6 +103,8 @@ class SqliteStore(Store):
         (Dotted) fields to index, beside the key.
     timeout
         How long to wait for another process's write, in s.
+    read_only
+        Write nothing, not even what is missing: a file without the collection has no documents.
     **kwargs
         Passed to `maggma.core.Store`: ``last_updated_field``, ``last_updated_type``, ``validator``.
     """
@@ -109,12 +116,14 @@ class SqliteStore(Store):
         key: str = "uuid",
         indexed: Sequence[str] = (),
         timeout: float = 60.0,
+        read_only: bool = False,
         **kwargs: Any,
     ) -> None:
         self.path = str(Path(path).absolute())
         self.collection = collection
         self.indexed = list(indexed)
         self.timeout = timeout
+        self.read_only = read_only
         self.kwargs = kwargs
         self._table = quoted(collection)
         self._bodies = quoted(f"{collection}.documents")
@@ -137,7 +146,7 @@ class SqliteStore(Store):
         return hash(self.name)
 
     def connect(self, force_reset: bool = False) -> None:
-        """Open the file; create it, the collection and its indexes where missing.
+        """Open the file; create it, the collection and its indexes where missing, if allowed.
 
         Parameters
         ----------
@@ -147,12 +156,14 @@ class SqliteStore(Store):
         Raises
         ------
         StoreError
-            If the file cannot be opened.
+            If the file cannot be opened, or is of something else.
         """
         if force_reset:
             self.close()
-        if self._link is None:
-            self._link = self._open()
+        if self._link is not None:
+            return
+        self._link = self._open()
+        if not self.read_only:
             self._create_tables()
             for name in [self.key, *self.indexed]:
                 self.ensure_index(name)
@@ -290,17 +301,61 @@ class SqliteStore(Store):
 
     def _open(self) -> _Link:
         with self._clear_errors():
-            connection = sqlite3.connect(
-                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._use_write_ahead_log(connection)
-                # FULL: a label bought outlives a power cut too, for one fsync an update.
-                connection.execute("PRAGMA synchronous = FULL")
-            except sqlite3.Error:
-                connection.close()
-                raise
+            return self._open_to_read() if self.read_only else self._open_to_write()
+
+    def _open_to_write(self) -> _Link:
+        connection = self._connection(self.path)
+        try:
+            self._refuse_foreign(connection)
+            self._use_write_ahead_log(connection)
+            # FULL: a label bought outlives a power cut too, for one fsync an update.
+            connection.execute("PRAGMA synchronous = FULL")
+        except (sqlite3.Error, StoreError):
+            connection.close()
+            raise
         return _Link(connection)
+
+    def _open_to_read(self) -> _Link:
+        # A reader makes a log where there is none, and leaves it behind, unless it is told that
+        # nobody will write. Somebody does: then the file changes, or there is a log to read along.
+        seen = self._state()
+        alone = not seen[-1]
+        link = _Link(
+            self._connection(f"{Path(self.path).as_uri()}?mode=ro{'&immutable=1' * alone}"),
+            seen=seen if alone else None,
+        )
+        try:
+            self._refuse_foreign(link.connection)
+        except (sqlite3.Error, StoreError):
+            link.connection.close()
+            raise
+        return link
+
+    def _connection(self, file: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            file,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            uri=self.read_only,
+        )
+
+    def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = sorted(name for (name,) in found)
+        if tables and not any(f"{name}.documents" in tables for name in tables):
+            raise StoreError(
+                f"Store {self.path}: this is a database of something else (its tables: "
+                f"{shorten(', '.join(tables), 80, placeholder=' …')}). Name another file."
+            )
+        if self.read_only and not tables:
+            raise StoreError(
+                f"Store {self.path}: the file is empty, no run was started in it. Name another one."
+            )
+
+    def _state(self) -> tuple[int, ...]:
+        """Return what changes when somebody writes: times and sizes of the file and of its log."""
+        return (*_time_and_size(Path(self.path)), *_time_and_size(Path(f"{self.path}-wal")))
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """SQLite does not itself wait when several processes do this to a new file at once."""
@@ -320,6 +375,9 @@ class SqliteStore(Store):
             raise StoreError(f"{self.name} is not connected; call connect() first.")
         if self._link.process != os.getpid():
             _INHERITED.append(self._link)
+            self._link = self._open()
+        if self._link.seen not in (None, self._state()):
+            self.close()
             self._link = self._open()
         return self._link
 
@@ -429,6 +487,8 @@ class SqliteStore(Store):
         return documents
 
     def _sorts_by_column(self, order: dict[str, int]) -> bool:
+        if not order:
+            return True
         if not set(order) <= set(self._columns()):
             return False
         inside = " OR ".join(f"{column(name)} = x''" for name in order) or "0"
@@ -448,7 +508,10 @@ class SqliteStore(Store):
         """Yield the matching rows, with the documents of those that had to be read to tell."""
         # What a server would compare with: times in UTC to the ms, tuples as lists.
         wanted = bson.decode(self._encode(criteria or {})[1])
-        plan = sql_filter(wanted, self._columns())
+        columns = self._columns_or_none()
+        if columns is None:
+            return
+        plan = sql_filter(wanted, columns)
         for row, undecided in self._candidates(plan, order or {}):
             rest = wanted if undecided else plan.rest
             document = self._document(row) if rest else None
@@ -493,6 +556,14 @@ class SqliteStore(Store):
             code = getattr(error, "sqlite_errorname", "")
             cure = next((text for name, text in _CURES.items() if code.startswith(name)), "")
             raise StoreError(f"Store {self.name}: {error}. {cure}".rstrip()) from error
+
+
+def _time_and_size(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
 
 
 def _sort_key(name: str, document: Document) -> Any:
