@@ -226,3 +226,43 @@ def test_demo_passes_with_the_real_programs(tmp_path):
     assert "7net-0 covers Li, Ge, P, S" in found(report, "ok", "label.model")
     assert "DeePMD-kit 3" in found(report, "ok", "train.command")
     assert "pair_style deepmd" in found(report, "ok", "explore.command")
+
+
+@pytest.mark.usefixtures("programs")
+def test_the_check_says_what_it_looks_at(tmp_path):
+    told: list[str] = []
+    check(run_file(tmp_path), told.append)
+    assert "structures and data" in told
+    assert "the explorer, which is started" in told
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_cell_too_wide_for_a_search_of_neighbours_is_an_error(tmp_path):
+    lines = LGPS.read_text().splitlines()
+    (tmp_path / "wide.vasp").write_text("\n".join([lines[0], "1000000", *lines[2:]]))
+    report = check(run_file(tmp_path, structures=["wide.vasp"]))
+    assert "Å wide" in found(report, "error", "structures")
+
+
+def test_programs_in_path_that_are_something_else_are_told(tmp_path, monkeypatch):
+    for name, script in {"dp": "echo hello", "lmp": "kill -11 $$"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    report = check(run_file(tmp_path))
+    assert "'hello'" in found(report, "error", "train.command")
+    assert "SIGSEGV" in found(report, "error", "explore.command")
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_program_that_never_answers_does_not_hang_the_check(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(deepmd, "PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(lammps, "PROBE_SECONDS", 0.5)
+    for name in ("dp", "lmp"):
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 600\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    report = check(run_file(tmp_path))
+    for key in ("train.command", "explore.command"):
+        assert "did not answer within" in found(report, "error", key)

@@ -70,7 +70,9 @@ def check(
     """  # noqa: D301
     from ionloop.config import check as check_run_file
 
-    report = check_run_file(_load(run_file, store, runner))
+    settings = _load(run_file, store, runner)
+    with render.working(f"checking {run_file}") as tell:
+        report = check_run_file(settings, tell)
     if as_json:
         render.print_json({"ok": report.ok, **report.model_dump(mode="json")})
     else:
@@ -139,7 +141,8 @@ def checked(path: Path, store: str | None, runner: str | None, as_json: bool) ->
     from ionloop.config import check as check_run_file
 
     settings = _load(path, store, runner)
-    report = check_run_file(settings)
+    with render.working(f"checking {path}") as tell:
+        report = check_run_file(settings, tell)
     render.print_report(report, render.err())
     if as_json and not report.ok:
         render.print_refusal(_sentences(report))

@@ -45,6 +45,13 @@ def print_refusal(errors: Sequence[str]) -> None:
     print_json({"ok": False, "errors": list(errors)})
 
 
+@contextmanager
+def working(doing: str) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal that something is done, and at which part of it; gone at the end."""
+    with err().status(f"{escape(doing)} …") as status:
+        yield lambda part: status.update(f"{escape(doing)}: {escape(part)} …")
+
+
 def print_error(sentence: str) -> None:
     """Print a sentence in red to standard error."""
     err().print(f"[red]{escape(sentence)}[/]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,9 @@ from ionloop.workflows.concurrent_learning import ExistingData
 THIN = 2.0
 """Cell height in Å below which a cell is more likely a mistake than a material."""
 
+WIDE = 1000.0
+"""Cell height in Å above which the bins of a neighbour search take all memory."""
+
 FREE_BYTES = 2_000_000_000
 """Free disk below which a run is warned: scratch and store of a small run."""
 
@@ -50,7 +53,7 @@ class Report(Model):
         return not self.errors
 
 
-def check(run_file: RunFile) -> Report:
+def check(run_file: RunFile, tell: Callable[[str], None] = lambda words: None) -> Report:
     """Check a run file before anything costly happens.
 
     Programs are started for their versions and the labeller's model is loaded, which takes some
@@ -60,15 +63,19 @@ def check(run_file: RunFile) -> Report:
     ----------
     run_file
         What to check.
+    tell
+        Hears what is looked at next.
 
     Returns
     -------
     Report
         With a finding for everything that was looked at.
     """
+    tell("structures and data")
     inputs = read_inputs(run_file)
     findings = list(inputs.findings)
-    for look in LOOKS:
+    for words, look in LOOKS.items():
+        tell(words)
         findings += look(run_file, inputs)
     return Report(
         findings=findings,
@@ -128,6 +135,13 @@ def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if thinnest < THIN:
             sentence = f"a cell of {frames.formula} is only {thinnest:.2f} Å thick"
             yield warning("structures", sentence, "check that its unit is Å")
+        widest = float(np.max(heights(frames.cells)))
+        if widest > WIDE:
+            sentence = f"a cell of {frames.formula} is {widest:.3g} Å wide"
+            cure = (
+                "give it in Å, without vacuum: neither LAMMPS nor a search of neighbours takes it"
+            )
+            yield error("structures", sentence, cure)
         for fault in sorted({fault for fault in unphysical(frames, limits).tolist() if fault}):
             cure = "relax it first (initial.relax) or correct it"
             yield warning("structures", f"a start structure of {frames.formula}: {fault}", cure)
@@ -183,10 +197,19 @@ def _look_at_level(key: str, data: ExistingData, allow_mixed: bool) -> Iterator[
     yield error(key, sentence, cure)
 
 
-def look_at_codes(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
-    """Look for programs, packages and the elements that the labeller covers."""
-    for section in (run_file.label, run_file.train, run_file.explore):
-        yield from section.preflight(inputs.elements)
+def look_at_labeller(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look for the labeller and the elements that it covers."""
+    yield from run_file.label.preflight(inputs.elements)
+
+
+def look_at_trainer(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look for the program that trains."""
+    yield from run_file.train.preflight(inputs.elements)
+
+
+def look_at_explorer(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look for the program that explores, and whether it loads the models."""
+    yield from run_file.explore.preflight(inputs.elements)
     yield from run_file.explore.preflight_models(run_file.train.model_suffix)
 
 
@@ -294,14 +317,16 @@ def look_at_runner(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     yield from look_at_engine(run_file)
 
 
-LOOKS: Sequence[Callable[[RunFile, Inputs], Iterator[Finding]]] = (
-    look_at_cells,
-    look_at_types,
-    look_at_data,
-    look_at_codes,
-    look_at_stages,
-    look_at_limits,
-    look_at_store,
-    look_at_machine,
-    look_at_runner,
-)
+LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterator[Finding]]] = {
+    "cells and distances": look_at_cells,
+    "the type map": look_at_types,
+    "the first training set": look_at_data,
+    "the labeller, which is started": look_at_labeller,
+    "the trainer, which is started": look_at_trainer,
+    "the explorer, which is started": look_at_explorer,
+    "the stages": look_at_stages,
+    "the limits": look_at_limits,
+    "the store": look_at_store,
+    "this machine": look_at_machine,
+    "the runner": look_at_runner,
+}
