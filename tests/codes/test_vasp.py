@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ionloop.codes import vasp
 from ionloop.codes.acceptance import Calculated
+from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.vasp import Arrangement, MissingPotcarError, VaspSettings
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS
 from ionloop.schemas.frames import Frames
@@ -109,6 +110,10 @@ def own(**values: Any) -> VaspSettings:
     )
 
 
+def identity(title: str = "PAW_PBE Au 01Jan2026", sha256: str = "0123456789ab") -> dict[str, str]:
+    return {"title": title, "sha256": sha256}
+
+
 def test_every_preset_is_in_the_table() -> None:
     assert set(PAPERS) == set(PRESETS)
 
@@ -167,6 +172,16 @@ def test_a_user_replaces_and_removes_tags() -> None:
         ({"preset": "agi", "incar": {"nelm": 10}}, "write NELM, not nelm"),
         ({"preset": "agi", "incar": {"ISMEAR": -5}}, "needs more than the Γ point"),
         ({"preset": "agi", "kpoints": -1}, "greater than 0"),
+        ({"preset": "agi", "incar": {"NSW": 5}}, "NSW is not set there: a label is one ionic"),
+        ({"preset": "agi", "incar": {"ICHARG": 11}}, "ICHARG = 11 is not self-consistent"),
+        ({"preset": "agi", "incar": {"ALGO": "Exact"}}, "ALGO = Exact does not end in the self-"),
+        ({"preset": "agi", "incar": {"ALGO": "none"}}, "ALGO = none does not end in the self-"),
+        ({"preset": "agi", "incar": {"ALGO": "G0W0"}}, "ALGO = G0W0 does not end in the self-"),
+        ({"preset": "agi", "incar": {"ALGO": "Eigenval"}}, "known: Normal, Fast, Veryfast, All"),
+        ({"preset": "agi", "incar": {"IALGO": 90}}, "IALGO is not set there: say ALGO"),
+        ({"preset": "agi", "incar": {"LSCAAWARE": True}}, r"LSCAAWARE .* for ALGO = Exact"),
+        ({"preset": "agi", "incar": {"ML_LMLFF": True}}, "not from a force field"),
+        ({"preset": "agi", "potentials": {"I": identity(sha256="12")}}, "should match pattern"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], sentence: str) -> None:
@@ -178,8 +193,86 @@ def test_one_level_has_one_hash_however_it_is_written() -> None:
     preset = VaspSettings(preset="agi")
     full = VaspSettings(encut=280.0, kpoints="gamma", potcars={"I": "I", "Ag": "Ag"})
     assert vasp.level_of_theory(preset).hash == vasp.level_of_theory(full).hash
-    words = "POTCAR PBE_54 Ag I"
-    assert f"vasp (ENCUT 280, k-points Γ, {words}, EDIFF 1e-06" in vasp.level_of_theory(full).words
+    words = vasp.level_of_theory(full).words
+    assert words.startswith("vasp (version 6, ENCUT 280, k-points Γ, EDIFF 1e-06")
+    assert words.endswith("Ag PBE_54 Ag, I PBE_54 I)")  # there are no POTCARs here to look into
+
+
+def test_two_releases_under_one_folder_name_are_two_levels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same title, and another potential: PBE_52 and PBE_54 have many such pairs."""
+    hashes = []
+    for release, last in (("one", 3.0), ("other", 4.0)):
+        use_potcars(monkeypatch, tmp_path / release, last)
+        hashes.append(vasp.level_of_theory(own()).hash)
+        known = vasp.pinned(own()).potentials
+        assert known is not None and known["Au"].title == "PAW_PBE Au 01Jan2026"
+    assert len(set(hashes)) == 2
+
+
+def use_potcars(monkeypatch: pytest.MonkeyPatch, folder: Path, last: float = 3.0) -> Path:
+    from pymatgen.core import SETTINGS
+
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "vasp"))
+    from fake_potcars import write_potcars  # type: ignore[import-not-found]
+
+    write_potcars(folder, {"Au": 11, "Cu": 11}, last=last)
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(folder))
+    return folder
+
+
+def test_what_a_potcar_is_hangs_neither_on_white_space_nor_on_notes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = use_potcars(monkeypatch, tmp_path)
+    before = vasp.find_potential("Au", "PBE_54").identity
+    path = folder / "POT_GGA_PAW_PBE_54" / "Au" / "POTCAR"
+    lines = path.read_text().splitlines()
+    lines[3:3] = ["   SHA256 =  123", "   COPYR  = (c)"]
+    path.write_bytes("\r\n".join([*lines, "  ", ""]).encode())
+    assert vasp.find_potential("Au", "PBE_54").identity == before
+    path.write_text("\n".join(lines[:8]))
+    with pytest.raises(MissingPotcarError, match="it may be cut short"):
+        vasp.find_potential("Au", "PBE_54")
+
+
+def test_a_level_goes_where_its_settings_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_potcars(monkeypatch, tmp_path / "here")
+    settings = vasp.pinned(own())
+    use_potcars(monkeypatch, tmp_path / "there", last=4.0)
+    there = VaspSettings.model_validate_json(settings.model_dump_json())
+    assert vasp.pinned(there) == settings
+    with pytest.raises(OtherLevelError, match="of this host is PAW_PBE Au 01Jan2026, sha256") as e:
+        vasp.check_potcars(there, ["Au"])
+    assert "let PMG_VASP_PSP_DIR name the same release on every host" in str(e.value)
+    assert vasp.level_of_theory(there).hash != vasp.level_of_theory(own()).hash
+
+
+def test_potcars_that_nobody_has_or_says_buy_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pymatgen.core import SETTINGS
+
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
+    with pytest.raises(MissingPotcarError, match=r"PMG_VASP_PSP_DIR is not set.*label\.potentials"):
+        vasp.check_known(own(), ["Au"])
+    said = own(potentials={"Au": identity()})
+    vasp.check_known(said, ["Au"])
+    with pytest.raises(MissingPotcarError, match=r"neither label\.potentials says it, nor was Cu"):
+        vasp.check_known(said, ["Au", "Cu"])
+    about = vasp.level_of_theory(said).elements
+    assert about == {"Au": identity(), "Cu": {"POTCAR": "PBE_54 Cu"}}
+
+
+def test_a_dopant_in_the_settings_leaves_the_other_labels_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_potcars(monkeypatch, tmp_path)
+    alone, doped = own(potcars={"Au": "Au"}), own()
+    keys = [vasp.level_of_theory(each).of(["Au"]).hash for each in (alone, doped)]
+    assert len(set(keys)) == 1
+    assert vasp.level_of_theory(doped).of(["Au", "Cu"]).hash not in keys
 
 
 @pytest.mark.parametrize(
@@ -188,6 +281,8 @@ def test_one_level_has_one_hash_however_it_is_written() -> None:
         {"incar": {"ALGO": "Fast", "NELM": 40, "NCORE": 8, "LWAVE": True}},
         {"vasp_cmd": "srun vasp_std", "vasp_gamma_cmd": "srun vasp_gam", "max_errors": 1},
         {"incar": {"ISMEAR": 0.0, "PREC": "accurate"}},
+        {"incar": {"ISYM": -1, "SYMPREC": 1e-6}},
+        {"incar": {"ICHARG": 1, "ALGO": "D"}},
         {"frozen_after": 10.0},
     ],
 )
@@ -202,6 +297,11 @@ def test_what_decides_no_value_leaves_the_level_alone(change: dict[str, Any]) ->
         {"kpoints": 0.5},
         {"potcars": {"Au": "Au", "Cu": "Cu_pv"}},
         {"potcar_functional": "PBE_64"},
+        {"potentials": {"Au": identity()}},
+        {"version": "5.4.4"},
+        {"incar": {"ISYM": 2}},
+        {"incar": {"NBANDS": 20}},
+        {"incar": {"LDIAG": False}},
         {"incar": {"GGA": "PS"}},
         {"incar": {"ISPIN": 2}},
         {"incar": {"EDIFF": 1e-5}},
@@ -281,7 +381,8 @@ def test_a_potcar_is_read_and_one_that_nobody_knows_is_told(vasp: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gold = find_potential("Au", "PBE_54")
-    assert (gold.title, gold.valence, gold.enmax) == ("PAW_PBE Au 01Jan2026", 11.0, 250.0)
+    assert gold.identity.title == "PAW_PBE Au 01Jan2026"
+    assert (gold.valence, gold.enmax) == (11.0, 250.0)
     assert not gold.known
 
 

@@ -12,6 +12,7 @@ import pytest
 from ionloop.codes import vasp as vasp_inputs
 from ionloop.codes import vasp_results
 from ionloop.codes.conversions import read_frames
+from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.structures import load_structures, perturb
 from ionloop.codes.vasp import Arrangement, VaspSettings
 from ionloop.codes.vasp_results import VaspError
@@ -227,6 +228,56 @@ def test_another_potcar_or_order_of_elements_is_another_level(
     difference = vasp_results.compare_level(SETTINGS, frame, done)
     assert "POTCAR Au Cu → Cu Au" in difference
     assert "the atoms, in the order of the POTCAR: Au Cu → Cu Au" in difference
+
+
+def test_another_version_of_vasp_than_the_level_says_is_another_level(
+    done: Path, frame: Frames
+) -> None:
+    vasp_results.check_program(SETTINGS, frame, done)
+    vasp_results.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
+    old = SETTINGS.model_copy(update={"version": "5.4.4"})
+    with pytest.raises(OtherLevelError, match=r"VASP 6\.4\.3 ran and label\.version says 5\.4\.4"):
+        vasp_results.check_program(old, frame, done)
+    # 6.4 is not 6.40
+    path = done / "vasprun.xml"
+    path.write_text(path.read_text().replace("6.4.3 ", "6.40.1"))
+    with pytest.raises(OtherLevelError, match=r"or set label\.version: '6\.40\.1'"):
+        vasp_results.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
+
+
+def test_a_run_with_another_potcar_of_the_same_name_is_of_another_level(
+    done: Path, frame: Frames
+) -> None:
+    path = done / "POTCAR"
+    text = path.read_text()
+    path.write_text(text.replace("3.00000000E+00", "4.00000000E+00", 1))
+    with pytest.raises(OtherLevelError, match="the POTCAR was PAW_PBE Au 01Jan2026, sha256") as e:
+        vasp_results.check_program(SETTINGS, frame, done)
+    assert "and the labels are of PAW_PBE Au 01Jan2026, sha256" in str(e.value)
+    assert "the POTCAR was PAW_PBE Cu" not in str(e.value)
+    # what lies in the folder is not what VASP says it read
+    path.write_text(text.replace("01Jan2026", "06Sep2000"))
+    with pytest.raises(OtherLevelError, match="VASP read the potential PAW_PBE Au 01Jan2026, and"):
+        vasp_results.check_program(SETTINGS, frame, done)
+    path.unlink()
+    with pytest.raises(VaspError, match="the potentials of the run, cannot be read"):
+        vasp_results.check_program(SETTINGS, frame, done)
+
+
+def test_what_a_rescue_may_add_is_no_other_level_unless_it_was_asked_for(
+    done: Path, frame: Frames
+) -> None:
+    with (done / "INCAR").open("a") as file:
+        file.write("NBANDS = 20\nSYMPREC = 1e-8\n")
+    assert vasp_results.compare_level(SETTINGS, frame, done) == ""
+    asked = SETTINGS.model_copy(update={"incar": {"NBANDS": 16}})
+    assert vasp_results.compare_level(asked, frame, done).endswith("NBANDS 16 → 20")
+
+
+def test_a_rescue_that_leaves_the_ground_state_is_noticed(done: Path, frame: Frames) -> None:
+    with (done / "INCAR").open("a") as file:
+        file.write("ALGO = Exact\n")
+    assert "ALGO = Exact does not end" in vasp_results.compare_level(SETTINGS, frame, done)
 
 
 def test_a_tag_that_pymatgen_replaces_is_noticed(

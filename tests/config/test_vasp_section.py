@@ -54,6 +54,33 @@ def test_an_unset_folder_and_an_absent_program_are_errors(monkeypatch: pytest.Mo
     program, potcar = found(findings, "error")
     assert program.startswith("label.vasp_cmd: no_such_vasp is not on PATH")
     assert "PMG_VASP_PSP_DIR is not set" in potcar
+    assert "or say it in label.potentials" in potcar
+
+
+def test_the_check_prints_what_a_host_without_potcars_is_to_say(
+    vasp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymatgen.core import SETTINGS
+
+    (shown,) = [each for each in own().preflight(["Cu", "Au"]) if each.key == "label.potentials"]
+    text = shown.sentence.removeprefix("the labels are of ")
+    potentials = YAML(typ="safe", pure=True).load(text)
+    level = own().maker().level
+    monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
+    host = own(potentials=potentials)
+    findings = list(host.preflight(["Au", "Cu"]))
+    assert found(findings, "error") == []
+    assert "the POTCAR of Cu is not on this host" in "\n".join(found(findings, "ok"))
+    assert host.maker().level.hash == level.hash
+
+
+def test_potcars_of_this_host_are_held_against_those_that_the_run_file_names(vasp: Any) -> None:
+    said = {"Au": {"title": "PAW_PBE Au 04Oct2007", "sha256": "0123456789ab"}}
+    findings = list(own(potentials=said).preflight(["Au"]))
+    assert found(findings, "error") == []
+    (sentence,) = [each for each in found(findings, "warning") if "potentials" in each]
+    assert "of this host is PAW_PBE Au 01Jan2026, sha256" in sentence
+    assert "the labels are of PAW_PBE Au 04Oct2007, sha256 0123456789ab" in sentence
 
 
 def test_an_element_that_the_preset_lacks_is_an_error() -> None:
@@ -89,7 +116,8 @@ def test_the_vasp_labels_of_huang2021_are_those_of_the_preset() -> None:
         commented.replace("#   ", "", 1).replace("\n#   ", "\n")
     )
     given_level = section(**given).maker().level
-    potcars = {"Si": "Si", "Sn": "Sn_d"}  # of the preset's other materials
-    whole = section(**given | {"potcars": given["potcars"] | potcars}).maker().level
-    assert whole.hash == section(preset="li10mp2s12").maker().level.hash
-    assert given_level.settings["POTCAR"] == "PBE_54 Ge_d Li_sv P S"
+    preset = section(preset="li10mp2s12", version=given["version"]).maker().level
+    assert given_level.hash == preset.of(["Li", "Ge", "P", "S"]).hash
+    assert {about["POTCAR"] for about in given_level.elements.values()} == {
+        *("PBE_54 Ge_d", "PBE_54 Li_sv", "PBE_54 P", "PBE_54 S")
+    }

@@ -14,7 +14,8 @@ import pytest
 from jobflow import Flow, JobStore, run_locally
 
 from ionloop.codes.acceptance import AcceptanceLimits
-from ionloop.codes.vasp import MolecularDynamics, VaspSettings
+from ionloop.codes.errors import OtherLevelError
+from ionloop.codes.vasp import MissingPotcarError, MolecularDynamics, VaspSettings
 from ionloop.codes.vasp_results import VaspError
 from ionloop.makers import label_vasp
 from ionloop.makers.label_vasp import VaspLabelMaker
@@ -192,6 +193,46 @@ def test_an_element_without_potcar_costs_no_start(vasp: Any, gold_copper: Frames
     with pytest.raises(ValueError, match=r"named for Cu; say .* \{Cu: Cu\}"):
         label_vasp.label(lacking, gold_copper[0])
     assert vasp.starts == []
+
+
+def test_a_worker_with_another_release_of_potcars_starts_nothing(
+    vasp: Any, store: JobStore, gold_copper: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker's POTCARs have the names and titles of the host's, and other content."""
+    from fake_potcars import write_potcars  # type: ignore[import-not-found]
+    from pymatgen.core import SETTINGS
+
+    travels = maker(vasp)
+    other = write_potcars(tmp_path / "potcars", {"Au": 11, "Cu": 11}, last=4.0)
+    with monkeypatch.context() as worker:
+        worker.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(other))
+        labels: Labels = run(travels.make([gold_copper[:1]]), store)
+    assert vasp.starts == []
+    assert labels.level == travels.level
+    (rejection,) = labels.rejections
+    assert rejection.reason is RejectReason.OTHER_LEVEL
+    assert "the POTCAR of Au (PBE_54) of this host is PAW_PBE Au 01Jan2026" in rejection.detail
+
+
+def test_another_version_of_vasp_gives_no_label(vasp: Any, gold_copper: Frames) -> None:
+    with pytest.raises(OtherLevelError, match=r"VASP 6\.4\.3 ran and label\.version says 5\.4"):
+        label_vasp.label(maker(vasp, version="5.4"), gold_copper[0])
+    assert label_vasp.label(maker(vasp, version="6.4"), gold_copper[0]).energy is not None
+
+
+def test_a_host_without_potcars_says_what_they_are(
+    vasp: Any, gold_copper: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pymatgen.core import SETTINGS
+
+    there = maker(vasp)
+    with monkeypatch.context() as host:
+        host.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
+        with pytest.raises(MissingPotcarError, match=r"or say it in label\.potentials"):
+            maker(vasp).batch([gold_copper[:1]], gold_copper.ids[:1])
+        said = maker(vasp, potentials=there.settings.potentials)
+        said.batch([gold_copper[:1]], gold_copper.ids[:1])
+    assert said.level.hash == there.level.hash
 
 
 def test_a_start_structure_is_relaxed(vasp: Any, store: JobStore, gold_copper: Frames) -> None:

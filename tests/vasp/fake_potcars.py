@@ -31,12 +31,14 @@ HEADER = """\
    RDEP   =    2.000    radius for radial grids
  END of PSCTR-controll parameters
  local part
-  0.10000000E+01  0.20000000E+01  0.30000000E+01
+  0.10000000E+01  0.20000000E+01  {last:.8E}
  End of Dataset
 """
 
 
-def write_potcars(folder: Path, valences: Mapping[str, int], enmax: float = 250.0) -> Path:
+def write_potcars(
+    folder: Path, valences: Mapping[str, int], enmax: float = 250.0, last: float = 3.0
+) -> Path:
     """Write POTCARs of the release PBE_54; return the folder for PMG_VASP_PSP_DIR.
 
     Parameters
@@ -47,12 +49,14 @@ def write_potcars(folder: Path, valences: Mapping[str, int], enmax: float = 250.
         Valence electrons by POTCAR symbol, such as Li_sv.
     enmax
         ENMAX of all of them, in eV.
+    last
+        Last number of the potential: with another one it is another potential of the same title.
     """
     for symbol, valence in valences.items():
         path = folder / "POT_GGA_PAW_PBE_54" / symbol / "POTCAR"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = HEADER.format(
-            symbol=symbol, element=symbol.split("_")[0], valence=valence, enmax=enmax
+            symbol=symbol, element=symbol.split("_")[0], valence=valence, enmax=enmax, last=last
         )
         path.write_text(text)
     return folder

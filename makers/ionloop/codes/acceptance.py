@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from ionloop.codes.errors import OtherLevelError
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, RejectReason
@@ -131,9 +132,11 @@ def failed(
         If `request` is not one frame.
     """
     words = " ".join(str(exception).split())
+    doc = _start(request, level, seconds, cores) | {"status": LabelStatus.REJECTED}
+    if isinstance(exception, OtherLevelError):
+        return LabelDoc(**doc, reason=RejectReason.OTHER_LEVEL, detail=words)
     return LabelDoc(
-        **_start(request, level, seconds, cores),
-        status=LabelStatus.REJECTED,
+        **doc,
         reason=RejectReason.LABELLER_FAILED,
         detail=f"the labeller raised {type(exception).__name__}: {words}",
     )

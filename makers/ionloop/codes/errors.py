@@ -30,6 +30,14 @@ class MissingExtraError(IonloopError, ImportError):
         self.extra = extra
 
 
+class OtherLevelError(IonloopError, RuntimeError):
+    """What runs here is not what the level of theory says: another version, another potential.
+
+    No label comes of it. It is the place that is wrong, not the frame: when that is mended, the
+    frame is calculated again.
+    """
+
+
 class ProgramNotFoundError(IonloopError, FileNotFoundError):
     """An outside program is not on PATH.
 

@@ -14,9 +14,10 @@ Conventions of VASP that are undone here and there, so that nothing of them is s
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -26,6 +27,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.codes.conversions import to_pymatgen
 from ionloop.codes.dynamics import MolecularDynamics
+from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.program import Command
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
 from ionloop.schemas.document import Model
@@ -37,7 +39,7 @@ from ionloop.schemas.units import Force
 
 if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
-    from pymatgen.io.vasp.inputs import VaspInput
+    from pymatgen.io.vasp.inputs import PotcarSingle, VaspInput
     from pymatgen.io.vasp.sets import VaspInputSet
 
 OURS = {
@@ -48,26 +50,64 @@ OURS = {
     "IBRION": "a label is one ionic step",
     "ISIF": "a label has a stress",
     "PSTRESS": "a label is an energy, not an enthalpy",
+    "IALGO": "say ALGO",
+    "LSCAAWARE": "it is for ALGO = Exact, which gives no label",
+    "SCALEE": "a label is of the atoms as they are, not of scaled ones",
+    "IMAGES": "a label is one frame, not a path",
+    "ML_LMLFF": "a label is from DFT, not from a force field that VASP learns",
 }
 """INCAR tags that are not for `incar`, and why."""
 
+GROUND_STATES = ("Normal", "Fast", "Veryfast", "All", "Conjugate", "Damped")
+"""Values of ALGO that end in the self-consistent ground state, as `plain` writes them."""
+
+SELF_CONSISTENT = (0, 1, 2)
+"""Values of ICHARG that let the charge density go its way; from 10 on it is kept as it began."""
+
 _FREE_BY_PURPOSE = (
     # the way of the electronic steps, and where they start
-    "ALGO IALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LDIAG LSUBROT ISEARCH TIME WEIMIN",
+    "ALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LSUBROT ISEARCH TIME WEIMIN",
     "AMIX BMIX AMIN AMIX_MAG BMIX_MAG IMIX INIMIX MAXMIX MIXPRE MREMOVE WC LMAXMIX",
     # the way of the ions: where they end up is checked against the request
     "NSW IBRION ISIF POTIM EDIFFG NFREE SMASS TEBEG TEEND MDALGO LANGEVIN_GAMMA NBLOCK KBLOCK",
-    # effort that a converged result does not depend on
-    "ISYM SYMPREC NBANDS NCORE NPAR KPAR NSIM LPLANE LSCALU LSCALAPACK LSCAAWARE LASYNC",
+    # where it is computed
+    "NCORE NPAR KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC",
     # what is written
     "LWAVE LCHARG LVTOT LVHAR LAECHG LELF LORBIT NWRITE NEDOS EMIN EMAX SYSTEM LH5",
 )
 FREE = frozenset(tag for tags in _FREE_BY_PURPOSE for tag in tags.split())
 """INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
 
+RESCUES = frozenset({"NBANDS"})
+"""Tags that decide a value where they are asked for, and may be added where they are not.
+
+Too few bands make another energy, so NBANDS is in the key; custodian gives more than VASP's own
+number, with which a converged result is the same.
+"""
+
 
 class MissingPotcarError(IonloopError, FileNotFoundError):
-    """A POTCAR is not where pymatgen looks for it."""
+    """A POTCAR is not where pymatgen looks for it, or was not where the Maker was made."""
+
+
+class PotcarIdentity(Model):
+    """What a POTCAR is, whatever the folder and the file are called."""
+
+    title: str = Field(description="its TITEL, with the date, such as PAW_PBE Li_sv 10Sep2004")
+    sha256: str = Field(
+        pattern="^[0-9a-f]{12}$",
+        description="first twelve hexadecimal digits of the sha256 of its content",
+    )
+
+    @property
+    def words(self) -> str:
+        """Title and hash."""
+        return f"{self.title}, sha256 {self.sha256}"
+
+    @property
+    def yaml(self) -> str:
+        """Title and hash as the run file says them; the hash in quotes, as it may be a number."""
+        return f"title: {self.title}, sha256: '{self.sha256}'"
 
 
 class VaspSettings(Model):
@@ -90,6 +130,15 @@ class VaspSettings(Model):
     potcars: dict[str, str] = Field(
         default_factory=dict,
         description="POTCAR of each element, such as {Li: Li_sv}; those of the preset otherwise",
+    )
+    potentials: dict[str, PotcarIdentity] | None = Field(
+        None,
+        description="what the POTCAR of each element is, such as {Li: {title: PAW_PBE Li_sv "
+        "10Sep2004, sha256: …}}, for a submitting host without POTCARs; `ionloop check` prints it "
+        "where they are; none: read from the POTCARs of this host",
+    )
+    version: str = Field(
+        "6", description="VASP's version as far as labels depend on it; another one is refused"
     )
     incar: dict[str, Any] = Field(
         default_factory=dict,
@@ -128,9 +177,30 @@ class VaspSettings(Model):
         for tag in self.incar:
             if tag != tag.upper():
                 raise ValueError(f"incar: write {tag.upper()}, not {tag}")
-            if tag in OURS:
-                raise ValueError(f"incar: {tag} is not set there: {OURS[tag]}")
+        if objections := list(refusals(self.incar)):
+            raise ValueError(f"incar: {'; '.join(objections)}")
         return self
+
+
+def refusals(tags: Mapping[str, Any]) -> Iterator[str]:
+    """Say which INCAR tags of a user would make the result something else than a label."""
+    for tag, why in OURS.items():
+        if tag in tags:
+            yield f"{tag} is not set there: {why}"
+    yield from no_ground_state(tags)
+
+
+def no_ground_state(tags: Mapping[str, Any]) -> Iterator[str]:
+    """Say which INCAR tags keep a run from the self-consistent ground state."""
+    algorithm, charge = tags.get("ALGO"), tags.get("ICHARG")
+    initials = {name[0] for name in GROUND_STATES}
+    if algorithm is not None and plain(str(algorithm)) not in {*GROUND_STATES, *initials}:
+        yield (
+            f"ALGO = {algorithm} does not end in the self-consistent ground state; known: "
+            f"{', '.join(GROUND_STATES)}"
+        )
+    if charge is not None and charge not in SELF_CONSISTENT:
+        yield f"ICHARG = {charge} is not self-consistent; known: 0, 1, 2"
 
 
 def cutoff(settings: VaspSettings) -> float:
@@ -196,24 +266,46 @@ def dynamics(run: MolecularDynamics) -> dict[str, Any]:
 
 
 def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without VASP or its POTCARs.
+    """Describe everything that decides a label's value, without starting VASP.
 
     Tags that decide only how a result is reached (`FREE`), the command and the limits are left
-    out. Two ways of writing one level, as a preset or in full, are one level.
+    out. Two ways of writing one level, as a preset or in full, are one level, and so are two
+    names of one POTCAR: its title and content count. Where the settings do not say what the
+    POTCARs are, those of this host are read. An element whose POTCAR is not known either way is
+    named by its POTCAR's name; no label of it is bought (`check_known`).
     """
-    tags = {tag: value for tag, value in incar(settings).items() if tag not in FREE}
+    tags = deciding(incar(settings))
     for tag in ("ENCUT", "KSPACING", "KGAMMA"):
         tags.pop(tag, None)
+    known = pinned(settings).potentials or {}
     spacing = kpoints(settings)
     return LevelOfTheory(
         code="vasp",
         settings={
+            "version": settings.version,
             "ENCUT": plain(cutoff(settings)),
             "k-points": "Γ" if spacing == "gamma" else f"spacing {spacing:g} 1/Å",
-            "POTCAR": " ".join([settings.potcar_functional, *sorted(potcars(settings).values())]),
-            **{tag: plain(tags[tag]) for tag in sorted(tags)},
+            **{tag: tags[tag] for tag in sorted(tags)},
+        },
+        elements={
+            element: known[element].model_dump()
+            if element in known
+            else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
+            for element, symbol in potcars(settings).items()
         },
     )
+
+
+def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the INCAR tags that decide the value of a converged result, each in one form.
+
+    Without symmetry (ISYM at 0 or below) it does not matter how exactly symmetry is looked for.
+    """
+    kept = {tag: plain(value) for tag, value in tags.items() if tag not in FREE}
+    if isinstance(kept.get("ISYM"), int) and kept["ISYM"] <= 0:
+        kept["ISYM"] = 0
+        kept.pop("SYMPREC", None)
+    return kept
 
 
 def plain(value: Any) -> Any:
@@ -362,6 +454,97 @@ def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:
         )
 
 
+def pinned(settings: VaspSettings) -> VaspSettings:
+    """Return settings that say what each POTCAR is: read on this host, unless they say already.
+
+    Elements whose POTCAR is not here are left out, and stay out: a Maker that travels buys
+    labels of the level that it had where it was made.
+    """
+    if settings.potentials is not None:
+        return settings
+    found = {}
+    for element, symbol in potcars(settings).items():
+        with suppress(MissingPotcarError, ValueError):
+            found[element] = find_potential(symbol, settings.potcar_functional).identity
+    return settings.model_copy(update={"potentials": found})
+
+
+def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if it is not known which POTCAR the labels of some element would be of.
+
+    Raises
+    ------
+    MissingPotcarError
+        Naming the element and the cure.
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_elements(settings, elements)
+    known = pinned(settings).potentials or {}
+    for element in dict.fromkeys(elements):
+        if element not in known:
+            symbol = potcars(settings)[element]
+            raise MissingPotcarError(
+                f"which POTCAR the labels of {element} are of is not known: "
+                f"{_unknown(settings, symbol)}; or say it in label.potentials, which `ionloop "
+                "check` prints on a host that has the POTCARs"
+            )
+
+
+def _unknown(settings: VaspSettings, symbol: str) -> str:
+    if settings.potentials is None:
+        try:
+            find_potential(symbol, settings.potcar_functional)
+        except (MissingPotcarError, ValueError) as problem:
+            return str(problem)
+    return f"neither label.potentials says it, nor was {symbol} where the run was made"
+
+
+def check_potcars(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if this host's POTCARs are not those of the level of theory.
+
+    Raises
+    ------
+    OtherLevelError
+        Naming both and the cure.
+    MissingPotcarError
+        If a POTCAR is not here, or it is not known which one is meant.
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_known(settings, elements)
+    known = pinned(settings).potentials or {}
+    for element in dict.fromkeys(elements):
+        symbol = potcars(settings)[element]
+        here = find_potential(symbol, settings.potcar_functional).identity
+        if here != known[element]:
+            raise OtherLevelError(
+                f"the POTCAR of {symbol} ({settings.potcar_functional}) of this host is "
+                f"{here.words}; the labels are of {known[element].words}: {SAME_POTCAR}"
+            )
+
+
+SAME_POTCAR = (
+    "let PMG_VASP_PSP_DIR name the same release on every host, or say in label.potentials which "
+    "one is meant"
+)
+
+
+def identify(potcar: PotcarSingle) -> PotcarIdentity:
+    """Return what a POTCAR is.
+
+    Neither white space counts nor the lines of later releases that give a hash and a copyright.
+    """
+    lines = (" ".join(line.split()) for line in potcar.data.strip().splitlines())
+    content = "\n".join(line for line in lines if not line.startswith(NOTES))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return PotcarIdentity(title=" ".join(potcar.TITEL.split()), sha256=digest)
+
+
+NOTES = ("SHA256", "COPYR")
+"""Beginnings of lines that say something about a POTCAR and are no part of the potential."""
+
+
 @dataclass(frozen=True)
 class Potential:
     """What the header of a POTCAR says.
@@ -370,8 +553,8 @@ class Potential:
     ----------
     symbol
         Its name, such as Li_sv.
-    title
-        Its TITEL.
+    identity
+        Its TITEL and the hash of its content.
     valence
         Valence electrons.
     enmax
@@ -381,7 +564,7 @@ class Potential:
     """
 
     symbol: str
-    title: str
+    identity: PotcarIdentity
     valence: float
     enmax: float
     known: bool
@@ -408,7 +591,11 @@ def find_potential(symbol: str, functional: str) -> Potential:
             single = PotcarSingle.from_symbol_and_functional(symbol, functional)
     except (OSError, ValueError) as problem:
         raise MissingPotcarError(_potcar_sentence(symbol, functional)) from problem
-    return Potential(symbol, single.TITEL, single.zval, single.enmax, single.is_valid)
+    except (LookupError, AttributeError) as problem:  # what pymatgen looks for is not in it
+        raise MissingPotcarError(
+            f"the POTCAR of {symbol} ({functional}) cannot be read, it may be cut short"
+        ) from problem
+    return Potential(symbol, identify(single), single.zval, single.enmax, single.is_valid)
 
 
 def _potcar_sentence(symbol: str, functional: str) -> str:

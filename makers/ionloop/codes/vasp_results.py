@@ -13,12 +13,26 @@ import numpy as np
 
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.conversions import from_pymatgen
-from ionloop.codes.vasp import FREE, Arrangement, VaspSettings, plain, plain_tags, requested_inputs
+from ionloop.codes.errors import OtherLevelError
+from ionloop.codes.vasp import (
+    RESCUES,
+    SAME_POTCAR,
+    Arrangement,
+    PotcarIdentity,
+    VaspSettings,
+    deciding,
+    identify,
+    no_ground_state,
+    pinned,
+    plain,
+    plain_tags,
+    requested_inputs,
+)
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
-    from pymatgen.io.vasp.inputs import Incar, Kpoints
+    from pymatgen.io.vasp.inputs import Incar, Kpoints, Potcar
     from pymatgen.io.vasp.outputs import Vasprun
 
 KBAR = 1602.176634  # kB in one eV/Å³
@@ -122,6 +136,60 @@ def _read_vasprun(folder: Path) -> Vasprun:
     return vasprun
 
 
+def check_program(settings: VaspSettings, frame: Frames, folder: Path) -> None:
+    """Raise if a run was of another version of VASP, or read other POTCARs, than the level says.
+
+    Parameters
+    ----------
+    settings
+        The level that was asked for.
+    frame
+        The one frame that was asked for.
+    folder
+        Where the run was: POTCAR and vasprun.xml, gzipped or not.
+
+    Raises
+    ------
+    OtherLevelError
+        With what differs, and the cure.
+    VaspError
+        If vasprun.xml or POTCAR cannot be read.
+    """
+    vasprun = _read_vasprun(folder)
+    known = pinned(settings).potentials or {}
+    wanted = [known.get(symbol) for symbol in dict.fromkeys(frame.symbols)]
+    differences = [
+        *_version_differences(settings.version, vasprun.vasp_version.strip()),
+        *_potential_differences(wanted, _read_potcar(folder), vasprun.potcar_symbols),
+    ]
+    if differences:
+        raise OtherLevelError(f"the run is not of the level asked for: {'; '.join(differences)}")
+
+
+def _version_differences(asked: str, used: str) -> Iterator[str]:
+    if used != asked and not used.startswith(f"{asked}."):
+        yield (
+            f"VASP {used} ran and label.version says {asked}: let label.vasp_cmd start the other "
+            f"one, or set label.version: '{used}'"
+        )
+
+
+def _potential_differences(
+    wanted: Sequence[PotcarIdentity | None], potcar: Potcar, titles: Sequence[str]
+) -> Iterator[str]:
+    if not len(wanted) == len(potcar) == len(titles):
+        yield f"VASP read {len(titles)} potentials, its POTCAR holds {len(potcar)}"
+        return
+    for asked, single, title in zip(wanted, potcar, titles, strict=True):
+        found, read = identify(single), " ".join(title.split())
+        # VASP notes the first line, which is the TITEL but for a few old potentials.
+        if read not in (found.title, " ".join(single.header.split())):
+            yield f"VASP read the potential {read}, and its POTCAR holds {found.title}"
+        if asked is None or found != asked:
+            said = asked.words if asked else "one that is not known"
+            yield f"the POTCAR was {found.words}, and the labels are of {said}: {SAME_POTCAR}"
+
+
 def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes: Any) -> str:
     """Say how the last run in a folder differs from the level that was asked for.
 
@@ -166,10 +234,12 @@ def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes
 
 
 def _incar_differences(asked: Incar, done: Incar) -> Iterator[str]:
-    for tag in sorted({*asked, *done} - FREE):
-        before, after = asked.get(tag), done.get(tag)
+    wanted, used = deciding(asked), deciding(done)
+    for tag in sorted({*wanted, *used} - (RESCUES - set(wanted))):
+        before, after = wanted.get(tag), used.get(tag)
         if not _same(before, after):
             yield f"{tag} {_word(before)} → {_word(after)}"
+    yield from no_ground_state(done)
 
 
 def _effective_differences(done: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
@@ -224,6 +294,20 @@ def _read_incar(folder: Path) -> Incar:
     from pymatgen.io.vasp.inputs import Incar
 
     return Incar.from_file(zpath(str(folder / "INCAR")))
+
+
+def _read_potcar(folder: Path) -> Potcar:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Potcar
+
+    path = zpath(str(folder / "POTCAR"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one that pymatgen does not know is told by the check
+            potcar: Potcar = Potcar.from_file(path)
+    except (OSError, LookupError, ValueError, AttributeError) as problem:
+        raise VaspError(f"{path}, the potentials of the run, cannot be read: {problem}") from None
+    return potcar
 
 
 def _read_kpoints(folder: Path) -> Kpoints | None:

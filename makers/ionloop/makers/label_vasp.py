@@ -55,13 +55,24 @@ class VaspLabelMaker(BatchLabelMaker):
     quorum: float = 0.95
     settings: VaspSettings = field(default_factory=lambda: VaspSettings(preset="lgps"))
 
+    def __post_init__(self) -> None:
+        """Fix the level of theory: what the POTCARs are, where the Maker is made."""
+        self.settings = vasp.pinned(self.settings)
+
     @property
     def level(self) -> LevelOfTheory:
         """The level of theory of the labels."""
         return vasp.level_of_theory(self.settings)
 
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
-        """Return the job that labels the frames with the given ids."""
+        """Return the job that labels the frames with the given ids.
+
+        Raises
+        ------
+        MissingPotcarError
+            If it is not known which POTCAR the labels would be of.
+        """
+        vasp.check_known(self.settings, [symbol for part in frames for symbol in part.species])
         return assign(label_with_vasp(self, frames, frame_ids), "label", "label", self.cores)
 
     def relax(self, frames: Reference) -> Job:
@@ -184,10 +195,15 @@ def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **ch
     ------
     VaspError
         If the run gave no result, with custodian's corrections and VASP's last words.
+    OtherLevelError
+        If the POTCARs here are not those of the level of theory, and nothing was started; or if
+        what ran was not.
+    MissingPotcarError
+        If there are none.
     MissingExtraError
         If atomate2 is not installed.
     """
-    vasp.check_elements(maker.settings, frame.symbols)
+    vasp.check_potcars(maker.settings, frame.species)
     theirs = atomate2_maker(kind, maker.settings, maker.cores, **changes)
     from custodian.custodian import CustodianError
 
@@ -200,6 +216,7 @@ def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **ch
             if not vasp_results.is_unconverged(folder):
                 raise VaspError(vasp_results.obituary(problem, folder)) from problem
         vasp_results.check_ended(folder)
+        vasp_results.check_program(maker.settings, frame, folder)
 
 
 def atomate2_maker(kind: str, settings: VaspSettings, cores: int, **changes: Any) -> Any:

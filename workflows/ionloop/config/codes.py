@@ -331,6 +331,7 @@ class VaspSection(LabelSection, VaspSettings):
             return
         for name, content in inputs.items():
             yield ok("label", f"{name}: {content}")
+        yield from self._look_at_identities(elements)
         for element in elements:
             yield from self._look_at_potcar(element)
 
@@ -346,14 +347,34 @@ class VaspSection(LabelSection, VaspSettings):
             else:
                 yield ok("label.vasp_cmd", f"VASP is started by: {command}")
 
+    def _look_at_identities(self, elements: Sequence[str]) -> Iterator[Finding]:
+        """Say which POTCARs the labels are of, in the words of the run file."""
+        try:
+            vasp.check_known(self, elements)
+        except (vasp.MissingPotcarError, ValueError) as problem:
+            yield error("label.potcars", _words(problem))
+            return
+        known = vasp.pinned(self).potentials or {}
+        said = (f"{each}: {{{known[each].yaml}}}" for each in elements)
+        yield ok("label.potentials", f"the labels are of {{{', '.join(said)}}}")
+
     def _look_at_potcar(self, element: str) -> Iterator[Finding]:
         symbol, expected = vasp.potcars(self)[element], vasp.valence(self, element)
         try:
             potential = vasp.find_potential(symbol, self.potcar_functional)
-        except (vasp.MissingPotcarError, ValueError) as problem:
-            yield error("label.potcars", _words(problem))
+        except (vasp.MissingPotcarError, ValueError):
+            if self.potentials is not None and element in self.potentials:
+                sentence = f"the POTCAR of {symbol} is not on this host, so it is not looked into"
+                yield ok("label.potcars", sentence)
             return
-        has = f"the POTCAR of {symbol} ({potential.title})"
+        known = (self.potentials or {}).get(element, potential.identity)
+        if known != potential.identity:
+            sentence = (
+                f"the POTCAR of {symbol} of this host is {potential.identity.words}; the labels "
+                f"are of {known.words}"
+            )
+            yield warning("label.potentials", sentence, vasp.SAME_POTCAR)
+        has = f"the POTCAR of {symbol} ({potential.identity.title})"
         if expected is not None and potential.valence != expected:
             sentence = f"{has} has {potential.valence:g} valence electrons, not {expected}"
             yield error("label.potcars", sentence, "name another POTCAR, or another preset")
