@@ -292,6 +292,45 @@ def test_bad_files_are_named_with_the_cure(tmp_path, name, content, words):
     assert str(tmp_path / name) in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("fmt", ["deepmd/npy", "deepmd/hdf5", "extxyz"])
+@pytest.mark.parametrize(
+    ("name", "place", "words"),
+    [
+        ("forces", (1, 2, 0), r"frame 2, atom 3 \(P\): the force holds"),
+        ("energies", (2,), "frame 3: the energy holds"),
+        ("positions", (0, 1, 2), r"frame 1, atom 2 \(S\): the position holds"),
+    ],
+)
+def test_nan_in_data_is_named_with_file_frame_and_atom(tmp_path, fmt, name, place, words, value):
+    frames = labelled(("Li", "S", "P"))
+    getattr(frames, name)[place] = value
+    path = tmp_path / ("data.extxyz" if fmt == "extxyz" else "data")
+    write_frames(frames, path, fmt)
+    with pytest.raises(FrameFileError, match=f"{words} {value}; remove the frame") as caught:
+        read_frames(path, fmt)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_nan_in_one_of_several_systems_is_named_with_its_folder(tmp_path):
+    frames = [labelled(("Li", "S")), labelled(("Li", "P"))]
+    frames[1].cells[2, 0, 0] = np.nan
+    write_frames(frames, tmp_path / "data", "deepmd/npy")
+    with pytest.raises(FrameFileError, match=r"data: Li1P1, frame 3: the cell holds nan"):
+        read_frames(tmp_path / "data")
+
+
+def test_frames_are_counted_in_the_order_of_the_file(tmp_path):
+    import ase.io
+
+    images = to_ase(labelled(("Li", "S")))[:1] + to_ase(labelled(("Li", "P")))
+    images[2].calc.results["forces"][1, 1] = np.inf
+    ase.io.write(tmp_path / "x.extxyz", images)
+    with pytest.raises(FrameFileError, match=r"frame 3, atom 2 \(P\): the force holds inf"):
+        read_frames(tmp_path / "x.extxyz")
+
+
 def test_missing_paths_empty_folders_and_mistyped_formats(tmp_path):
     with pytest.raises(FrameFileError, match="does not exist"):
         read_frames(tmp_path / "absent")

@@ -255,3 +255,8 @@ def test_a_value_that_nothing_can_be_done_with_is_refused_where_it_stands(text, 
 def test_a_key_that_holds_itself_is_refused(tmp_path):
     (line,) = refused(tmp_path, f"{LEAST}initial: &a\n  data: [*a]\n")
     assert line.startswith("run.yaml, line 2: initial.data[0] holds itself")
+
+
+def test_a_tolerance_below_zero_is_refused(tmp_path):
+    (line,) = refused(tmp_path, f"{LEAST}select: {{tolerance: -1}}\n")
+    assert line.startswith("run.yaml, line 2: select.tolerance")

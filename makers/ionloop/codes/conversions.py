@@ -275,7 +275,9 @@ def from_dpdata(system: System | LabeledSystem, level: str | None = None) -> Fra
         without forces.
     """
     data = system.data
-    if data.get("nopbc", False) or not np.all(np.linalg.det(data["cells"])):
+    with np.errstate(invalid="ignore"):
+        flat = not np.all(np.linalg.det(data["cells"]))
+    if data.get("nopbc", False) or flat:
         raise ValueError("the system has no periodic cell; give it one")
     return Frames(
         symbols=_chemical(str(data["atom_names"][kind]) for kind in data["atom_types"]),
@@ -358,25 +360,48 @@ def read_frames(
     _check_content(path)
     fmt = (fmt or guess_format(path)).lower()
     try:
-        frames = concatenate(_read(path, fmt, list(type_map) if type_map else None))
+        frames = concatenate(_finite(_read(path, fmt, list(type_map) if type_map else None)))
     except FrameFileError as error:
         raise FrameFileError(f"{path}: {error}") from error
     except Exception as error:
         raise FrameFileError(
             f"{path} cannot be read as {fmt}: {_words(error)}. Check the file, or name its format"
         ) from error
-    _check_frames(frames, path, fmt)
+    if not frames:
+        raise FrameFileError(f"{path} holds no frames (read as {fmt}); check how it was written")
     return frames
 
 
-def _check_frames(frames: Sequence[Frames], path: Path, fmt: str) -> None:
-    if not frames:
-        raise FrameFileError(f"{path} holds no frames (read as {fmt}); check how it was written")
-    for part in frames:
-        if not (np.isfinite(part.positions).all() and np.isfinite(part.cells).all()):
-            raise FrameFileError(
-                f"{path}: positions or cells of {part.formula} hold NaN or infinity; remove them"
-            )
+def _finite(parts: Iterable[Frames], place: str = "") -> Iterator[Frames]:
+    """Pass frames on, counted in the order of the file; refuse the first that holds no number."""
+    n_before = 0
+    for part in parts:
+        for name, what in _QUANTITIES.items():
+            array = getattr(part, name)
+            if array is not None and not np.isfinite(array).all():
+                raise FrameFileError(place + _not_finite(part, array, what, n_before))
+        n_before += len(part)
+        yield part
+
+
+_QUANTITIES = {
+    "positions": "the position",
+    "cells": "the cell",
+    "forces": "the force",
+    "energies": "the energy",
+    "virials": "the virial",
+}
+
+
+def _not_finite(part: Frames, array: Array, what: str, n_before: int) -> str:
+    frame, *inside = np.argwhere(~np.isfinite(array))[0].tolist()
+    value = array[(frame, *inside)]
+    per_atom = what in ("the position", "the force")
+    atom = f", atom {inside[0] + 1} ({part.symbols[inside[0]]})" if per_atom else ""
+    return (
+        f"frame {n_before + frame + 1}{atom}: {what} holds {value}; remove the frame, or "
+        "calculate it again"
+    )
 
 
 def _check_content(path: Path) -> None:
@@ -490,7 +515,8 @@ def _read_systems(path: Path, fmt: str, type_map: list[str] | None) -> Iterator[
         raise FrameFileError("there is no type.raw in it; name the folder of a DeePMD system")
     for folder in folders:
         _check_type_map(folder, type_map)
-        yield _read_dpdata(str(folder), fmt, type_map)
+        place = "" if folder == path else f"{folder.relative_to(path)}, "
+        yield from _finite([_read_dpdata(str(folder), fmt, type_map)], place)
 
 
 def _check_type_map(folder: Path, type_map: list[str] | None) -> None:

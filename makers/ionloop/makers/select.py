@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Literal
 
 from jobflow import Job
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -26,7 +26,7 @@ class SelectSettings(Model):
         description="order in which candidates are taken: seeded random, farthest-point on a "
         "structural fingerprint, or largest deviation first",
     )
-    tolerance: Annotated[float, NonNegativeFloat] = Field(
+    tolerance: NonNegativeFloat = Field(
         TOLERANCE,
         description="fingerprint distance up to which two frames count as duplicates; rattling "
         "every atom of LGPS for some 6 fs at 300 K reaches the default",
