@@ -138,3 +138,19 @@ def test_bad_structures_leave_no_run_behind(run_file, tmp_path):
     with pytest.raises(ValueError, match=r"none\.vasp does not exist"):
         launch.start(broken)
     assert not Path(run_file.store).exists()
+
+
+@pytest.mark.usefixtures("flow")
+def test_a_run_with_the_role_that_never_had_a_job_is_taken_up(run_file: RunFile) -> None:
+    """Version 0.1 stored resources for `transport`."""
+    launch.start(run_file)
+    store = open_store(run_file.store)
+    try:
+        runs = collection(store, "runs")
+        document = runs.query_one({"run": "lgps"})
+        document["run_file"]["resources"]["transport"] = {"queue": "long", "extra": {}}
+        runs.update(document, key="run")
+        found = launch.find_run(store, "lgps")
+        assert launch.stored_run_file(store, found, run_file.store).name == "lgps"
+    finally:
+        store.close()

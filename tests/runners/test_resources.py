@@ -75,3 +75,8 @@ def test_the_local_runner_is_told_nothing() -> None:
 def test_a_time_that_is_none() -> None:
     with pytest.raises(ValidationError, match="time"):
         Resources(time="two hours")
+
+
+def test_a_role_without_jobs_is_refused() -> None:
+    with pytest.raises(ValidationError, match="transport"):
+        ResourceTable.model_validate({"transport": {"queue": "long"}})

@@ -221,7 +221,10 @@ def free_name(name: str, taken: set[str]) -> str:
 def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
     """Return the run file that a run was started with."""
     place = Path(describe(store))
-    return validate(Source(place, {**document.run_file, "store": store_url}, marks=None))
+    resources = dict(document.run_file.get("resources") or {})
+    resources.pop("transport", None)  # of version 0.1, which had no such jobs
+    content = {**document.run_file, "resources": resources, "store": store_url}
+    return validate(Source(place, content, marks=None))
 
 
 def is_there(run_file: RunFile) -> bool:

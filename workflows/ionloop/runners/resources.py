@@ -67,9 +67,6 @@ class ResourceTable(Model):
     evaluate: Resources = Field(
         Resources(), description="of the comparisons of models with new labels"
     )
-    transport: Resources = Field(
-        Resources(), description="of the long trajectories that give diffusion and conductivity"
-    )
 
     def of(self, role: str, processes: int | None = None) -> Resources:
         """Return the resources of a role, the default's filled in.
