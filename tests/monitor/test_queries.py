@@ -12,6 +12,8 @@ from synthetic_run import SKIPPED, Writer, whole_run
 
 from ionloop.monitor import queries
 from ionloop.monitor.queries import NotFoundError, QueryError
+from ionloop.monitor.rows import RunRow
+from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.label import LabelStatus
 from ionloop.schemas.process import CLOCK_DRIFT
 from ionloop.schemas.run import RunState
@@ -28,12 +30,32 @@ def test_runs_lists_every_run_with_its_progress(store, writer):
     rows = {row.run: row for row in queries.runs(store)}
     assert set(rows) == {"lgps", "agi"}
     assert rows["lgps"].n_turns == 3
-    assert rows["lgps"].n_labels == len(writer.labels)
+    assert rows["lgps"].n_labels == len(writer.labels) + 5  # of the validation
     assert rows["lgps"].accurate_fraction == writer.turns[-1].accurate_fraction
-    assert rows["lgps"].core_hours == pytest.approx(4.5)
+    assert rows["lgps"].core_hours == pytest.approx(4.5 + 1)
     assert rows["lgps"].standing.state is RunState.COMPLETED
     assert rows["agi"].n_turns == 0
     assert rows["agi"].accurate_fraction is None
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_all_runs_and_one_run_agree_on_labels_and_core_hours(store, ended):
+    writer = Writer(store, "lgps")
+    writer.begin()
+    for number in range(2):
+        writer.turn(number, 0.3)
+    if ended:
+        end = writer.end()
+    (row,) = queries.runs(store)
+    one = queries.status(store, "lgps")
+    assert {name: getattr(one, name) for name in RunRow.model_fields} == dict(row)
+    last = writer.turns[-1]
+    counts = (row.n_labels, row.n_accepted, row.core_hours)
+    if ended:
+        assert counts == (end.n_labels, end.n_accepted, end.core_hours)
+    else:
+        assert counts == (len(writer.labels), last.n_training_frames, last.progress.core_hours)
+        assert sum(turn.core_hours for turn in one.turns) == pytest.approx(row.core_hours)
 
 
 def test_a_run_without_a_run_document_is_known_by_its_turns(store, writer):
@@ -60,6 +82,13 @@ def test_turns_have_the_numbers_of_their_documents(store, writer):
 def test_wall_time_spans_the_jobs_of_a_turn(store, writer):
     # Eight jobs, a minute between two starts, the last one half a minute long.
     assert queries.turns(store, "lgps")[0].wall_seconds == 7 * 60 + 30
+
+
+def test_the_wall_time_of_a_turn_ends_with_the_turn(store, writer):
+    # What jobflow adds to the replacement of a turn's last job waits for the end of the loop.
+    before = queries.turns(store, "lgps")[0].wall_seconds
+    writer.journal("turn-0", "decide", 0, "completed", name=STORE_INPUTS)
+    assert queries.turns(store, "lgps")[0].wall_seconds == before
 
 
 def test_an_unknown_run_is_answered_with_the_known_ones(store, writer):

@@ -11,6 +11,10 @@ from pydantic import AfterValidator, Field
 
 from ionloop.schemas.document import Model
 
+STORE_INPUTS = "store_inputs"
+"""Name of the job that jobflow adds to a flow that replaces a job. It hands on what came last, and
+so ends with all that follows: what it belongs to may be over long before."""
+
 
 class JobState(StrEnum):
     """State of a job, in the same words for every engine."""

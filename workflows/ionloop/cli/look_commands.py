@@ -192,14 +192,7 @@ def status_data(store: JobStore, run: str | None, url: str) -> Any:
 
     if run is None:
         return queries.runs(store)
-    rows = engine_rows(store, run, url)
-    return {
-        "run": run,
-        "standing": queries.standing(store, run, rows),
-        "turns": queries.turns(store, run, rows),
-        "jobs": queries.jobs(store, run, rows),
-        "summary": queries.summary(store, run),
-    }
+    return queries.status(store, run, engine_rows(store, run, url))
 
 
 def status_view(data: Any, run: str | None, url: str) -> Any:
@@ -208,10 +201,10 @@ def status_view(data: Any, run: str | None, url: str) -> Any:
 
     if run is None:
         return tables.runs_table(data) if data else "no runs yet; begin with: ionloop run run.yaml"
-    standing = data["standing"]
+    standing = data.standing
     if standing.cure and url != DEFAULT_STORE:
         standing = standing.model_copy(update={"cure": f"{standing.cure} --store {url}"})
-    return tables.run_view(run, standing, data["turns"], data["jobs"], data["summary"])
+    return tables.run_view(data.model_copy(update={"standing": standing}))
 
 
 def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None:
@@ -221,7 +214,7 @@ def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None
     while True:
         data = status_data(store, run, url)
         live.update(status_view(data, run, url), refresh=True)
-        if run is not None and data["standing"].state != "running":
+        if run is not None and data.standing.state != "running":
             return
         time.sleep(5)
 

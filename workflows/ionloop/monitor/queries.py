@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, Standing, TurnRow
+from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, RunStatus, Standing, TurnRow
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.iteration import IterationDoc
-from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, JobState, journal_table
+from ionloop.schemas.job import JOURNAL_FIELDS, STORE_INPUTS, JobRow, JobState, journal_table
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
@@ -65,6 +65,32 @@ def check_run(store: JobStore, run: str) -> None:
 def runs(store: JobStore) -> list[RunRow]:
     """Return all runs, the newest last."""
     return [_run_row(store, run) for run in run_ids(store)]
+
+
+def status(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> RunStatus:
+    """Return one run turn by turn, with its jobs and what it ended with.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    rows
+        The table of states of the engine that runs it; without it, what the store knows.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    """
+    check_run(store, run)
+    return RunStatus(
+        **dict(_run_row(store, run, rows)),
+        turns=turns(store, run, rows),
+        jobs=jobs(store, run, rows),
+        summary=_summary(store, run),
+    )
 
 
 def iterations(store: JobStore, run: str) -> list[IterationDoc]:
@@ -342,22 +368,33 @@ def levels(store: JobStore, run: str) -> list[LevelOfTheory]:
     return list({level.hash: level for level in found}.values())
 
 
-def _run_row(store: JobStore, run: str) -> RunRow:
+def _run_row(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> RunRow:
     document = _run_document(store, run)
-    found = outputs(store, run, "IterationDoc", ["output.progress"])
-    progress = max((each["progress"] for each in found), key=lambda p: p["index"], default=None)
-    where = {"standing": standing(store, run), "host": _host(document)}
-    if progress is None:
-        return RunRow(run=run, started=document.get("started"), **where)
+    wanted = ["output.progress", "output.n_training_frames"]
+    found = outputs(store, run, "IterationDoc", wanted)
+    last = max(found, key=lambda each: each["progress"]["index"], default=None)
     return RunRow(
         run=run,
         started=document.get("started"),
-        n_turns=progress["index"] + 1,
-        n_labels=progress["n_labels"],
-        accurate_fraction=progress["accurate_fractions"][-1],
-        core_hours=progress["core_hours"],
-        **where,
+        host=_host(document),
+        standing=standing(store, run, rows),
+        **((_so_far(last) if last else {}) | _in_the_end(_summary(store, run))),
     )
+
+
+def _so_far(turn: dict[str, Any]) -> dict[str, Any]:
+    progress = turn["progress"]
+    return {
+        "n_turns": progress["index"] + 1,
+        "n_labels": progress["n_labels"],
+        "n_accepted": turn["n_training_frames"],
+        "accurate_fraction": progress["accurate_fractions"][-1],
+        "core_hours": progress["core_hours"],
+    }
+
+
+def _in_the_end(end: SummaryDoc | None) -> dict[str, Any]:
+    return end.model_dump(include={"n_labels", "n_accepted", "core_hours"}) if end else {}
 
 
 def _run_document(store: JobStore, run: str) -> dict[str, Any]:
@@ -405,6 +442,8 @@ def _wall_seconds(rows: Sequence[JobRow]) -> dict[int, float]:
     """Return the time between the first start and the last end of every turn's jobs, s."""
     spans: dict[int, list[datetime]] = defaultdict(list)
     for row in rows:
+        if row.name == STORE_INPUTS:
+            continue
         if row.iteration is not None and row.started and row.ended:
             spans[row.iteration] += [row.started, row.ended]
     return {turn: (max(times) - min(times)).total_seconds() for turn, times in spans.items()}

@@ -10,7 +10,7 @@ from pydantic import Field
 from ionloop.schemas.document import Model
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.label import LabelStatus, RejectReason
-from ionloop.schemas.run import RunState
+from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.schemas.selection import VerdictCounts
 from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
 
@@ -31,9 +31,14 @@ class RunRow(Model):
     host: str | None = None
     standing: Standing
     n_turns: int = Field(0, description="finished turns")
-    n_labels: int = Field(0, description="labels requested, up to the last finished turn")
+    n_labels: int = Field(
+        0, description="labels requested: up to the last finished turn, in all once it has ended"
+    )
+    n_accepted: int = Field(0, description="of them accepted")
     accurate_fraction: float | None = Field(None, description="of the last finished turn")
-    core_hours: CoreHours = 0.0
+    core_hours: CoreHours = Field(
+        0.0, description="up to the last finished turn, in all once it has ended"
+    )
 
 
 class TurnRow(Model):
@@ -107,6 +112,14 @@ class JobsOverview(Model):
             state: sum(counts.get(state, 0) for counts in self.counts.values())
             for state in dict.fromkeys(states)
         }
+
+
+class RunStatus(RunRow):
+    """A run turn by turn."""
+
+    turns: list[TurnRow]
+    jobs: JobsOverview
+    summary: SummaryDoc | None = None
 
 
 class LabelRow(Model):

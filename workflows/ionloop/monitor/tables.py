@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ionloop.monitor.rows import JobsOverview, RunRow, Standing, TurnRow
+from ionloop.monitor.rows import RunRow, RunStatus, Standing, TurnRow
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.schemas.table import Table
@@ -30,41 +30,43 @@ _JOB_COLOURS = {
     JobState.COMPLETED: "green",
     JobState.PAUSED: "yellow",
 }
+ERRORS_LEGEND = (
+    "force errors in meV/Å: of training and validation frames, of new labels before training on "
+    "them; RMS: of the new labels' own forces; rank: of their deviations and errors"
+)
 SHORT_ID = 10
 """Characters of an id that a table shows; `ionloop show` finds things by them."""
 
 
 def runs_table(rows: Sequence[RunRow]) -> RichTable:
     """Return the runs, one per line."""
-    columns = ("started", "state", "turns", "labels", "accurate", "core h", "host")
-    table = _table("run", *columns, right=("turns", "labels", "accurate", "core h"))
+    numbers = ("turns", "labels", "accurate", "core h")
+    table = _table("run", "started", "state", *numbers, right=numbers, wide=("run",))
     for row in rows:
         table.add_row(
-            row.run,
+            escape(row.run),
             _time(row.started),
             _state(row.standing.state),
             str(row.n_turns),
-            str(row.n_labels),
+            f"{row.n_accepted}/{row.n_labels}",
             _percent(row.accurate_fraction),
-            f"{row.core_hours:.2f}",
-            row.host or "",
+            _hours(row.core_hours),
         )
+    table.caption = "labels: accepted/requested, those of finished turns until the run has ended"
     return table
 
 
-def run_view(
-    run: str,
-    standing: Standing,
-    turns: Sequence[TurnRow],
-    overview: JobsOverview,
-    summary: SummaryDoc | None = None,
-) -> RenderableType:
+def run_view(status: RunStatus) -> RenderableType:
     """Return one run: where it stands, turn by turn, what came out, what runs, what failed."""
-    parts: list[RenderableType] = [standing_text(run, standing)]
+    turns, overview = status.turns, status.jobs
+    parts: list[RenderableType] = [standing_text(status.run, status.standing)]
     if turns:
-        parts += [Text(), turns_table(turns), Text(), *_reasons(turns)]
-    if summary is not None:
-        parts += [Text(), summary_text(summary)]
+        parts += [Text(), turns_table(turns)]
+        parts += [Text(), errors_table(turns), Text(ERRORS_LEGEND, style="dim italic")]
+        parts += [Text(), *_reasons(turns)]
+    parts += [Text(), totals_text(status)]
+    if status.summary is not None:
+        parts += summary_lines(status.summary)
     parts += [Text(), Text(f"jobs: {_counts(overview.by_state)}")]
     parts += [Text(f"  running: {_running(job)}", style="cyan") for job in overview.running]
     parts += [failed_text(job) for job in overview.failed]
@@ -82,46 +84,54 @@ def standing_text(run: str, standing: Standing) -> Text:
     return text
 
 
-def summary_text(summary: SummaryDoc) -> Text:
-    """Return what came out at the end of a run."""
-    text = Text(
-        f"{summary.n_accepted} of {summary.n_labels} labels accepted, "
-        f"{summary.core_hours:.2f} core hours"
+def totals_text(row: RunRow) -> Text:
+    """Return what a run has used, in the numbers of the table of runs."""
+    ended = row.standing.state is RunState.COMPLETED
+    when = "in all" if ended else f"after {row.n_turns} turn(s)"
+    return Text(
+        f"{when}: {row.n_accepted} of {row.n_labels} labels accepted, "
+        f"{_hours(row.core_hours)} core hours"
     )
-    if summary.validation is not None:
-        errors = summary.validation.errors
-        error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
-        text.append(
-            f"\nvalidation on {errors.n_frames} frames: force RMSE {error:.0f} meV/Å, "
-            f"{error / rms:.0%} of the forces' own RMS ({rms:.0f} meV/Å); "
-            f"energy {errors.energy_mev_per_atom:.1f} meV/atom"
-        )
-    for note in summary.notes:
-        text.append(f"\nnote: {note}", style="yellow")
-    return text
+
+
+def summary_lines(summary: SummaryDoc) -> list[Text]:
+    """Return what the potential reaches at the end of a run, and what a reader has to know."""
+    lines = [Text(f"note: {note}", style="yellow") for note in summary.notes]
+    if summary.validation is None:
+        return lines
+    errors = summary.validation.errors
+    error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
+    reached = Text(
+        f"validation on {errors.n_frames} frames: force RMSE {error:.0f} meV/Å, "
+        f"{error / rms:.0%} of the forces' own RMS ({rms:.0f} meV/Å); "
+        f"energy {errors.energy_mev_per_atom:.1f} meV/atom"
+    )
+    return [reached, *lines]
 
 
 def turns_table(rows: Sequence[TurnRow]) -> RichTable:
-    """Return the turns, one per line."""
-    names = ("stage", "T / K", "accurate", "cand.", "failed", "labels", "rejected")
-    measured = ("train", "valid.", "new", "RMS", "rank", "core h", "wall")
-    numbers = [name for name in (*names, *measured) if name not in ("T / K", "rejected")]
-    table = _table("turn", *names, *measured, right=numbers)
-    table.caption = (
-        "force errors in meV/Å: of training and validation frames, of new labels before training "
-        "on them; RMS: of the new labels' own forces"
-    )
+    """Return what every turn explored, labelled and used, one per line."""
+    numbers = ("stage", "accurate", "cand.", "failed", "labels", "core h", "wall")
+    names = ("stage", "T / K", *numbers[1:])
+    table = _table("turn", *names, right=("turn", *numbers))
     for row in rows:
-        table.add_row(
-            str(row.turn), str(row.stage + 1), *_exploration_cells(row), *_error_cells(row)
-        )
+        table.add_row(str(row.turn), str(row.stage + 1), *_exploration_cells(row))
     return table
 
 
-def jobs_table(rows: Sequence[JobRow]) -> RichTable:
-    """Return the table of job states, one job per line, the same for every engine."""
-    names = ("role", "turn", "state", "worker", "queue id", "tries", "job", "error")
-    table = _table("id", *names, right=("turn", "tries"))
+def errors_table(rows: Sequence[TurnRow]) -> RichTable:
+    """Return the force errors of every turn, one per line."""
+    names = ("train", "valid.", "new", "RMS", "rank")
+    table = _table("turn", *names, right=("turn", *names))
+    for row in rows:
+        table.add_row(str(row.turn), *_error_cells(row))
+    return table
+
+
+def jobs_table(rows: Sequence[JobRow]) -> RenderableType:
+    """Return the table of job states, one job per line, the same for every engine; then errors."""
+    names = ("role", "turn", "state", "worker", "queue id", "tries", "job")
+    table = _table("id", *names, right=("turn", "tries"), wide=("worker", "job"))
     for row in rows:
         table.add_row(
             row.job_id[:SHORT_ID],
@@ -131,16 +141,18 @@ def jobs_table(rows: Sequence[JobRow]) -> RichTable:
             row.worker or "",
             row.queue_id or "",
             str(row.tries),
-            row.name,
-            escape(row.error or ""),
+            escape(row.name),
         )
-    return table
+    errors = [Text(f"{row.job_id[:SHORT_ID]}  {row.error}") for row in rows if row.error]
+    return Group(table, *([Text("errors", style="bold"), *errors] if errors else []))
 
 
 def frames_table(frames: Table) -> RichTable:
     """Return judged frames, one per line."""
     names = ("T / K", "traj.", "step", "max_devi_f", "verdict", "label", "reason", "frame")
-    table = _table("turn", *names, right=("T / K", "traj.", "step", "max_devi_f"))
+    table = _table(
+        "turn", *names, right=("T / K", "traj.", "step", "max_devi_f"), wide=("label", "reason")
+    )
     for row in frames.rows():
         table.add_row(
             str(row["iteration"]),
@@ -165,28 +177,32 @@ def failed_text(job: JobRow) -> Text:
 
 
 def _exploration_cells(row: TurnRow) -> list[str]:
-    fates = row.rejected | ({"late": row.n_late} if row.n_late else {})
-    rejected = ", ".join(f"{count} {fate}" for fate, count in fates.items())
-    fractions = [f"{fraction:.1%}" for fraction in row.fractions]
-    labels = f"{row.n_accepted}/{row.n_requested}"
-    return [_range(row.temperatures), *fractions, labels, rejected]
+    return [
+        _range(row.temperatures),
+        *(f"{fraction:.1%}" for fraction in row.fractions),
+        f"{row.n_accepted}/{row.n_requested}",
+        _hours(row.core_hours),
+        "" if row.wall_seconds is None else _clock(row.wall_seconds),
+    ]
 
 
 def _error_cells(row: TurnRow) -> list[str]:
     errors = (row.train_rmse, row.validation_rmse, row.new_label_rmse, row.new_label_rms)
     rank = "" if row.rank_correlation is None else f"{row.rank_correlation:.2f}"
-    return [
-        *("" if error is None else f"{error:.0f}" for error in errors),
-        rank,
-        f"{row.core_hours:.2f}",
-        "" if row.wall_seconds is None else str(timedelta(seconds=round(row.wall_seconds))),
-    ]
+    return [*("" if error is None else f"{error:.0f}" for error in errors), rank]
+
+
+def _rejected(row: TurnRow) -> str:
+    fates = row.rejected | ({"late": row.n_late} if row.n_late else {})
+    return ", ".join(f"{count} {fate}" for fate, count in fates.items())
 
 
 def _reasons(turns: Sequence[TurnRow]) -> list[Text]:
     lines = []
     for row in turns:
         lines.append(Text.assemble((f"turn {row.turn}: {row.action}", "bold"), f", {row.reason}"))
+        if rejected := _rejected(row):
+            lines.append(Text(f"  labels not accepted: {rejected}", style="yellow"))
         lines += [Text(f"  lost: {failure}", style="yellow") for failure in row.failures]
         lines += [Text(f"  note: {note}", style="yellow") for note in row.notes]
     return lines
@@ -199,7 +215,17 @@ def _running(job: JobRow) -> str:
 
 
 def _since(started: datetime) -> str:
-    return str(timedelta(seconds=int((datetime.now(UTC) - started).total_seconds())))
+    return _clock((datetime.now(UTC) - started).total_seconds())
+
+
+def _clock(seconds: float) -> str:
+    """Return a time as hours:minutes:seconds; days would need a word more."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.2f}" if hours < 1000 else f"{hours:.0f}"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -223,9 +249,15 @@ def _state(state: RunState) -> str:
     return f"[{_COLOURS[state]}]{state.value}[/]"
 
 
-def _table(*names: str, right: Iterable[str]) -> RichTable:
-    table = RichTable(box=None, pad_edge=False, header_style="bold")
-    aligned = set(right)
+def _table(*names: str, right: Iterable[str], wide: Iterable[str] = ()) -> RichTable:
+    """Return an empty table; only the `wide` columns are broken where the terminal is narrow."""
+    table = RichTable(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    numbers, broken = set(right), set(wide)
     for name in names:
-        table.add_column(name, justify="right" if name in aligned else "left")
+        table.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            no_wrap=name not in broken,
+            overflow="fold",
+        )
     return table

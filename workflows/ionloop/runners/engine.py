@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ionloop.schemas.errors import IonloopError
-from ionloop.schemas.job import JobRow, JobState
+from ionloop.schemas.job import STORE_INPUTS, JobRow, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
 
     from ionloop.makers.base import Placement
 
-STORE_INPUTS = "store_inputs"
-"""Name of the job that jobflow adds to a flow that replaces a job."""
-
 LIGHT = {"light": True}
 """Metadata of a job that only keeps the books."""
 
 Key = TypeVar("Key")
 
 __all__ = [
+    "STORE_INPUTS",
     "Engine",
     "EngineError",
     "JobRow",
