@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jobflow import Flow, Job
 
-from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.acceptance import Calculated, Terms, accept
 from ionloop.codes.deepmd import Prediction
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import ExploreMaker, Reference, TrainMaker, assign, stamp, stored_job
@@ -19,7 +19,6 @@ from ionloop.makers.label import (
     LabelBatch,
     by_id,
     record_labels,
-    without_settled,
 )
 from ionloop.makers.train import collect_ensemble, evaluation
 from ionloop.schemas.exploration import ExplorationPart, Stage, TrajectoryDoc
@@ -73,9 +72,8 @@ def label_cheaply(level: LevelOfTheory, frames: list[Frames], frame_ids: list[st
         forces = np.random.default_rng(0).normal(0, 1, (frame.n_atoms, 3))
         return accept(frame, Calculated(0.0, forces - forces.mean(0), None), level, limits)
 
-    todo = without_settled(frame_ids, level)
-    record_labels(by_id(frames, todo), level, calculate)
-    return LabelBatch(**stamp(), frame_ids=frame_ids, n_calculated=len(todo))
+    n_calculated = record_labels(by_id(frames, frame_ids), Terms(level=level), calculate)
+    return LabelBatch(**stamp(), frame_ids=frame_ids, n_calculated=n_calculated)
 
 
 @dataclass

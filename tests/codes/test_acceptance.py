@@ -5,7 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ionloop.codes.acceptance import AcceptanceLimits, Calculated, accept, failed
+from ionloop.codes.acceptance import (
+    AcceptanceLimits,
+    Calculated,
+    Terms,
+    accept,
+    failed,
+    judged,
+    stands,
+)
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory, RejectReason
 
@@ -70,9 +78,56 @@ def test_rejections_have_a_reason_and_a_sentence(changes, reason, words):
     doc = judge(**changes)
     assert (doc.status, doc.reason) == ("rejected", reason)
     assert words in doc.detail
-    assert doc.frame == FRAME
-    assert doc.energy is None
+    assert doc.frame.unlabelled() == FRAME
     assert doc.reason.is_final
+
+
+@pytest.mark.parametrize("numbers", [{"forces": BROKEN_FORCES}, {"virial": np.zeros(6)}])
+def test_numbers_that_are_not_whole_and_finite_are_not_kept(numbers):
+    assert (judge(**numbers).frame, judge(**numbers).energy) == (FRAME, None)
+
+
+def test_a_rejected_calculation_keeps_its_numbers():
+    doc = judge(forces=LARGE_FORCES)
+    assert np.array_equal(doc.frame.forces[0], LARGE_FORCES)
+    assert (doc.energy, doc.largest_force) == (-7.5, pytest.approx(103.9, abs=0.1))
+
+
+def test_the_verdict_is_by_the_limits_of_the_run_at_hand():
+    strict, loose = AcceptanceLimits(max_force=1.0), AcceptanceLimits(max_force=1000.0)
+    assert judged(judge(), strict).reason == RejectReason.OUTLIER
+    assert judged(judged(judge(), strict), loose) == judge(loose)
+    spoilt = judge(AcceptanceLimits(energy_window=(3.0, 4.0)))
+    assert spoilt.reason == RejectReason.OUTLIER
+    assert judged(spoilt, AcceptanceLimits()).status == "accepted"
+    moved = judge(positions=FRAME.positions[0] + 2e-3)
+    assert judged(moved, AcceptanceLimits(position_tolerance=0.1)).status == "accepted"
+
+
+def test_a_verdict_of_limits_stands_and_one_of_effort_does_when_the_effort_is_the_same():
+    few, many = (Terms(level=LEVEL, effort={"NELM": n}) for n in (60, 200))
+    unconverged = judge(converged=False).model_copy(update={"effort": {"NELM": 60}})
+    assert stands(unconverged, few)
+    assert not stands(unconverged, many)
+    assert stands(judge(forces=LARGE_FORCES), many)
+    assert stands(judge(), many)
+    assert not stands(failed(FRAME, LEVEL, RuntimeError("no memory")), few)
+
+
+def test_a_rejection_of_the_version_before_kept_no_numbers_and_is_calculated_again():
+    old = judge(forces=LARGE_FORCES).model_copy(update={"calculation": None, "frame": FRAME})
+    loose = AcceptanceLimits(max_force=1000.0)
+    assert judged(old, loose).reason == RejectReason.OUTLIER
+    assert not stands(old, Terms(level=LEVEL))
+    accepted = judge().model_copy(update={"calculation": None})
+    assert stands(accepted, Terms(level=LEVEL))
+    assert judged(accepted, AcceptanceLimits(max_force=1.0)).reason == RejectReason.OUTLIER
+
+
+@pytest.mark.parametrize("window", [(4.0, 3.0), (3.0, 3.0)])
+def test_a_reversed_energy_window_is_refused(window):
+    with pytest.raises(ValueError, match="write the lowest energy first"):
+        AcceptanceLimits(energy_window=window)
 
 
 def test_wrapped_atoms_are_where_they_were_requested():

@@ -66,7 +66,7 @@ def test_every_nth_step_is_a_label_in_the_ledger(
     names = [f"aimd {frame_id} 400 K 2 fs" for frame_id in gold_copper.ids[:2]]
     assert part.groups == (names[0],) * 3 + (names[1],) * 3
     ledger = Ledger(store.additional_stores["labels"])
-    assert set(ledger.settled(part.ids, toy_maker().level)) == set(part.ids)
+    assert set(ledger.settled(part.ids, toy_maker().terms)) == set(part.ids)
 
 
 def test_a_run_that_is_repeated_visits_the_same_frames(

@@ -58,7 +58,7 @@ def test_unconverged_is_rejected_for_good(
     labeller = maker("unconverged", floor=0.0)
     labels = labels_of(labeller.make([gold_copper[:1]]), store)
     assert labels.rejected_by_reason == {"unconverged": 1}
-    settled = Ledger(store.additional_stores["labels"]).settled(gold_copper[:1].ids, labeller.level)
+    settled = Ledger(store.additional_stores["labels"]).settled(gold_copper[:1].ids, labeller.terms)
     assert set(settled) == set(gold_copper[:1].ids)
 
 

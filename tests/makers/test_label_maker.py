@@ -92,7 +92,7 @@ def test_a_raising_labeller_costs_one_frame_and_is_asked_again(
     assert 0 < len(lost) < 12
     assert labels.rejected_by_reason == {"labeller failed": len(lost)}
     assert "asked to fail" in labels.rejections[0].detail
-    assert set(ledger(store).settled(gold_copper.ids, failing.level)) == (
+    assert set(ledger(store).settled(gold_copper.ids, failing.terms)) == (
         set(gold_copper.ids) - lost
     )
 

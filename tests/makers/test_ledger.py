@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jobflow import JobStore
 
+from ionloop.codes.acceptance import Terms
 from ionloop.makers.label import account, imported
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
@@ -41,7 +42,7 @@ def ledger(store: JobStore) -> Ledger:
 
 def test_a_dopant_in_the_settings_buys_no_label_anew(ledger: Ledger, gold_copper: Frames) -> None:
     ledger.record(entries(gold_copper, level(GOLD, COPPER)))
-    found = ledger.settled(gold_copper.ids, level(GOLD, COPPER, DOPANT))
+    found = ledger.settled(gold_copper.ids, Terms(level=level(GOLD, COPPER, DOPANT)))
     assert set(found) == set(gold_copper.ids)
     assert ledger.count(gold_copper.ids, level(GOLD, COPPER, DOPANT)) == 12
     assert not ledger.find(gold_copper.ids, level(GOLD, {"Cu": {"setup": "11"}}))
@@ -51,7 +52,7 @@ def test_a_label_kept_by_an_earlier_version_is_found(ledger: Ledger, gold_copper
     old = LevelOfTheory(code="gpaw", settings={"xc": "PBE", "setups": "paw"})
     ledger.record(entries(gold_copper[:4], old))
     today = level(GOLD, COPPER, former=(old.hash,))
-    assert set(ledger.settled(gold_copper.ids, today)) == set(gold_copper.ids[:4])
+    assert set(ledger.settled(gold_copper.ids, Terms(level=today))) == set(gold_copper.ids[:4])
     assert ledger.count(gold_copper.ids, today) == 4
     assert not ledger.find(gold_copper.ids, level(GOLD, COPPER))
 

@@ -60,7 +60,8 @@ def test_a_late_label_joins(
     slow = maker(quorum=0.9, slow_every=7, slow_seconds=8.0)
     frames = gold_copper[:10]
     flow = slow.make([frames])
-    assert ran(flow, tmp_path, "first").ok
+    # A run of this name takes the slow frame last.
+    assert ran(flow, tmp_path, "early").ok
     labels: Labels = flow.output.resolve(store)
     assert (labels.n_requested, labels.n_accepted, labels.rejections) == (10, 9, [])
     assert labels.late == outstanding([labels]) == [frames.ids[9]]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ionloop.codes.errors import OtherLevelError
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, RejectReason
+from ionloop.schemas.label import (
+    Calculation,
+    LabelDoc,
+    LabelStatus,
+    LevelOfTheory,
+    RejectReason,
+)
 from ionloop.schemas.packed import Array
 from ionloop.schemas.units import EnergyPerAtom, Force, Length
 
@@ -67,11 +74,32 @@ class AcceptanceLimits(Model):
         1e-3, description="how far in Å a calculated atom or cell vector may be from the request"
     )
 
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.energy_window is not None and not self.energy_window[0] < self.energy_window[1]:
+            low, high = self.energy_window
+            raise ValueError(
+                f"energy_window is [{low:g}, {high:g}]: no energy lies in it; write the lowest "
+                "energy first"
+            )
+        return self
+
+
+class Terms(Model):
+    """On what terms a run takes a label from the ledger, or buys one."""
+
+    level: LevelOfTheory
+    limits: AcceptanceLimits = AcceptanceLimits()
+    effort: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings outside the level that decide whether there is a result",
+    )
+
 
 def accept(
     request: Frames, result: Calculated, level: LevelOfTheory, limits: AcceptanceLimits
 ) -> LabelDoc:
-    """Judge a finished calculation.
+    """Keep a finished calculation, and judge it.
 
     Parameters
     ----------
@@ -87,8 +115,8 @@ def accept(
     Returns
     -------
     LabelDoc
-        Accepted, with the labelled frame, or rejected, with the bare frame, the reason and a
-        sentence.
+        Accepted, or rejected with the reason and a sentence; with the labelled frame where its
+        numbers are whole and finite, else with the bare one.
 
     Raises
     ------
@@ -96,12 +124,59 @@ def accept(
         If `request` is not one frame.
     """
     doc = _start(request, level, result.seconds, result.cores)
+    calculation = _calculation(request, result)
+    if not (calculation.misshaped or calculation.non_finite):
+        doc |= {"frame": _labelled(request, result, level), "energy": float(result.energy)}
+    return judged(LabelDoc(**doc, calculation=calculation, status=LabelStatus.ACCEPTED), limits)
+
+
+def judged(label: LabelDoc, limits: AcceptanceLimits) -> LabelDoc:
+    """Return a label with the verdict that follows from its calculation and these limits.
+
+    Where there was no result, and where version 0.1 wrote a rejection (which kept no numbers),
+    the verdict that is there stays.
+
+    Parameters
+    ----------
+    label
+        A label from anywhere.
+    limits
+        Limits of acceptance of the run at hand.
+    """
+    if _kept_nothing(label):
+        return label
     for reason, objection in _CHECKS:
-        detail = objection(request, result, limits)
-        if detail:
-            return LabelDoc(**doc, status=LabelStatus.REJECTED, reason=reason, detail=detail)
-    doc["frame"] = _labelled(request, result, level)
-    return LabelDoc(**doc, status=LabelStatus.ACCEPTED, energy=float(result.energy))
+        if detail := objection(label, limits):
+            return _with_verdict(label, LabelStatus.REJECTED, reason, detail)
+    return _with_verdict(label, LabelStatus.ACCEPTED, None, "")
+
+
+def stands(label: LabelDoc, terms: Terms) -> bool:
+    """Tell whether a frame with this label needs no calculation on these terms.
+
+    It needs one where there was no result, where a rejection by version 0.1 kept no numbers to
+    judge, and where the calculation is no use for another reason than the limits and was made with
+    another effort, such as fewer electronic steps.
+    """
+    if _kept_nothing(label):
+        return False
+    reason = judged(label, terms.limits).reason
+    return reason in (None, RejectReason.OUTLIER) or _same(label.effort, terms.effort)
+
+
+def _kept_nothing(label: LabelDoc) -> bool:
+    return label.calculation is None and label.reason is not None
+
+
+def _same(effort: dict[str, Any], other: dict[str, Any]) -> bool:
+    # A store gives lists back for tuples.
+    return json.dumps(effort, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _with_verdict(
+    label: LabelDoc, status: LabelStatus, reason: RejectReason | None, detail: str
+) -> LabelDoc:
+    return label.model_copy(update={"status": status, "reason": reason, "detail": detail})
 
 
 def failed(
@@ -171,11 +246,21 @@ def _labelled(request: Frames, result: Calculated, level: LevelOfTheory) -> Fram
     )
 
 
-def _unconverged(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
-    return "" if result.converged else "the electronic steps did not converge"
+def _calculation(request: Frames, result: Calculated) -> Calculation:
+    facts: dict[str, Any] = {
+        "converged": result.converged,
+        "misshaped": _misshape(request, result),
+        "level_difference": result.level_difference,
+    }
+    if not facts["misshaped"]:
+        facts["non_finite"] = _not_finite(result)
+    # Of a result that is not whole nobody can say where its atoms are.
+    if not any(facts.get(name) for name in ("misshaped", "non_finite")):
+        facts |= _moves(request, result)
+    return Calculation(**facts)
 
 
-def _misshaped(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
+def _misshape(request: Frames, result: Calculated) -> str:
     n = request.n_atoms
     expected = {"forces": (n, 3), "virial": (3, 3), "positions": (n, 3), "cell": (3, 3)}
     for name, shape in expected.items():
@@ -185,7 +270,7 @@ def _misshaped(request: Frames, result: Calculated, limits: AcceptanceLimits) ->
     return ""
 
 
-def _non_finite(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
+def _not_finite(result: Calculated) -> str:
     for name in ("energy", "forces", "virial", "positions", "cell"):
         value = getattr(result, name)
         if value is not None and not np.all(np.isfinite(value)):
@@ -193,17 +278,13 @@ def _non_finite(request: Frames, result: Calculated, limits: AcceptanceLimits) -
     return ""
 
 
-def _moved(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
-    asked = request.cells[0]
+def _moves(request: Frames, result: Calculated) -> dict[str, float]:
+    asked, moves = request.cells[0], {}
     if result.cell is not None:
-        change = np.linalg.norm(result.cell - asked, axis=1).max()
-        if change > limits.position_tolerance:
-            return f"the calculated cell differs from the requested one by {change:.4g} Å"
+        moves["cell_change"] = float(np.linalg.norm(result.cell - asked, axis=1).max())
     if result.positions is not None:
-        distance = _largest_distance(result.positions - request.positions[0], asked)
-        if distance > limits.position_tolerance:
-            return f"a calculated atom is {distance:.4g} Å from where it was requested"
-    return ""
+        moves["displacement"] = _largest_distance(result.positions - request.positions[0], asked)
+    return moves
 
 
 def _largest_distance(moves: Array, cell: Array) -> float:
@@ -212,22 +293,49 @@ def _largest_distance(moves: Array, cell: Array) -> float:
     return float(np.linalg.norm((fractional - np.rint(fractional)) @ cell, axis=1).max())
 
 
-def _outlier(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
-    force = float(np.linalg.norm(result.forces, axis=1).max())
-    if force > limits.max_force:
+def _unconverged(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    return "" if _of(label).converged else "the electronic steps did not converge"
+
+
+def _misshaped(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    return _of(label).misshaped
+
+
+def _non_finite(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    return _of(label).non_finite
+
+
+def _moved(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    change, distance = _of(label).cell_change, _of(label).displacement
+    if change > limits.position_tolerance:
+        return f"the calculated cell differs from the requested one by {change:.4g} Å"
+    if distance > limits.position_tolerance:
+        return f"a calculated atom is {distance:.4g} Å from where it was requested"
+    return ""
+
+
+def _outlier(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    force = label.largest_force
+    if force is not None and force > limits.max_force:
         return f"a force of {force:.4g} eV/Å exceeds max_force ({limits.max_force} eV/Å)"
-    energy = result.energy / request.n_atoms
-    if limits.energy_window and not limits.energy_window[0] <= energy <= limits.energy_window[1]:
-        low, high = limits.energy_window
+    if label.energy is None or limits.energy_window is None:
+        return ""
+    energy, (low, high) = label.energy / label.n_atoms, limits.energy_window
+    if not low <= energy <= high:
         return f"{energy:.4f} eV/atom is outside energy_window ({low} to {high} eV/atom)"
     return ""
 
 
-def _other_level(request: Frames, result: Calculated, limits: AcceptanceLimits) -> str:
-    return result.level_difference
+def _other_level(label: LabelDoc, limits: AcceptanceLimits) -> str:
+    return _of(label).level_difference
 
 
-_Check = Callable[[Frames, Calculated, AcceptanceLimits], str]
+def _of(label: LabelDoc) -> Calculation:
+    # Version 0.1 kept the calculations that it accepted, and only those.
+    return label.calculation or Calculation()
+
+
+_Check = Callable[[LabelDoc, AcceptanceLimits], str]
 _CHECKS: tuple[tuple[RejectReason, _Check], ...] = (
     (RejectReason.UNCONVERGED, _unconverged),
     (RejectReason.MISSHAPED, _misshaped),

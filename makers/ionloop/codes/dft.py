@@ -56,6 +56,11 @@ class DftSettings(Model):
     relax_steps: PositiveInt = Field(200, description="most steps of a relaxation")
 
     @property
+    def effort(self) -> dict[str, Any]:
+        """What a rejection of an unconverged calculation hangs on, outside the level of theory."""
+        return {"max_scf_steps": self.max_scf_steps}
+
+    @property
     def k_words(self) -> str | list[int]:
         """The k-points as the level of theory tells them."""
         return f"spacing {self.k_spacing:g} 1/Å" if self.k_spacing else list(self.kpoints)

@@ -75,6 +75,9 @@ _FREE_BY_PURPOSE = (
     # what is written
     "LWAVE LCHARG LVTOT LVHAR LAECHG LELF LORBIT NWRITE NEDOS EMIN EMAX SYSTEM LH5",
 )
+ELECTRONIC = frozenset(" ".join(_FREE_BY_PURPOSE[:2]).split())
+"""INCAR tags of the way of the electronic steps: whether they converge hangs on them."""
+
 FREE = frozenset(tag for tags in _FREE_BY_PURPOSE for tag in tags.split())
 """INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
 
@@ -239,6 +242,15 @@ def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
     """Return the INCAR tags that are one value, not one for every species or atom."""
     tags = incar(settings, **changes)
     return {tag: value for tag, value in tags.items() if not isinstance(value, dict | list)}
+
+
+def effort(settings: VaspSettings) -> dict[str, Any]:
+    """Return what a rejected calculation hangs on, outside the level of theory.
+
+    The way of the electronic steps (NELM, ALGO, mixing), and how often custodian may correct it.
+    """
+    tags = {tag: plain(value) for tag, value in incar(settings).items() if tag in ELECTRONIC}
+    return {**tags, "max_errors": settings.max_errors}
 
 
 def relaxation(settings: VaspSettings) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from jobflow import CURRENT_JOB, Flow, Job, JobConfig, JobStore, Maker, OnMissin
 from jobflow.core.reference import find_and_resolve_references
 from monty.json import MontyEncoder
 
+from ionloop.codes.acceptance import Terms
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.schemas.document import Document, Provenance
 from ionloop.schemas.errors import IonloopError
@@ -267,6 +268,11 @@ class LabelMaker(Maker, ABC):
     @abstractmethod
     def level(self) -> LevelOfTheory:
         """The level of theory of the labels."""
+
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or bought."""
+        return Terms(level=self.level)
 
     @abstractmethod
     def make(self, frames: Reference) -> Flow:

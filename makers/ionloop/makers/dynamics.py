@@ -89,7 +89,8 @@ def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:
     """
     found: dict[str, LabelDoc] = {}
     for document in documents:
-        found[document.frame_id] = document.model_copy(update=stamp(maker.settings))
+        belongs = {**stamp(maker.settings), "effort": maker.terms.effort}
+        found[document.frame_id] = document.model_copy(update=belongs)
         current_ledger().record([found[document.frame_id]])
     labels = account(maker.level, list(found), found, calculated=set(found))
     check_floor(labels, maker.floor, maker.allowance)

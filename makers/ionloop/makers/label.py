@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 from jobflow import Flow, Job, OnMissing, OutputReference, Response
 
 from ionloop.codes import forcefield
-from ionloop.codes.acceptance import accept, failed
+from ionloop.codes.acceptance import AcceptanceLimits, Terms, accept, failed
 from ionloop.codes.conversions import read_frames
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import (
@@ -132,6 +134,11 @@ class ForceFieldLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return forcefield.level_of_theory(self.settings)
 
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or bought."""
+        return Terms(level=self.level, limits=self.settings.limits)
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
         return assign(
@@ -152,10 +159,7 @@ def hold_frames(frames: list[Frames]) -> list[Frames]:
 @collecting_job()
 def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
-    wanted = unique_ids(frames.value)
-    settled = current_ledger().settled(wanted, maker.level)
-    unsettled = [frame_id for frame_id in wanted if frame_id not in settled]
-    missing = without_twins(by_id(frames.value, unsettled), maker.level)
+    missing = _missing(maker.terms, frames.value)
     quorum = math.ceil(maker.quorum * len(missing))
     if quorum < len(missing):
         return _without_the_late(maker, frames.reference, missing, quorum)
@@ -164,10 +168,37 @@ def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     # reads the account's inputs anew whenever one of a thousand batches ends.
     awaited = [OutputReference(batch.uuid) for batch in batches]
     collect = collect_labels(
-        maker.level, maker.floor, frames.reference, missing, awaited, allowance=maker.allowance
+        maker.level,
+        maker.floor,
+        frames.reference,
+        missing,
+        awaited,
+        allowance=maker.allowance,
+        limits=maker.terms.limits,
     )
     assign(collect, "label", "account for labels", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
+
+
+def _missing(terms: Terms, frames: Sequence[Frames]) -> list[str]:
+    """Return the ids of the frames that need a calculation, first those that nobody works on.
+
+    Each run takes them in an order of its own, so that two that start at once share the work.
+    What is left of earlier attempts at them is removed, so that nobody takes it for the answer.
+    """
+    ledger = current_ledger()
+    wanted = unique_ids(frames)
+    settled = ledger.settled(wanted, terms)
+    unsettled = [frame_id for frame_id in wanted if frame_id not in settled]
+    missing = without_twins(by_id(frames, unsettled), terms)
+    ledger.forget(ledger.find(missing, terms.level).values())
+    theirs = ledger.being_calculated(by_id(frames, missing), terms.level)
+    run = metadata().get("run")
+    return sorted(missing, key=lambda i: (i in theirs, _shuffled(run, i)))
+
+
+def _shuffled(run: str | None, frame_id: str) -> str:
+    return hashlib.sha256(f"{run} {frame_id}".encode()).hexdigest() if run else ""
 
 
 def _without_the_late(
@@ -185,6 +216,7 @@ def _without_the_late(
         [wait.output],
         late=True,
         allowance=maker.allowance,
+        limits=maker.terms.limits,
     )
     # Here a failed parent is no lost batch: without the wait there would be nothing to account for.
     collect.config.on_missing_references = OnMissing.ERROR
@@ -224,15 +256,14 @@ def label_with_force_field(
     settings: ForceFieldSettings, frames: list[Frames], frame_ids: list[str]
 ) -> LabelBatch:
     """Label frames one by one and record each label at once."""
-    level = forcefield.level_of_theory(settings)
-    todo = without_settled(frame_ids, level)
+    terms = Terms(level=forcefield.level_of_theory(settings), limits=settings.limits)
 
     def calculate(frame: Frames) -> LabelDoc:
         result = forcefield.calculate(forcefield.calculator(settings), frame)
-        return accept(frame, result, level, settings.limits)
+        return accept(frame, result, terms.level, terms.limits)
 
-    record_labels(by_id(frames, todo), level, calculate)
-    return LabelBatch(**stamp(settings), frame_ids=frame_ids, n_calculated=len(todo))
+    n_calculated = record_labels(by_id(frames, frame_ids), terms, calculate)
+    return LabelBatch(**stamp(settings), frame_ids=frame_ids, n_calculated=n_calculated)
 
 
 @stored_job()
@@ -246,41 +277,43 @@ def relax_with_force_field(settings: ForceFieldSettings, frames: list[Frames]) -
     ]
 
 
-def without_settled(frame_ids: Sequence[str], level: LevelOfTheory) -> list[str]:
-    """Return the ids that have no final label; an interrupted batch goes on where it was."""
-    settled = current_ledger().settled(frame_ids, level)
-    return [frame_id for frame_id in frame_ids if frame_id not in settled]
-
-
-def without_twins(frames: Sequence[Frames], level: LevelOfTheory) -> list[str]:
+def without_twins(frames: Sequence[Frames], terms: Terms) -> list[str]:
     """Return the ids of single frames whose configuration has no label in any description.
 
     The labels of the others are entered as those of the given frames.
     """
     ledger = current_ledger()
-    adopted = adopt_twins(ledger, frames, level)
+    adopted = adopt_twins(ledger, frames, terms)
     ledger.record([label.model_copy(update=stamp()) for label in adopted.values()])
     return [frame.ids[0] for frame in frames if frame.ids[0] not in adopted]
 
 
 def record_labels(
     frames: Sequence[Frames],
-    level: LevelOfTheory,
+    terms: Terms,
     calculate: Callable[[Frames], LabelDoc],
     cores: int = 1,
-) -> None:
+) -> int:
     """Calculate frames one by one, recording each label before the next one starts.
+
+    Those that have a label on these terms are left out: an interrupted batch goes on where it was.
+    A frame is claimed while it is calculated; those that others calculate are waited for.
 
     Parameters
     ----------
     frames
         Single frames.
-    level
-        Level of theory of the labels.
+    terms
+        Level of theory of the labels, and on what terms one that is there counts.
     calculate
         Labels one frame.
     cores
         Cores of a calculation, which a failed one has cost too.
+
+    Returns
+    -------
+    int
+        How many frames were calculated.
 
     Raises
     ------
@@ -288,18 +321,20 @@ def record_labels(
         At the end, if some frames gave no result: the job counts as failed, so that it can be
         retried, and the turn goes on without those frames.
     """
-    ledger = current_ledger()
-    lost = []
-    for frame in frames:
-        started = time.monotonic()
-        try:
-            label = calculate(frame)
-        except Exception as error:  # noqa: BLE001  # whatever a calculator raises costs one label
-            label = failed(frame, level, error, time.monotonic() - started, cores)
-            lost.append(f"{label.frame_id}: {label.detail}")
-        ledger.record([label.model_copy(update=stamp())])
+    ledger, n_calculated, lost = current_ledger(), 0, []
+    with closing(ledger.to_calculate(frames, terms)) as claimed:
+        for frame in claimed:
+            started = time.monotonic()
+            try:
+                label = calculate(frame)
+            except Exception as error:  # noqa: BLE001  # whatever is raised costs one label
+                label = failed(frame, terms.level, error, time.monotonic() - started, cores)
+                lost.append(f"{label.frame_id}: {label.detail}")
+            ledger.record([label.model_copy(update={**stamp(), "effort": terms.effort})])
+            n_calculated += 1
     if lost:
-        raise LabellerError(f"{len(lost)} of {len(frames)} frames gave no result; {lost[0]}")
+        raise LabellerError(f"{len(lost)} of {n_calculated} frames gave no result; {lost[0]}")
+    return n_calculated
 
 
 @collecting_job(Labels, tolerant=True)
@@ -311,12 +346,14 @@ def collect_labels(
     awaited: list[Any],
     late: bool = False,
     allowance: int = ALLOWANCE,
+    limits: AcceptanceLimits | None = None,
 ) -> Labels:
     """Account for every requested frame: accepted, rejected with its reason, or late.
 
     The ledger is the truth here, not the batches' outputs: labels that a batch had finished
     before it died count. `awaited` makes this job wait. `late` says that frames without a label
-    may still come.
+    may still come. `limits` are those of this run, whoever bought a label; a job that version 0.1
+    wrote into a queue has none, and takes the verdicts that are there.
 
     Raises
     ------
@@ -324,21 +361,33 @@ def collect_labels(
         If too few labels were accepted.
     """
     wanted = unique_ids(frames.value)
-    found = current_ledger().find(wanted, level)
+    found = _judged(wanted, level, limits)
     labels = account(level, wanted, found, set(calculated), late=late)
     check_floor(labels, floor, allowance)
     return labels.model_copy(update=stamp(level))
 
 
 @stored_job(Labels, expose_store=True)
-def join_late_labels(level: LevelOfTheory, frame_ids: list[str], after: Any = None) -> Labels:
+def join_late_labels(
+    level: LevelOfTheory,
+    frame_ids: list[str],
+    after: Any = None,
+    limits: AcceptanceLimits | None = None,
+) -> Labels:
     """Account for labels that came after the quorum of their turn; they were counted there.
 
     `after` makes this job wait.
     """
-    found = current_ledger().find(frame_ids, level)
+    found = _judged(frame_ids, level, limits)
     labels = account(level, frame_ids, found, set(found), late=True)
     return labels.model_copy(update=stamp(level))
+
+
+def _judged(
+    frame_ids: list[str], level: LevelOfTheory, limits: AcceptanceLimits | None
+) -> dict[str, LabelDoc]:
+    ledger = current_ledger()
+    return ledger.judged(frame_ids, level, limits) if limits else ledger.find(frame_ids, level)
 
 
 @stored_job(Labels, expose_store=True)

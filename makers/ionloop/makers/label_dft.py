@@ -9,7 +9,7 @@ from types import ModuleType
 from jobflow import Job
 
 from ionloop.codes import cp2k, gpaw
-from ionloop.codes.acceptance import accept
+from ionloop.codes.acceptance import Terms, accept
 from ionloop.codes.cp2k import Cp2kSettings
 from ionloop.codes.dft import DftSettings
 from ionloop.codes.forcefield import relax
@@ -20,7 +20,6 @@ from ionloop.makers.label import (
     LabelBatch,
     by_id,
     record_labels,
-    without_settled,
 )
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LevelOfTheory
@@ -50,6 +49,12 @@ class DftLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         level: LevelOfTheory = CODES[self.settings.program].level_of_theory(self.settings)
         return level
+
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or bought."""
+        settings = self.settings
+        return Terms(level=self.level, limits=settings.limits, effort=settings.effort)
 
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
@@ -91,16 +96,15 @@ class Cp2kLabelMaker(DftLabelMaker):
 @stored_job(LabelBatch, expose_store=True)
 def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[str]) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
-    level = maker.level
-    todo = without_settled(frame_ids, level)
+    terms = maker.terms
     calculate = CODES[maker.settings.program].calculate
 
     def label(frame: Frames) -> LabelDoc:
         result = calculate(maker.settings, frame, Path.cwd() / frame.ids[0], maker.cores)
-        return accept(frame, result, level, maker.settings.limits)
+        return accept(frame, result, terms.level, terms.limits)
 
-    record_labels(by_id(frames, todo), level, label, maker.cores)
-    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
+    n_calculated = record_labels(by_id(frames, frame_ids), terms, label, maker.cores)
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=n_calculated)
 
 
 @stored_job()

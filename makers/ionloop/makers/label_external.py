@@ -9,7 +9,7 @@ from pathlib import Path
 from jobflow import CURRENT_JOB, Job
 
 from ionloop.codes import external
-from ionloop.codes.acceptance import Calculated, accept
+from ionloop.codes.acceptance import Calculated, Terms, accept, judged, stands
 from ionloop.codes.conversions import FrameFileError
 from ionloop.codes.external import ExternalSettings
 from ionloop.makers.base import Reference, assign, stamp, stored_job
@@ -18,7 +18,6 @@ from ionloop.makers.label import (
     LabelBatch,
     by_id,
     read_labelled,
-    without_settled,
 )
 from ionloop.makers.ledger import Ledger, current_ledger
 from ionloop.schemas.document import Model
@@ -56,6 +55,11 @@ class ExternalLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return external.level_of_theory(self.settings)
 
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or imported."""
+        return Terms(level=self.level, limits=self.settings.limits)
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that waits for the labels of the frames with the given ids."""
         return assign(
@@ -87,7 +91,8 @@ def wait_for_labels(
     WaitingForLabelsError
         While labels are missing.
     """
-    missing = by_id(frames, without_settled(frame_ids, maker.level))
+    settled = current_ledger().settled(frame_ids, maker.terms)
+    missing = by_id(frames, [frame_id for frame_id in frame_ids if frame_id not in settled])
     if missing:
         documents = [expected(frame, maker.level) for frame in missing]
         current_ledger().record([document.model_copy(update=stamp()) for document in documents])
@@ -178,13 +183,14 @@ def import_labels(
         match = external.find_request(frame, requests, settings.limits.position_tolerance)
         if match is None:
             report.unmatched.append(name)
-        elif _is_settled(known[match[0]]):
+        elif judged(known[match[0]], settings.limits).status is LabelStatus.ACCEPTED:
             report.duplicates.append(f"{name}: frame {match[0]} has its label")
         else:
             known[match[0]] = _judge(known[match[0]], match[1], level, settings)
             ledger.record([known[match[0]]])
             _note(report, known[match[0]])
-    waiting = sum(not _is_settled(label) for label in known.values())
+    terms = Terms(level=level, limits=settings.limits)
+    waiting = sum(not stands(label, terms) for label in known.values())
     return report.model_copy(update={"n_missing": waiting})
 
 
@@ -200,10 +206,6 @@ def _read(
         singles = [part[index] for part in parts for index in range(len(part))]
         for number, frame in enumerate(singles, 1):
             yield (str(path) if len(singles) == 1 else f"{path}, frame {number}"), frame
-
-
-def _is_settled(label: LabelDoc) -> bool:
-    return label.reason is None or label.reason.is_final
 
 
 def _judge(

@@ -14,7 +14,7 @@ from typing import Any
 from jobflow import Job
 
 from ionloop.codes import vasp, vasp_results
-from ionloop.codes.acceptance import accept
+from ionloop.codes.acceptance import Terms, accept
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.errors import MissingExtraError
 from ionloop.codes.program import CORES
@@ -28,7 +28,6 @@ from ionloop.makers.label import (
     LabelBatch,
     by_id,
     record_labels,
-    without_settled,
 )
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory
@@ -64,6 +63,12 @@ class VaspLabelMaker(BatchLabelMaker):
         """The level of theory of the labels."""
         return vasp.level_of_theory(self.settings)
 
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or bought."""
+        settings = self.settings
+        return Terms(level=self.level, limits=settings.limits, effort=vasp.effort(settings))
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids.
 
@@ -94,9 +99,10 @@ def label_with_vasp(
     maker: VaspLabelMaker, frames: list[Frames], frame_ids: list[str]
 ) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
-    todo = without_settled(frame_ids, maker.level)
-    record_labels(by_id(frames, todo), maker.level, lambda frame: label(maker, frame), maker.cores)
-    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=len(todo))
+    n_calculated = record_labels(
+        by_id(frames, frame_ids), maker.terms, lambda frame: label(maker, frame), maker.cores
+    )
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=n_calculated)
 
 
 @stored_job()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ionloop.codes.acceptance import Terms
 from ionloop.codes.matching import Match, match, relabelled
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
+from ionloop.schemas.label import LabelDoc, LevelOfTheory
 from ionloop.schemas.likeness import SAME, likeness, likenesses_near
 
 
@@ -36,9 +37,7 @@ def _is_among(frame: Frames, alike: dict[str, list[Frames]]) -> bool:
     return any(match(frame, other, SAME) is not None for other in near)
 
 
-def adopt_twins(
-    ledger: Ledger, frames: Sequence[Frames], level: LevelOfTheory
-) -> dict[str, LabelDoc]:
+def adopt_twins(ledger: Ledger, frames: Sequence[Frames], terms: Terms) -> dict[str, LabelDoc]:
     """Find the labels of frames whose configuration was bought in another description.
 
     Parameters
@@ -47,8 +46,8 @@ def adopt_twins(
         Where to look.
     frames
         Single frames without a label of their own.
-    level
-        Level of theory.
+    terms
+        Level of theory, and on what terms a label counts.
 
     Returns
     -------
@@ -57,11 +56,11 @@ def adopt_twins(
         same, forces and virials in the order and orientation of the frame.
     """
     keys = {frame.ids[0]: likenesses_near(frame) for frame in frames}
-    alike = ledger.alike({key for near in keys.values() for key in near}, level)
+    alike = ledger.alike({key for near in keys.values() for key in near}, terms)
     adopted = {}
     for frame in frames:
         candidates = [label for key in keys[frame.ids[0]] for label in alike.get(key, [])]
-        if (label := _adopted(frame, candidates, level)) is not None:
+        if (label := _adopted(frame, candidates, terms.level)) is not None:
             adopted[label.frame_id] = label
     return adopted
 
@@ -78,7 +77,7 @@ def _adopted(
 def _copy(label: LabelDoc, frame: Frames, found: Match, level: LevelOfTheory) -> LabelDoc:
     # What it comes from is the original's: both stand on one side of training and validation.
     copied = replace(frame.unlabelled(), groups=label.frame.origins)
-    if label.status is LabelStatus.ACCEPTED:
+    if label.frame.is_labelled:
         copied = replace(relabelled(copied, label.frame, found), level=level.hash)
     changes = {
         "frame_id": frame.ids[0],

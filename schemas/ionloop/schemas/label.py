@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, computed_field
 
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.frames import Frames, label_id
 from ionloop.schemas.likeness import likeness
-from ionloop.schemas.units import Energy, Seconds
+from ionloop.schemas.units import Energy, Force, Length, Seconds
 
 
 class LevelOfTheory(Model):
@@ -84,8 +85,9 @@ class LabelStatus(StrEnum):
 class RejectReason(StrEnum):
     """Why a label was rejected.
 
-    The first group is a verdict on a finished calculation and is final; the second says that
-    there was no result, and the frame is calculated again if it is requested again.
+    The first group is a verdict on a finished calculation, which stands as long as the settings
+    that led to it do; the second says that there was no result, and the frame is calculated again
+    if it is requested again.
     """
 
     UNCONVERGED = "unconverged"
@@ -99,12 +101,36 @@ class RejectReason(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether calculating again would give the same verdict."""
+        """Whether calculating again with the same settings would give the same verdict."""
         return self not in (RejectReason.LABELLER_FAILED, RejectReason.NO_RESULT)
 
 
+class Calculation(Model):
+    """What is known of a finished calculation beside its numbers.
+
+    The verdict on a label follows from this, its numbers, and the limits of whoever asks.
+    """
+
+    converged: bool = Field(True, description="whether the electronic steps converged")
+    misshaped: str = Field("", description="what has the wrong shape, in words; else empty")
+    non_finite: str = Field("", description="what holds NaN or infinity, in words; else empty")
+    level_difference: str = Field(
+        "", description="in what it differs from the level of theory; empty where in nothing"
+    )
+    displacement: Length = Field(
+        0.0, description="largest distance of a calculated atom from where it was requested, Å"
+    )
+    cell_change: Length = Field(
+        0.0, description="largest distance of a calculated lattice vector from the request, Å"
+    )
+
+
 class LabelDoc(Document):
-    """One bought label. Written in one piece as soon as it is there, and never bought again."""
+    """One bought label. Written in one piece as soon as it is there, and never bought again.
+
+    It keeps the calculation whatever the verdict; status, reason and detail are the verdict by the
+    limits of the run that bought it, and other limits give another one.
+    """
 
     frame_id: str
     level: str = Field(description="hash of the level of theory, for the elements of the frame")
@@ -117,7 +143,15 @@ class LabelDoc(Document):
     n_atoms: int
     seconds: Seconds = Field(0.0, description="wall time of the calculation")
     cores: int = 1
-    frame: Frames = Field(description="the frame, with its label if accepted")
+    calculation: Calculation | None = Field(
+        None, description="none where there was no result, or where version 0.1 wrote the label"
+    )
+    effort: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings outside the level that decide whether there is a result, such as "
+        "the most electronic steps",
+    )
+    frame: Frames = Field(description="the frame, with its numbers where they are whole and finite")
     copied_from: str | None = Field(
         None,
         description="label that this one repeats: bought for the same configuration, whose atoms "
@@ -135,6 +169,14 @@ class LabelDoc(Document):
     def likeness(self) -> str:
         """Key that all descriptions of the frame's configuration share."""
         return likeness(self.frame)[0]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def largest_force(self) -> Force | None:
+        """Largest force on an atom in eV/Å, where there are forces."""
+        if self.frame.forces is None:
+            return None
+        return float(np.linalg.norm(self.frame.forces[0], axis=1).max())
 
 
 class Rejection(Model):

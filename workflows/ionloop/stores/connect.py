@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from jobflow.core.store import JobStore
 
@@ -27,7 +27,9 @@ __all__ = [
     "collection",
     "describe",
     "open_store",
+    "persistent",
     "store_file",
+    "write_if",
 ]
 
 DEFAULT_DATABASE = "ionloop"
@@ -38,6 +40,11 @@ COLLISIONS = frozenset({1, 112})  # an internal error such as a deadlock; a writ
 
 OUTAGE = 120.0
 """How long an open store waits for a server that has gone away, in s."""
+
+RECONNECT_PAUSE = 0.5
+"""Time before what broke with its connection is done again, in s."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ _COLLECTIONS = {
         ("frame_id", "likeness", "level", "status", "run", "iteration"),
         unique=("label_id",),
     ),
+    "claims": _Collection("label_id", unique=("label_id",)),
     "jobs": _Collection("job_id", ("run", "state", "uuid"), unique=("job_id",)),
     "runs": _Collection("run", unique=("run",)),
 }
@@ -76,7 +84,8 @@ class LoopStore(JobStore):
     docs_store
         The jobs' outputs, key ``uuid``.
     additional_stores
-        ``data`` (jobflow's blobs), ``labels``, ``jobs`` (the runner's journal), ``runs``.
+        ``data`` (jobflow's blobs), ``labels``, ``claims`` (of labels that are being calculated),
+        ``jobs`` (the runner's journal), ``runs``.
     save, load
         As for `jobflow.JobStore`.
     url
@@ -222,7 +231,7 @@ def check_there(file: Path) -> None:
 
 
 def collection(store: JobStore, name: str) -> Store:
-    """Return one collection: outputs, data, labels, jobs or runs.
+    """Return one collection: outputs, data, labels, claims, jobs or runs.
 
     Raises
     ------
@@ -236,6 +245,68 @@ def collection(store: JobStore, name: str) -> Store:
     if name not in parts:
         raise StoreError(f"The store has no collection {name!r}; it has {', '.join(parts)}.")
     return parts[name]
+
+
+def write_if(part: Store, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
+    """Write a document, in one step, unless another one with its key is in the way.
+
+    Parameters
+    ----------
+    part
+        One collection of an open store.
+    document
+        With a value of the collection's key.
+    criteria
+        A MongoDB filter: which document with the same key may be replaced.
+
+    Returns
+    -------
+    bool
+        Whether it was written: nobody else has the key, or who had it fits the criteria.
+    """
+    if isinstance(part, SqliteStore):
+        return part.write_if(document, criteria)
+    return persistent(partial(_replace_if, part, document, criteria))
+
+
+def _replace_if(part: Any, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
+    from pymongo.errors import DuplicateKeyError
+
+    mine = {part.key: document[part.key]}
+    try:
+        # Where the one that is there does not fit, a new one is tried, and its key is taken.
+        part._collection.replace_one({**mine, **criteria}, document, upsert=True)
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+def persistent(action: Callable[[], Result]) -> Result:
+    """Do it again where the connection broke on the way, until the server is there again.
+
+    Only for what may be done twice: a standalone server cannot say whether a write that was on its
+    way arrived.
+
+    Parameters
+    ----------
+    action
+        What to do with an open store.
+
+    Raises
+    ------
+    AutoReconnect
+        If the connection still breaks after `OUTAGE` seconds.
+    """
+    from pymongo.errors import AutoReconnect
+
+    deadline = time.monotonic() + OUTAGE
+    while True:
+        try:
+            return action()
+        except AutoReconnect:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RECONNECT_PAUSE)
 
 
 def describe(store: JobStore) -> str:

@@ -230,6 +230,36 @@ class SqliteStore(Store):
                 values = {name: column_value(field_value(document, name)) for name in columns}
                 self._put(connection, fields, values, body)
 
+    def write_if(self, document: Document, criteria: Document) -> bool:
+        """Write a document unless one with its key is there that does not match a MongoDB filter.
+
+        Parameters
+        ----------
+        document
+            With a value of the store's key.
+        criteria
+            Which document with the same key may be replaced.
+
+        Returns
+        -------
+        bool
+            Whether it was written. No other process writes in between.
+
+        Raises
+        ------
+        StoreError
+            As for `update`.
+        """
+        key = {self.key: field_value(document, self.key)}
+        with self._transaction() as connection:
+            if self.count(key) and not self.count({**key, **criteria}):
+                return False
+            columns = self._columns()
+            plain, body = self._encode(document)
+            values = {name: column_value(field_value(plain, name)) for name in columns}
+            self._put(connection, [self.key], values, body)
+        return True
+
     def remove_docs(self, criteria: Document) -> None:
         """Remove the documents that match a MongoDB filter."""
         with self._transaction() as connection:

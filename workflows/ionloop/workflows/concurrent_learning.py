@@ -264,7 +264,7 @@ class ConcurrentLearningMaker(Maker):
     def _join(self, late: Sequence[str], after: Reference = None) -> list[Job]:
         if not late:
             return []
-        join = join_late_labels(self.label.level, list(late), after)
+        join = join_late_labels(self.label.level, list(late), after, limits=self.label.terms.limits)
         return [assign(join, "label", "join late labels", light=True)]
 
     def _start_structures(self, structures: list[Frames]) -> tuple[Reference, list[Job]]:

@@ -242,7 +242,8 @@ def _accepted(
     ledger: Ledger, ids: list[str], level: LevelOfTheory
 ) -> Iterable[tuple[str, LabelDoc]]:
     for i, label in ledger.find(ids, level).items():
-        if label.reason is None:
+        # What the data set holds was accepted by the limits of this run, whatever others say.
+        if label.frame.is_labelled:
             frame = replace(label.frame, level=level.hash)
             yield i, label.model_copy(update={"frame": frame, "level_words": level.words})
 
