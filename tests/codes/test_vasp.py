@@ -110,6 +110,26 @@ def own(**values: Any) -> VaspSettings:
     )
 
 
+KEYS_OF_0_1 = {  # as version 0.1 calculated them
+    "220eb9f9d48b": {"preset": "lgps"},
+    "dca578ed11ed": {"preset": "li10mp2s12"},
+    "3b4378f83d7b": {"encut": 300, "kpoints": "gamma", "potcars": {"Au": "Au", "Cu": "Cu"}},
+    "3a6a92c0cb58": {
+        "encut": 300,
+        "kpoints": "gamma",
+        "potcars": {"Au": "Au", "Cu": "Cu"},
+        "incar": {"ISYM": 2, "NBANDS": 20, "IVDW": 12},
+    },
+}
+
+
+@pytest.mark.parametrize("key", KEYS_OF_0_1)
+def test_the_key_of_the_version_before_is_known(key: str) -> None:
+    settings = VaspSettings(**KEYS_OF_0_1[key])  # type: ignore[arg-type]
+    assert vasp.doubtful_keys(settings) == [key]
+    assert key not in vasp.level_of_theory(settings).keys(vasp.potcars(settings))
+
+
 def identity(title: str = "PAW_PBE Au 01Jan2026", sha256: str = "0123456789ab") -> dict[str, str]:
     return {"title": title, "sha256": sha256}
 

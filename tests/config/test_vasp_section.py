@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from ionloop.config.check import Inputs, look_at_store
 from ionloop.config.codes import VaspSection
 from ionloop.config.findings import Finding
+from ionloop.config.run_file import RunFile
 from ionloop.makers.label_vasp import VaspLabelMaker
+from ionloop.makers.ledger import Ledger
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, LabelStatus
+from ionloop.stores.connect import collection, open_store
 
 
 def section(**values: Any) -> VaspSection:
@@ -72,6 +79,31 @@ def test_the_check_prints_what_a_host_without_potcars_is_to_say(
     assert found(findings, "error") == []
     assert "the POTCAR of Cu is not on this host" in "\n".join(found(findings, "ok"))
     assert host.maker().level.hash == level.hash
+
+
+def test_labels_of_the_version_before_are_reported_and_not_taken(
+    tmp_path: Path, gold_copper: Frames
+) -> None:
+    """Version 0.1 kept them under the names of the POTCARs alone."""
+    frame = gold_copper[0]
+    label = LabelDoc(
+        frame_id=frame.ids[0],
+        level="03b4113656fd",
+        status=LabelStatus.ACCEPTED,
+        energy=-1.0,
+        species=frame.species,
+        n_atoms=frame.n_atoms,
+        frame=frame,
+    )
+    given = {"structures": ["AuCu.vasp"], "store": str(tmp_path / "ionloop.db"), "label": own()}
+    run_file = RunFile.model_validate(given)
+    with closing(open_store(run_file.store)) as store:
+        ledger = Ledger(collection(store, "labels"))
+        ledger.record([label])
+        assert ledger.find(frame.ids, own().maker().level) == {}
+    (sentence,) = [f for f in look_at_store(run_file, Inputs()) if f.level == "warning"]
+    assert sentence.sentence.startswith("1 labels of version 0.1 are not taken")
+    assert "same_level: true" in sentence.cure
 
 
 def test_potcars_of_this_host_are_held_against_those_that_the_run_file_names(vasp: Any) -> None:

@@ -308,6 +308,30 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
     )
 
 
+def doubtful_keys(settings: VaspSettings) -> list[str]:
+    """Return the hash under which version 0.1 kept labels that may be of this level.
+
+    It held the POTCARs' names alone, of all elements of the settings, and not VASP's version; and
+    no label of that time says what it was calculated with. So nothing proves that they are of
+    this level, and nothing that they are not.
+    """
+    spacing = kpoints(settings)
+    if not isinstance(spacing, str | float | int):
+        return []  # another mesh than Γ alone or a spacing was not to be had
+    free = FREE | {"ISYM", "SYMPREC", "NBANDS", "LDIAG"}
+    tags = {tag: value for tag, value in incar(settings).items() if tag not in free}
+    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
+        tags.pop(tag, None)
+    names = [settings.potcar_functional, *sorted(potcars(settings).values())]
+    content = {
+        "ENCUT": plain(cutoff(settings)),
+        "k-points": "Γ" if isinstance(spacing, str) else f"spacing {spacing:g} 1/Å",
+        "POTCAR": " ".join(names),
+        **{tag: plain(tags[tag]) for tag in sorted(tags)},
+    }
+    return [LevelOfTheory(code="vasp", settings=content).hash]
+
+
 def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
     """Return the INCAR tags that decide the value of a converged result, each in one form.
 

@@ -20,9 +20,10 @@ from ionloop.config.plan import plan
 from ionloop.config.run_file import RunFile, read, symbols_of
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.label import LabelStatus
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
-from ionloop.stores.connect import StoreError, describe, open_store
+from ionloop.stores.connect import LoopStore, StoreError, collection, describe, open_store
 from ionloop.workflows.concurrent_learning import ExistingData
 
 THIN = 2.0
@@ -281,15 +282,30 @@ def look_at_store(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     if file is not None and not os.access(file, os.W_OK):
         yield error("store", f"{file} is not writable", "name another place")
         return
-    yield from _look_into_store(run_file.store)
+    yield from _look_into_store(run_file)
 
 
-def _look_into_store(url: str) -> Iterator[Finding]:
+def _look_into_store(run_file: RunFile) -> Iterator[Finding]:
     try:
-        with closing(open_store(url, read_only=True)) as store:
+        with closing(open_store(run_file.store, read_only=True)) as store:
             yield ok("store", f"{describe(store)} is there")
+            yield from _look_at_doubtful_labels(run_file.label.doubtful_keys, store)
     except StoreError as problem:
         yield error("store", str(problem))
+
+
+def _look_at_doubtful_labels(keys: list[str], store: LoopStore) -> Iterator[Finding]:
+    criteria = {"level": {"$in": keys}, "status": LabelStatus.ACCEPTED.value}
+    if n := collection(store, "labels").count(criteria) if keys else 0:
+        sentence = (
+            f"{n} labels of version 0.1 are not taken: they may be of this level of theory, but "
+            "their key does not say all that decides it"
+        )
+        cure = (
+            "if you know that they are of it, export their run's data set (ionloop export RUN "
+            "dataset) and name it in initial.data with same_level: true"
+        )
+        yield warning("label", sentence, cure)
 
 
 def look_at_machine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

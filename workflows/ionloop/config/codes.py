@@ -109,6 +109,11 @@ class LabelSection(CodeSection):
         maker: LabelMaker = self.build()
         return maker
 
+    @property
+    def doubtful_keys(self) -> list[str]:
+        """Hashes under which version 0.1 kept labels that may, or may not, be of this level."""
+        return []
+
     @abstractmethod
     def label_seconds(self, n_atoms: int) -> float | None:
         """Estimate the core seconds of one label, None where nothing is known."""
@@ -334,6 +339,11 @@ class VaspSection(LabelSection, VaspSettings):
         yield from self._look_at_identities(elements)
         for element in elements:
             yield from self._look_at_potcar(element)
+
+    @property
+    def doubtful_keys(self) -> list[str]:
+        """Hashes under which version 0.1 kept labels that may, or may not, be of this level."""
+        return vasp.doubtful_keys(self)
 
     def _look_for_programs(self) -> Iterator[Finding]:
         if find_spec("atomate2") is None:
