@@ -257,6 +257,39 @@ def deepmd_arrays(frames):
 
 
 @pytest.mark.integration
+def test_the_driving_model_decides_the_path_and_not_the_deviation(batch, models, tmp_path):
+    task = make_task(0, driver=1)
+    (other,) = run_trajectories([task], models, TYPE_MAP, LammpsSettings(), tmp_path / "other")
+    assert other.finished
+    assert other.frames.ids[0] == batch[0].frames.ids[0]
+    assert other.frames.ids[-1] != batch[0].frames.ids[-1]
+    assert other.max_devi_f[0] == pytest.approx(batch[0].max_devi_f[0], rel=1e-4)
+    (swapped,) = run_trajectories(
+        [make_task(0)], models[::-1], TYPE_MAP, LammpsSettings(), tmp_path / "swapped"
+    )
+    assert same(swapped, other)
+
+
+@pytest.mark.integration
+def test_a_cold_start_with_the_heat_of_its_perturbation_comes_to_its_end(models, tmp_path):
+    """At 20 K, five times which is soon exceeded; a step of 200 fs explodes all the same."""
+    atoms = crystal()
+    atoms.rattle(0.15, seed=3)
+    start = Frames(tuple(atoms.symbols), atoms.positions[None], atoms.cell.array[None]).snapped()
+    cold = {"start": start, "temperature": 20.0, "steps": 60}
+    tasks = [
+        make_task(0, **cold),
+        make_task(1, **cold, heat=2000.0),
+        make_task(2, **cold | {"timestep": 200.0}, heat=2000.0),
+    ]
+    bare, known, exploded = run_trajectories(tasks, models, TYPE_MAP, LammpsSettings(), tmp_path)
+    assert bare.stop_reason.startswith("the temperature exceeds 100 K at step")
+    assert known.finished, known.stop_reason
+    assert known.temperatures.max() > 100
+    assert not exploded.finished
+
+
+@pytest.mark.integration
 def test_stopping_and_dying_trajectories_keep_their_prefix(models, tmp_path):
     settings = LammpsSettings(stop_max_devi_f=0.2, stop_temperature_factor=1e12)
     quiet = Frames(tuple(crystal().symbols), [crystal().positions], [crystal().cell.array])
@@ -534,11 +567,11 @@ def test_collapsed_atoms_are_seen_across_the_boundary(cell, positions, collapsed
 
 def test_first_bad_frame_and_its_reason():
     frames = Frames(("Li",), np.zeros((4, 1, 3)), np.tile(np.eye(3) * 5, (4, 1, 1)))
-    good, target = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 300.0)
+    good, target, task = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 300.0), make_task(0)
 
-    def judge(max_devi_f=good, max_devi_v=good, temperatures=target, frames=frames):
+    def judge(max_devi_f=good, max_devi_v=good, temperatures=target, frames=frames, task=task):
         return lammps._valid_prefix(
-            frames, max_devi_f, max_devi_v, temperatures, make_task(0), LammpsSettings()
+            frames, max_devi_f, max_devi_v, temperatures, task, LammpsSettings()
         )
 
     assert judge() == (4, "")
@@ -548,6 +581,12 @@ def test_first_bad_frame_and_its_reason():
     assert judge(max_devi_f=bad) == (3, "the model deviation is not finite at step 30")
     hot = np.array([300, 1501, np.nan, 300])
     assert judge(temperatures=hot) == (1, "the temperature exceeds 1500 K at step 10")
+    heated = make_task(0, temperature=50.0, heat=600.0)
+    cooling = np.array([650, 740, 500, 1600])
+    assert judge(temperatures=cooling, task=heated) == (
+        3,
+        "the temperature exceeds 250 K at step 30",
+    )
     lost = replace(frames, positions=np.array([0, 0, np.inf, 0])[:, None, None] + np.zeros(3))
     assert judge(frames=lost) == (2, "positions or cell are not finite at step 20")
     assert judge(

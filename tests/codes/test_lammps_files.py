@@ -96,9 +96,24 @@ def test_input_script_in_metal_units():
     assert "timestep 0.002" in lines
     assert "fix motion all nve" in lines
     assert "fix thermostat all langevin 300 300 0.1 6 zero yes" in lines
+    assert "variable temperature equal temp-0*exp(-step*0.02)" in lines
     assert "fix hot all halt 1 v_temperature > 1500 error continue" in lines
     assert "run 20" in lines
     assert not any(line.startswith(("write_restart", "read_restart")) for line in lines)
+
+
+def test_every_leg_of_a_trajectory_is_driven_by_the_same_model():
+    models, settings = ["a.pb", "b.pb", "c.pb"], LammpsSettings(restart_every=10)
+    script = input_script(task(steps=50, driver=7), models, ["Li"], settings)
+    lines = [line for line in script.splitlines() if line.startswith("pair_style")]
+    assert len(lines) == 5
+    assert all(line.startswith("pair_style deepmd b.pb c.pb a.pb out_freq") for line in lines)
+
+
+def test_a_perturbed_start_may_be_hot_until_the_thermostat_has_its_heat():
+    warm = task(heat=500.0)
+    assert "equal temp-500*exp(-step*0.02)" in input_script(warm, [], [], LammpsSettings())
+    assert warm.heat_at(np.array([0, 50, 500]), 100.0) == pytest.approx([500, 183.94, 0.0227], 1e-3)
 
 
 @pytest.mark.parametrize(

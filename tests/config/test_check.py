@@ -108,6 +108,24 @@ def test_windows_end_below_the_limit_of_explosion(tmp_path):
 
 
 @pytest.mark.usefixtures("programs")
+def test_a_cell_that_moves_wants_a_window_on_the_virial(tmp_path):
+    stages = [{"temperatures": [300], "steps": 1000, "ensemble": "npt-tri"}]
+    told = found(check(run_file(tmp_path, stages=stages)), "warning", "trust")
+    assert told.startswith("the cells of stage 1 move (NPT), and no window is set on max_devi_v;")
+    window = {"low": 0.1, "high": 0.3, "v_low": 0.01, "v_high": 0.03}
+    report = check(run_file(tmp_path, stages=stages, trust=window))
+    assert not [finding for finding in report.findings if finding.key == "trust"]
+
+
+@pytest.mark.usefixtures("programs")
+def test_conditions_with_few_frames_are_told(tmp_path):
+    stages = [{"temperatures": [300, 600], "steps": 100}]
+    told = found(check(run_file(tmp_path, stages=stages)), "warning", "stages[0]")
+    assert told.startswith("10 frames of a condition")
+    report = check(run_file(tmp_path, stages=stages, convergence={"min_frames": 10}))
+    assert not [finding for finding in report.findings if finding.key == "stages[0]"]
+
+
 def test_data_must_be_of_the_labellers_level(tmp_path):
     data = [{"path": str(LGPS)}]
     report = check(run_file(tmp_path, initial={"n_perturbed": 0, "data": data}))

@@ -13,6 +13,7 @@ from ionloop.schemas.selection import TrustWindow
 ROOT = Path(__file__).parents[2]
 LGPS = ROOT / "examples/lgps/LGPS.vasp"
 LEAST = f"structures: [{LGPS}]\n"
+STAGE_OF = "stages:\n  - {{temperatures: [300], {}}}\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -189,6 +190,27 @@ stages: [{{temperatures: [], steps: many}}]
         "run.yaml, line 5: stages[0].steps = 'many': expected a valid integer",
         "run.yaml, line 5: stages[0].temperatures = []: List should have at least 1 item, not 0",
     ]
+
+
+def test_pressures_of_nvt_are_refused(tmp_path):
+    told = refused(tmp_path, LEAST + STAGE_OF.format("steps: 200, pressures: [1, 1000]"))
+    assert told == [
+        "run.yaml, line 3: stages[0].pressures = [1.0, 1000.0]: 2 pressures, but NVT has none: "
+        "every trajectory would run as often; name one, or an NPT ensemble"
+    ]
+    one = load(written(tmp_path, LEAST + STAGE_OF.format("steps: 200, pressures: [5]")))
+    several = "steps: 200, pressures: [1, 1000], ensemble: npt-iso"
+    two = load(written(tmp_path, LEAST + STAGE_OF.format(several)))
+    assert [len(each.stages[0].conditions) for each in (one, two)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("", 20), (", skip: 0", 1), (", skip: 5", 5), (", skip: 200", 200)],
+)
+def test_a_tenth_of_a_trajectory_is_warm_up_unless_told_otherwise(tmp_path, given, expected):
+    stage = load(written(tmp_path, LEAST + STAGE_OF.format(f"steps: 200{given}"))).stages[0]
+    assert stage.warm_up == expected
 
 
 def test_deviation_needs_two_models(tmp_path):

@@ -15,9 +15,9 @@ from jobflow import JobConfig, job
 from ionloop.makers.base import stamp
 from ionloop.schemas.dataset import DatasetDoc, dataset_hash
 from ionloop.schemas.document import Document
-from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage
+from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage, Unfinished
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress
+from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import (
     LabelDoc,
     Labels,
@@ -45,6 +45,11 @@ TYPE_MAP = ["Li", "P", "S"]
 SYMBOLS = ("Li",) * 4 + ("P", "S", "S", "S")
 START = datetime(2024, 5, 4, 12, 0, tzinfo=UTC)
 TEMPERATURES = [300.0, 600.0]
+UNFINISHED = [
+    Unfinished(
+        temperature=600.0, composition="Li4PS3", reason="two atoms are too near", n_trajectories=2
+    )
+]
 SKIPPED = 10  # frames of each turn
 
 
@@ -287,7 +292,8 @@ class Writer:
         good = [x.frame_id for x in self.labels if x.status is LabelStatus.ACCEPTED]
         deviation = median * np.exp(self.rng.normal(0.5, 0.3, len(accepted)))
         true_error = 1.3 * deviation * np.exp(self.rng.normal(0, 0.35, len(accepted)))
-        history = [*(turn.counts for turn in self.turns), counts(verdicts)]
+        found = [*(turn.counts for turn in self.turns), counts(verdicts)]
+        history = [TurnCounts(**each.model_dump()) for each in found]
         return IterationDoc(
             run=self.run,
             iteration=number,
@@ -296,6 +302,7 @@ class Writer:
             temperatures=TEMPERATURES,
             counts=counts(verdicts),
             accurate_fraction=counts(verdicts).accurate_fraction,
+            unfinished=UNFINISHED if number == 0 else [],
             n_requested=len(accepted) + 1,
             n_accepted=len(accepted),
             rejected={"outlier": 1},
@@ -340,6 +347,7 @@ class Writer:
             n_accepted=last.n_training_frames + 5,
             accurate_fractions=[turn.accurate_fraction for turn in self.turns],
             counts=last.progress.history,
+            unfinished=UNFINISHED,
             core_hours=last.progress.core_hours + 1,
             potential=potential,
             train_errors=[errors(90.0)],

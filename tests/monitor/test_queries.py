@@ -79,6 +79,34 @@ def test_turns_have_the_numbers_of_their_documents(store, writer):
     assert sum(rows[0].fractions) == pytest.approx(1)
 
 
+NEWER = {
+    *("conditions", "unfinished", "n_trajectories", "n_finished", "n_new_labels"),
+    *("composition", "last_good"),
+}
+
+
+def as_before(stored):
+    """Return what is stored without the fields that the version before did not have."""
+    if isinstance(stored, list):
+        return [as_before(each) for each in stored]
+    if isinstance(stored, dict):
+        return {name: as_before(each) for name, each in stored.items() if name not in NEWER}
+    return stored
+
+
+def test_a_run_of_the_version_before_is_shown(store, writer):
+    expected = queries.turns(store, "lgps")
+    for document in list(store.docs_store.query({})):
+        store.docs_store.remove_docs({"uuid": document["uuid"]})
+        store.docs_store.update(as_before(document), key=["uuid", "index"])
+    rows = queries.turns(store, "lgps")
+    assert [row.counts for row in rows] == [row.counts for row in expected]
+    assert not rows[0].unfinished
+    summary = queries.summary(store, "lgps")
+    assert summary is not None
+    assert summary.counts[-1].finished_fraction == 1
+
+
 def test_wall_time_spans_the_jobs_of_a_turn(store, writer):
     # Eight jobs, a minute between two starts, the last one half a minute long.
     assert queries.turns(store, "lgps")[0].wall_seconds == 7 * 60 + 30

@@ -54,7 +54,7 @@ DOCUMENTS = [
 PHYSICAL = [
     *[(LabelDoc, "energy", "eV"), (LabelDoc, "seconds", "s"), (SummaryDoc, "core_hours", "core h")],
     (TrustWindow, "low", "eV/Å"),
-    (TrustWindow, "v_high", "eV"),
+    (TrustWindow, "v_high", "eV/atom"),
     (Stage, "timestep", "fs"),
     (Stage, "temperatures", "K"),
     (Stage, "pressures", "bar"),
@@ -129,7 +129,8 @@ def test_accurate_fraction_leaves_skipped_frames_out():
     ("change", "words"),
     [
         ({"dump_every": 200}, "dump_every"),
-        ({"skip": 100}, "skip"),
+        ({"skip": 101}, "skip"),
+        ({"dump_every": 70, "skip": 71}, "skip"),
         ({"temperatures": []}, "temperatures"),
         ({"timestep": 0}, "timestep"),
     ],

@@ -98,8 +98,8 @@ class Trajectory:
     max_devi_f
         Maximum force deviation in eV/Å, (f,).
     max_devi_v
-        Maximum virial deviation in eV, (f,), of the components along LAMMPS' own axes: for a
-        start cell that is not lower triangular they are not the frames' axes.
+        Maximum deviation of the virial per atom in eV/atom, (f,), of the components along LAMMPS'
+        own axes: for a start cell that is not lower triangular they are not the frames' axes.
     temperatures
         Instantaneous temperature in K, (f,).
     finished
@@ -488,6 +488,8 @@ def _valid_prefix(
 ) -> tuple[int, str]:
     """Return the number of frames before the first bad one, and what is bad about it."""
     hottest, distance = settings.hottest(task.temperature), settings.stop_distance
+    steps = np.arange(len(temperatures)) * task.dump_every
+    steady = temperatures - task.heat_at(steps, settings.thermostat_damping)
     coordinates = np.concatenate([frames.positions, frames.cells], axis=1)
     faults = [
         ("the model deviation is not finite", ~np.isfinite(max_devi_f + max_devi_v)),
@@ -496,7 +498,7 @@ def _valid_prefix(
             f"max_devi_f exceeds {settings.stop_max_devi_f:g} eV/Å",
             ~(max_devi_f <= settings.stop_max_devi_f),
         ),
-        (f"the temperature exceeds {hottest:g} K", ~(temperatures <= hottest)),
+        (f"the temperature exceeds {hottest:g} K", ~(steady <= hottest)),
     ]
     firsts = [(_first(bad), fault) for fault, bad in faults]
     valid, fault = min(firsts, key=lambda first: first[0])

@@ -56,7 +56,10 @@ class LammpsSettings(Model):
     )
 
     def hottest(self, temperature: float) -> float:
-        """Return the temperature in K above which a trajectory at `temperature` has exploded."""
+        """Return the temperature in K above which a trajectory at `temperature` has exploded.
+
+        What is left of the perturbation's own heat (`TrajectoryTask.heat_at`) comes on top.
+        """
         return self.stop_temperature_factor * temperature
 
 
@@ -67,6 +70,13 @@ class TrajectoryTask(Model):
     start: Frames = Field(description="start configuration: one frame")
     temperature: Temperature
     pressure: Pressure = Field(description="NVT does not use it")
+    structure: int = Field(0, description="number of the start structure")
+    driver: int = Field(
+        0, description="number of the model whose forces move the atoms, counted round and round"
+    )
+    heat: Temperature = Field(
+        0.0, description="what the perturbation of the start may add to the temperature at first"
+    )
     seed: int = Field(description="seed of the velocities and of the thermostat")
     ensemble: Ensemble = Field(
         description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
@@ -91,6 +101,25 @@ class TrajectoryTask(Model):
     def n_frames(self) -> int:
         """Number of frames of the whole trajectory."""
         return self.steps // self.dump_every + 1
+
+    def heat_at(self, steps: Array, damping: float) -> Array:
+        """Return what is left of the perturbation's heat in K at MD steps, (f,).
+
+        A Langevin thermostat of relaxation time `damping` (fs) takes kinetic energy out at twice
+        its rate; vibrations hold half of theirs as potential energy, so that heat decays with
+        ``exp(-t / damping)``.
+        """
+        left: Array = self.heat * np.exp(-np.asarray(steps) * self.timestep / damping)
+        return left
+
+    def in_turn(self, models: Sequence[str]) -> list[str]:
+        """Return the models with the one that drives this trajectory first.
+
+        LAMMPS moves the atoms by the forces of the first model. The deviation is of all models, in
+        whatever order.
+        """
+        first = self.driver % max(len(models), 1)
+        return [*models[first:], *models[:first]]
 
 
 @dataclass(frozen=True)
@@ -265,8 +294,9 @@ def input_script(
     on every atom takes out at once, where a Nosé-Hoover chain would swing about the target for
     longer than a short trajectory lasts. NPT adds a Nosé-Hoover barostat (``fix nph``).
 
-    The run halts when the temperature is exceeded or the file ``<name>.stop`` appears, and then
-    LAMMPS goes on with the next section. At the end, halted or not, ``<name>.over`` is written.
+    The run halts when the temperature is exceeded, beyond what is left of the perturbation's heat,
+    or the file ``<name>.stop`` appears, and then LAMMPS goes on with the next section. At the end,
+    halted or not, ``<name>.over`` is written.
 
     Parameters
     ----------
@@ -297,6 +327,7 @@ def _leg_script(
 ) -> str:
     name, every = leg.name, task.dump_every
     limit = settings.hottest(task.temperature)
+    cooling = task.timestep / settings.thermostat_damping
     # A restart file does not hold the state of the thermostat's random numbers.
     seed = 1 + (task.seed + leg.number) % (_LARGEST_SEED - 1)
     damping = settings.thermostat_damping / 1000  # metal units count in ps
@@ -310,7 +341,7 @@ boundary p p p
 neighbor {settings.skin:g} bin
 neigh_modify every 1 delay 0 check yes
 {f"read_restart {leg.restart}" if leg.number else f"read_data {name}.data"}
-pair_style deepmd {" ".join(models)} out_freq {every} out_file {name}.deviation
+pair_style deepmd {" ".join(task.in_turn(models))} out_freq {every} out_file {name}.deviation
 pair_coeff * * {" ".join(type_map)}
 {"" if leg.number else _velocities(task, seed)}timestep {task.timestep / 1000:g}
 fix motion all {_integrator(task, settings)}
@@ -320,7 +351,7 @@ dump frames all custom {every} {name}.dump id xu yu zu
 dump_modify frames sort id format float %.12g
 thermo {every}
 thermo_modify flush yes
-variable temperature equal temp
+variable temperature equal temp-{task.heat:.10g}*exp(-step*{cooling:.10g})
 variable stop equal is_file({task.name}.stop)
 fix hot all halt 1 v_temperature > {limit:g} error continue
 fix stop all halt {every} v_stop > 0 error continue

@@ -364,7 +364,8 @@ class ExploreMaker(Maker, ABC):
         seed
             Seed of disturbances and velocities.
         previous
-            An `ExplorationDoc` whose final frames are the starts instead.
+            An `ExplorationDoc` of the same stage: each trajectory starts at the last good frame
+            that it had there, if it had one.
         """
 
 

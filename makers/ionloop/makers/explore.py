@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -36,8 +37,19 @@ from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table, join_tables
-from ionloop.schemas.units import Length
+from ionloop.schemas.units import Length, Temperature
 from ionloop.selection import PhysicalLimits, judge
+
+STIFFNESS = 20.0
+"""Force constant of an atom in eV/Å² that few atoms exceed; 8 was measured in LGPS, 2 in AgI."""
+
+BOND = 2.5
+"""Length in Å on which a strain moves neighbours apart."""
+
+LOST = "its job failed"
+"""Why a trajectory ended of which nothing came back."""
+
+_BOLTZMANN = 8.617333e-5  # eV/K
 
 
 class Perturbation(Model):
@@ -47,6 +59,17 @@ class Perturbation(Model):
         0.1, description="largest displacement of an atom in Å"
     )
     strain: float = Field(0.0, ge=0, lt=1, description="largest relative strain of the cell")
+
+    @property
+    def heat(self) -> Temperature:
+        """What a disturbance may add to the temperature in K, when all of it becomes motion.
+
+        An upper estimate for harmonic atoms, ``STIFFNESS * <x²> / k_B``, where ``<x²>`` is the
+        mean square of a component of `displacement`, uniform in a ball, and of what `strain`,
+        uniform too, makes of a bond.
+        """
+        mean_square = self.displacement**2 / 5 + (self.strain * BOND) ** 2 / 3
+        return STIFFNESS * mean_square / _BOLTZMANN
 
 
 @dataclass
@@ -117,13 +140,19 @@ def spread_trajectories(
 ) -> Response[Any]:
     """Set up the trajectories of a stage and spread them over jobs."""
     starts = [start for part in _value(structures) for start in single_frames(part)]
-    finals = previous.value.final_frames if previous else []
-    tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, finals)
+    left_off = previous.value.last_good_frames if previous else {}
+    tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
+    originals = [supercell(start, stage.supercell) for start in starts]
     n_batches = -(-len(tasks) // maker.batch_size)
     batches = [
         assign(
             explore_with_lammps(
-                maker, ensemble.reference, tasks[number::n_batches], trust, stage.skip
+                maker,
+                ensemble.reference,
+                tasks[number::n_batches],
+                originals,
+                trust,
+                stage.warm_up,
             ),
             "explore",
             f"explore batch {number + 1} of {n_batches}",
@@ -132,7 +161,7 @@ def spread_trajectories(
         for number in range(n_batches)
     ]
     outputs = [batch.output for batch in batches]
-    collect = collect_exploration(maker.floor, stage, trust, len(tasks), outputs)
+    collect = collect_exploration(maker.floor, stage, trust, list(map(planned, tasks)), outputs)
     assign(collect, "explore", "collect exploration", light=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
@@ -142,10 +171,15 @@ def explore_with_lammps(
     maker: LammpsExploreMaker,
     ensemble: EnsembleDoc,
     tasks: list[TrajectoryTask],
+    originals: list[Frames],
     trust: TrustWindow,
     skip: int,
 ) -> ExplorationPart:
-    """Run the trajectories of one job and send back what selection needs."""
+    """Run the trajectories of one job and send back what selection needs.
+
+    Cells are compared with those of the originals, the start structures as they were given, so
+    that what trajectories drift from turn to turn adds up.
+    """
     models = [member.model for member in ensemble.members]
     with unfinished() as folder:
         trajectories = lammps.run_trajectories(
@@ -153,7 +187,14 @@ def explore_with_lammps(
         )
         versions = {"lammps": lammps.version_of_run(folder)}
     reduced = [
-        reduce_trajectory(trajectory, trust, maker.limits, skip, maker.max_candidates)
+        reduce_trajectory(
+            cooled(trajectory, maker.settings),
+            originals[trajectory.task.structure],
+            trust,
+            maker.limits,
+            skip,
+            maker.max_candidates,
+        )
         for trajectory in trajectories
     ]
     return join_reduced(trajectories, reduced, maker.cores).model_copy(
@@ -163,9 +204,13 @@ def explore_with_lammps(
 
 @collecting_job(ExplorationDoc, tolerant=True)
 def collect_exploration(
-    floor: float, stage: Stage, trust: TrustWindow, n_asked: int, parts: list[Any]
+    floor: float,
+    stage: Stage,
+    trust: TrustWindow,
+    asked: list[TrajectoryDoc],
+    parts: list[Any],
 ) -> ExplorationDoc:
-    """Gather the batches that came back.
+    """Gather the batches that came back; the trajectories of the others count as lost.
 
     Raises
     ------
@@ -173,14 +218,15 @@ def collect_exploration(
         If too few trajectories gave a frame beyond their start.
     """
     done = [part for part in parts if part.value is not None]
-    trajectories = [doc for part in done for doc in part.value.trajectories]
-    check_floor(trajectories, n_asked, floor)
+    came = {doc.index: doc for part in done for doc in part.value.trajectories}
+    trajectories = [came.get(each.index, each) for each in asked]
+    check_floor(trajectories, floor)
     failures = [f"{len(parts) - len(done)} batches of trajectories failed"]
     return ExplorationDoc(
         **stamp(),
         stage=stage,
         trust=trust,
-        trajectories=sorted(trajectories, key=lambda doc: doc.index),
+        trajectories=trajectories,
         summary=summarise(join_tables(part.value.deviations for part in done)),
         parts=[part.reference for part in done],
         failures=failures if len(done) < len(parts) else [],
@@ -193,7 +239,7 @@ def trajectory_tasks(
     structures: Sequence[Frames],
     perturbation: Perturbation,
     seed: int,
-    finals: Sequence[Frames] = (),
+    left_off: Mapping[int, Frames] = MappingProxyType({}),
 ) -> list[TrajectoryTask]:
     """Set up every condition of a stage with every start structure.
 
@@ -207,32 +253,36 @@ def trajectory_tasks(
         Size of the disturbance.
     seed
         Seed of disturbances and velocities.
-    finals
-        Single frames to continue from: the trajectories start there instead, as they are, in
-        turn if there are fewer frames than trajectories.
+    left_off
+        Single frames to continue from, by the index of the trajectory: equal stages and structures
+        give the trajectory of that index the same condition and start structure. Those that are
+        not named start from a structure disturbed anew.
     """
     runs = [
-        (structure, temperature, pressure)
+        (number, temperature, pressure)
         for temperature, pressure in stage.conditions
-        for structure in structures
+        for number in range(len(structures))
         for _ in range(stage.n_structures)
     ]
     seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, size=len(runs)).tolist()
     return [
         TrajectoryTask(
             index=index,
-            start=finals[index % len(finals)]
-            if finals
-            else disturbed(structure, stage.supercell, perturbation, run_seed),
+            start=left_off[index]
+            if index in left_off
+            else disturbed(structures[number], stage.supercell, perturbation, run_seed),
+            structure=number,
+            heat=0.0 if index in left_off else perturbation.heat,
             temperature=temperature,
             pressure=pressure,
+            driver=seeds[0] + index,  # in turn, and with another beginning in every turn
             seed=run_seed,
             ensemble=stage.ensemble,
             steps=stage.steps,
             timestep=stage.timestep,
             dump_every=stage.dump_every,
         )
-        for index, ((structure, temperature, pressure), run_seed) in enumerate(
+        for index, ((number, temperature, pressure), run_seed) in enumerate(
             zip(runs, seeds, strict=True)
         )
     ]
@@ -257,11 +307,19 @@ class Reduced:
 
     deviations: Table
     candidates: Frames
+    last_good: int | None
     final: Frames
+
+
+def cooled(trajectory: Trajectory, settings: LammpsSettings) -> Trajectory:
+    """Return a trajectory without what the perturbation of its start added to the temperature."""
+    heat = trajectory.task.heat_at(trajectory.steps, settings.thermostat_damping)
+    return replace(trajectory, temperatures=trajectory.temperatures - heat)
 
 
 def reduce_trajectory(
     trajectory: Trajectory,
+    original: Frames,
     trust: TrustWindow,
     limits: PhysicalLimits,
     skip: int,
@@ -277,11 +335,12 @@ def reduce_trajectory(
         max_devi_v=trajectory.max_devi_v,
         temperatures=trajectory.temperatures,
         target=task.temperature,
-        start=task.start,
+        start=original,
         limits=limits,
         skip=skip,
     )
     keep = thin(np.flatnonzero(verdicts == Verdict.CANDIDATE), max_candidates)
+    good = np.flatnonzero(np.isin(verdicts, [Verdict.ACCURATE, Verdict.CANDIDATE]))[-1:]
     n = len(trajectory.frames)
     frame = np.full(n, -1)
     frame[keep] = np.arange(len(keep))
@@ -291,6 +350,7 @@ def reduce_trajectory(
             "step": trajectory.steps,
             "temperature": np.full(n, float(task.temperature)),
             "pressure": np.full(n, float(task.pressure)),
+            "composition": np.full(n, task.start.formula),
             "max_devi_f": trajectory.max_devi_f,
             "max_devi_v": trajectory.max_devi_v,
             "min_distance_ratio": ratios,
@@ -299,7 +359,12 @@ def reduce_trajectory(
             "frame": frame,
         }
     )
-    return Reduced(deviations, trajectory.frames[keep], trajectory.frames[-1:])
+    return Reduced(
+        deviations=deviations,
+        candidates=trajectory.frames[keep],
+        last_good=next(iter(trajectory.steps[good].tolist()), None),
+        final=trajectory.frames[good],
+    )
 
 
 def thin(indices: Array, most: int) -> Array:
@@ -320,7 +385,10 @@ def join_reduced(
         for part, offset in zip(reduced, offsets, strict=False)
     ]
     return ExplorationPart(
-        trajectories=[document(trajectory) for trajectory in trajectories],
+        trajectories=[
+            document(trajectory, part.last_good)
+            for trajectory, part in zip(trajectories, reduced, strict=True)
+        ],
         deviations=join_tables(tables),
         candidates=[part.candidates for part in reduced if len(part.candidates)],
         final_frames=[part.final for part in reduced if len(part.final)],
@@ -328,25 +396,38 @@ def join_reduced(
     )
 
 
-def document(trajectory: Trajectory) -> TrajectoryDoc:
-    """Describe a trajectory."""
-    task = trajectory.task
+def planned(task: TrajectoryTask) -> TrajectoryDoc:
+    """Describe a trajectory before anything has come of it."""
     return TrajectoryDoc(
         index=task.index,
         temperature=task.temperature,
         pressure=task.pressure,
+        composition=task.start.formula,
         seed=task.seed,
         start_id=task.start.ids[0],
         steps_asked=task.steps,
-        steps_done=int(trajectory.steps[-1]) if len(trajectory.steps) else 0,
-        n_frames=len(trajectory.frames),
-        finished=trajectory.finished,
-        stop_reason=trajectory.stop_reason,
-        seconds=trajectory.seconds,
+        steps_done=0,
+        n_frames=0,
+        finished=False,
+        stop_reason=LOST,
     )
 
 
-def check_floor(trajectories: Sequence[TrajectoryDoc], n_asked: int, floor: float) -> None:
+def document(trajectory: Trajectory, last_good: int | None = None) -> TrajectoryDoc:
+    """Describe a trajectory, and the MD step of its last good frame."""
+    return planned(trajectory.task).model_copy(
+        update={
+            "steps_done": int(trajectory.steps[-1]) if len(trajectory.steps) else 0,
+            "n_frames": len(trajectory.frames),
+            "finished": trajectory.finished,
+            "stop_reason": trajectory.stop_reason,
+            "last_good": last_good,
+            "seconds": trajectory.seconds,
+        }
+    )
+
+
+def check_floor(trajectories: Sequence[TrajectoryDoc], floor: float) -> None:
     """Raise if too few trajectories came beyond their first frame.
 
     Raises
@@ -355,16 +436,16 @@ def check_floor(trajectories: Sequence[TrajectoryDoc], n_asked: int, floor: floa
         If their fraction is below `floor`.
     """
     usable = sum(trajectory.steps_done > 0 for trajectory in trajectories)
-    if usable < floor * n_asked:
-        reasons = [trajectory.stop_reason for trajectory in trajectories if trajectory.stop_reason]
+    if usable < floor * len(trajectories):
+        reasons = [each.stop_reason for each in trajectories if each.stop_reason not in ("", LOST)]
         cause = (
             f"first: {reasons[0]}. More initial data, gentler first stages or longer trainings help"
             if reasons
             else "for the others, see the explore jobs that failed"
         )
         raise FloorError(
-            f"{usable} of {n_asked} trajectories came beyond their first frame, the floor is "
-            f"{floor:.0%} (explore.floor); {cause}"
+            f"{usable} of {len(trajectories)} trajectories came beyond their first frame, the "
+            f"floor is {floor:.0%} (explore.floor); {cause}"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 from ionloop.schemas.selection import (
+    ConditionCounts,
     Histogram,
     Pick,
     TemperatureCounts,
@@ -28,6 +29,7 @@ from ionloop.selection.pick import Strategy, pick
 NOT_SENT = "not sent (over the cap of the exploration)"
 
 _BINS = 40
+_CONDITION = ("temperature", "pressure", "composition")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Selection:
     max_labels: int
     counts: VerdictCounts
     by_temperature: list[TemperatureCounts]
+    conditions: list[ConditionCounts]
     histogram: Histogram
     picks: list[Pick]
     set_aside: dict[str, int]
@@ -98,7 +101,8 @@ def select(
         seed=seed,
         max_labels=max_labels,
         counts=_counts(deviations["verdict"]),
-        by_temperature=_by_temperature(deviations),
+        by_temperature=[TemperatureCounts(**row) for row in _count_by(deviations, "temperature")],
+        conditions=[ConditionCounts(**row) for row in _count_by(deviations, *_CONDITION)],
         histogram=_histogram(deviations, trust),
         picks=[_pick_of(row) for row in verdicts.where(chosen).rows()],
         set_aside=_set_aside(verdicts),
@@ -134,19 +138,24 @@ def _counts(verdicts: Array) -> VerdictCounts:
     return VerdictCounts(**{str(word): int(np.sum(verdicts == word)) for word in Verdict})
 
 
-def _by_temperature(deviations: Table) -> list[TemperatureCounts]:
-    temperatures, level = np.unique(deviations["temperature"], return_inverse=True)
+def _count_by(deviations: Table, *names: str) -> Iterator[dict[str, Any]]:
+    """Yield the values and the verdict counts of every group of rows that agree in some columns.
+
+    A column that the table lacks, as tables from before there were compositions do, is empty.
+    """
+    columns = [deviations.columns.get(name, np.full(len(deviations), "")) for name in names]
+    group = np.zeros(len(deviations), dtype=int)
+    for column in columns:
+        values, level = np.unique(column, return_inverse=True)
+        group = group * len(values) + level
+    _, firsts, group = np.unique(group, return_index=True, return_inverse=True)
     counts = {
-        str(word): np.bincount(level[deviations["verdict"] == word], minlength=len(temperatures))
+        str(word): np.bincount(group[deviations["verdict"] == word], minlength=len(firsts))
         for word in Verdict
     }
-    return [
-        TemperatureCounts(
-            temperature=float(temperature),
-            **{word: int(count[number]) for word, count in counts.items()},
-        )
-        for number, temperature in enumerate(temperatures)
-    ]
+    for number, first in enumerate(firsts):
+        shared = {name: column[first].item() for name, column in zip(names, columns, strict=True)}
+        yield shared | {word: int(count[number]) for word, count in counts.items()}
 
 
 def _histogram(deviations: Table, trust: TrustWindow) -> Histogram:

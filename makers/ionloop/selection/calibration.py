@@ -67,7 +67,7 @@ def ensemble_virial_deviation(virials: Array, n_atoms: int) -> Array:
     Returns
     -------
     Array
-        max_devi_v in eV, (f,).
+        max_devi_v in eV/atom, (f,).
     """
     deviation: Array = np.std(virials, axis=0).max(axis=(-2, -1)) / n_atoms
     return deviation

@@ -39,7 +39,10 @@ class PhysicalLimits(Model):
         2.0, gt=1, description="largest skewness of the cell over that of the start"
     )
     temperature_ratio: float = Field(
-        3.0, gt=1, description="largest instantaneous temperature over the thermostat's"
+        3.0,
+        gt=1,
+        description="largest instantaneous temperature over the thermostat's, without what is left "
+        "of the heat of the start's perturbation",
     )
 
     @field_validator("distances")
@@ -133,7 +136,8 @@ def inspect(
     start
         The one frame whose cell the others are compared with; cells are not compared without.
     temperatures
-        Instantaneous temperatures in K, (f,); not checked without.
+        Instantaneous temperatures in K, (f,), less what a perturbed start is expected to add; not
+        checked without.
     target
         Temperature of the thermostat in K.
 

@@ -52,9 +52,10 @@ def classify(
     trust_f
         Window (low, high) on it in eV/Å.
     max_devi_v
-        Maximum virial deviation in eV, (f,) or a number; looked at only where `trust_v` is given.
+        Maximum deviation of the virial per atom in eV/atom, as LAMMPS prints it, (f,) or a number;
+        looked at only where `trust_v` is given.
     trust_v
-        Window (low, high) on it in eV.
+        Window (low, high) on it in eV/atom.
 
     Returns
     -------
@@ -103,15 +104,16 @@ def judge(
     steps
         MD step of each, (f,).
     max_devi_f, max_devi_v
-        Maximum force (eV/Å) and virial (eV) deviations, (f,).
+        Maximum deviations of the forces (eV/Å) and of the virial per atom (eV/atom), (f,).
     trust
         Trust windows.
     temperatures
-        Instantaneous temperatures in K, (f,), if known.
+        Instantaneous temperatures in K, (f,), if known, less what a perturbed start is expected to
+        add to them.
     target
         Temperature of the thermostat in K, needed with `temperatures`.
     start
-        The start frame, against which the cell is compared; the cell is not compared without.
+        The frame against which the cell is compared; the cell is not compared without.
     limits
         Physical limits; the defaults of `PhysicalLimits` without.
     skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -9,7 +12,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from ionloop.schemas.document import ByReference, Document, Model
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.selection import TrustWindow
+from ionloop.schemas.packed import Array
+from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table, join_tables
 from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temperature
 
@@ -34,12 +38,18 @@ class Stage(Model):
     n_structures: PositiveInt = Field(1, description="start structures per condition")
     start: Literal["perturbed", "continued"] = Field(
         "perturbed",
-        description="start from perturbed start structures, or from the last turn's final frames",
+        description="start from perturbed start structures, or each trajectory where it was in the "
+        "turn before, at its last good frame",
     )
     supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (1, 1, 1), description="repetitions of the start structures along a, b and c"
     )
-    skip: int = Field(0, ge=0, description="first MD steps set aside as not yet equilibrated")
+    skip: int | None = Field(
+        None,
+        ge=0,
+        description="first MD steps set aside as not yet equilibrated; none: a tenth of the steps; "
+        "step 0 never counts",
+    )
     max_turns: PositiveInt = Field(5, description="turns before the next stage begins anyway")
     trust: TrustWindow | None = Field(None, description="window of this stage, if not the run's")
     max_labels: PositiveInt | None = Field(None, description="labels per turn, if not the run's")
@@ -48,9 +58,22 @@ class Stage(Model):
     def _check_lengths(self) -> Self:
         if self.dump_every > self.steps:
             raise ValueError(f"dump_every ({self.dump_every}) exceeds steps ({self.steps})")
-        if self.skip >= self.steps:
-            raise ValueError(f"skip ({self.skip}) leaves nothing of steps ({self.steps})")
+        if self.warm_up > self.steps // self.dump_every * self.dump_every:
+            raise ValueError(
+                f"skip ({self.skip}) leaves nothing of steps ({self.steps}), of which every "
+                f"{self.dump_every}th is kept"
+            )
         return self
+
+    @property
+    def warm_up(self) -> int:
+        """MD steps before the first that counts: `skip`, or a tenth of the steps, 1 at least."""
+        return max(1, self.steps // 10 if self.skip is None else self.skip)
+
+    @property
+    def frame_steps(self) -> Array:
+        """MD steps of the frames that every trajectory is asked for, (f,)."""
+        return np.arange(0, self.steps + 1, self.dump_every)
 
     @property
     def conditions(self) -> list[tuple[float, float]]:
@@ -65,13 +88,40 @@ class TrajectoryDoc(Model):
     temperature: Temperature
     pressure: Pressure
     seed: int
+    composition: str = Field("", description="formula of the cell")
     start_id: str = Field(description="id of the start frame")
     steps_asked: int
     steps_done: int
     n_frames: int = Field(description="valid frames")
     finished: bool
     stop_reason: str = Field("", description="a sentence, if it stopped early")
+    last_good: int | None = Field(
+        None, description="MD step of the last frame that counts and is not failed, if any"
+    )
     seconds: Seconds = 0.0
+
+    @property
+    def ending(self) -> str:
+        """Why it stopped early, in words that are equal for trajectories of equal fate."""
+        return re.sub(r" at step \d+$", "", self.stop_reason)
+
+
+class Unfinished(Model):
+    """Trajectories at one temperature, of one composition, that stopped early for one reason."""
+
+    temperature: Temperature
+    composition: str
+    reason: str
+    n_trajectories: int
+
+    @property
+    def words(self) -> str:
+        """All of it as a part of a sentence."""
+        return f"{self.n_trajectories} at {self.temperature:g} K{self._of}: {self.reason}"
+
+    @property
+    def _of(self) -> str:
+        return f" ({self.composition})" if self.composition else ""
 
 
 class DeviationSummary(Model):
@@ -88,15 +138,16 @@ class ExplorationPart(Document):
     """What one batch of trajectories sends back: all deviations, and frames that may be picked.
 
     `deviations` has one row per frame: trajectory, step, temperature (K, the thermostat's),
-    pressure (bar), max_devi_f (eV/Å), max_devi_v (eV), min_distance_ratio, verdict, reason, frame
-    (index into `candidates` as one long list; -1 where the frame stayed behind).
+    pressure (bar), composition, max_devi_f (eV/Å), max_devi_v (eV/atom), min_distance_ratio,
+    verdict, reason, frame (index into `candidates` as one long list; -1 where the frame stayed
+    behind).
     """
 
     trajectories: list[TrajectoryDoc]
     deviations: Table
     candidates: list[Frames] = Field(description="frames that may be picked")
     final_frames: list[Frames] = Field(
-        description="last valid frame of every trajectory that has one"
+        description="last good frame of every trajectory that has one"
     )
     core_seconds: Seconds = 0.0
 
@@ -118,20 +169,42 @@ class ExplorationDoc(Document):
         return [frames for part in self.parts for frames in part.candidates]
 
     @property
-    def final_frames(self) -> list[Frames]:
-        """Last valid frame of every trajectory that has one, in order; needs the parts loaded."""
-        finals = {
+    def n_finished(self) -> int:
+        """Number of trajectories that came to their end."""
+        return sum(trajectory.finished for trajectory in self.trajectories)
+
+    @property
+    def unfinished(self) -> list[Unfinished]:
+        """Trajectories that stopped early, by temperature, composition and reason."""
+        found = Counter(
+            (each.temperature, each.composition, each.ending)
+            for each in self.trajectories
+            if not each.finished
+        )
+        return [
+            Unfinished(temperature=t, composition=c, reason=reason, n_trajectories=n)
+            for (t, c, reason), n in sorted(found.items())
+        ]
+
+    @property
+    def last_good_frames(self) -> Mapping[int, Frames]:
+        """Last good frame of every trajectory that has one, by index; needs the parts loaded."""
+        return {
             trajectory.index: frame
             for part in self.parts
             for trajectory, frame in zip(
-                [t for t in part.trajectories if t.n_frames], part.final_frames, strict=True
+                [t for t in part.trajectories if t.last_good is not None],
+                part.final_frames,
+                strict=False,  # documents from before `last_good` name no good frame
             )
         }
-        return [finals[index] for index in sorted(finals)]
 
     @property
     def deviations(self) -> Table:
-        """Deviations over all parts, `frame` counting through `candidates`."""
+        """One row per frame that was asked for, `frame` counting through `candidates`.
+
+        Frames that never came are failed, their reason is why the trajectory ended.
+        """
         tables = []
         offset = 0
         for part in self.parts:
@@ -140,4 +213,26 @@ class ExplorationDoc(Document):
                 part.deviations.with_columns(frame=np.where(frame < 0, -1, frame + offset))
             )
             offset += sum(len(frames) for frames in part.candidates)
-        return join_tables(tables)
+        missing = [self._missing(each) for each in self.trajectories if not each.finished]
+        return join_tables([*tables, *missing])
+
+    def _missing(self, trajectory: TrajectoryDoc) -> Table:
+        """Return a row for every frame that a trajectory was asked for and did not give."""
+        steps = self.stage.frame_steps[trajectory.n_frames :]
+        n = len(steps)
+        skipped = steps < self.stage.warm_up
+        return Table(
+            {
+                "trajectory": np.full(n, trajectory.index),
+                "step": steps,
+                "temperature": np.full(n, float(trajectory.temperature)),
+                "pressure": np.full(n, float(trajectory.pressure)),
+                "composition": np.full(n, trajectory.composition),
+                "max_devi_f": np.full(n, np.nan),
+                "max_devi_v": np.full(n, np.nan),
+                "min_distance_ratio": np.full(n, np.nan),
+                "verdict": np.where(skipped, Verdict.SKIPPED.value, Verdict.FAILED.value),
+                "reason": np.full(n, f"never came: {trajectory.ending}"),
+                "frame": np.full(n, -1),
+            }
+        )

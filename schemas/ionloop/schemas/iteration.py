@@ -8,8 +8,9 @@ from pydantic import Field
 
 from ionloop.schemas.dataset import DatasetDoc
 from ionloop.schemas.document import ByReference, Document, Model
+from ionloop.schemas.exploration import Unfinished
 from ionloop.schemas.potential import ForceErrors
-from ionloop.schemas.selection import VerdictCounts
+from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 from ionloop.schemas.table import Table
 from ionloop.schemas.units import CoreHours, Temperature
 
@@ -30,6 +31,24 @@ class Decision(Model):
     reason: str
 
 
+class TurnCounts(VerdictCounts):
+    """What one turn found, as far as decisions need it."""
+
+    conditions: list[ConditionCounts] = Field(
+        default_factory=list, description="verdict counts by temperature, pressure and composition"
+    )
+    n_trajectories: int = Field(0, description="trajectories that were asked for")
+    n_finished: int = Field(0, description="trajectories that came to their end")
+    n_new_labels: int | None = Field(
+        None, description="labels asked for, or still late, after the turn"
+    )
+
+    @property
+    def finished_fraction(self) -> float:
+        """Finished over all trajectories; 1 where they were not counted."""
+        return self.n_finished / self.n_trajectories if self.n_trajectories else 1.0
+
+
 class StageProgress(Model):
     """How the turns so far went, as far as decisions need it."""
 
@@ -37,13 +56,18 @@ class StageProgress(Model):
     stage: int = Field(0, description="stage, counted from 0")
     turn_of_stage: int = Field(0, description="turn within the stage, counted from 0")
     accurate_fractions: list[float] = Field(
-        default_factory=list, description="of the turns of this stage"
+        default_factory=list, description="of the turns of this stage, over all conditions"
     )
-    history: list[VerdictCounts] = Field(
+    history: list[TurnCounts] = Field(
         default_factory=list, description="verdict counts of every turn of the run"
     )
     n_labels: int = Field(0, description="labels requested so far, initial data included")
     core_hours: CoreHours = 0.0
+
+    @property
+    def of_stage(self) -> list[TurnCounts]:
+        """Counts of the turns of this stage."""
+        return self.history[-(self.turn_of_stage + 1) :]
 
 
 class IterationDoc(Document):
@@ -53,6 +77,12 @@ class IterationDoc(Document):
     turn_of_stage: int
     temperatures: list[Temperature]
     counts: VerdictCounts
+    conditions: list[ConditionCounts] = Field(
+        default_factory=list, description="verdict counts by temperature, pressure and composition"
+    )
+    unfinished: list[Unfinished] = Field(
+        default_factory=list, description="trajectories that stopped early, with the reason"
+    )
     accurate_fraction: float
     n_requested: int
     n_accepted: int

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import Field
 
 from ionloop.schemas.document import Document
+from ionloop.schemas.exploration import Unfinished
+from ionloop.schemas.iteration import TurnCounts
 from ionloop.schemas.potential import ForceErrors
-from ionloop.schemas.selection import VerdictCounts
 from ionloop.schemas.units import CoreHours, Seconds, Temperature
 
 WAITING = "WaitingForLabelsError"
@@ -59,7 +60,11 @@ class SummaryDoc(Document):
     n_labels: int = Field(description="labels requested, validation included")
     n_accepted: int
     accurate_fractions: list[float]
-    counts: list[VerdictCounts]
+    counts: list[TurnCounts]
+    unfinished: list[Unfinished] = Field(
+        default_factory=list,
+        description="trajectories of the last turn that stopped early, with the reason",
+    )
     core_hours: CoreHours
     potential: Any = Field(description="the production potential, by reference")
     train_errors: list[ForceErrors] = Field(default_factory=list)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.table import Table
-from ionloop.schemas.units import Force, Pressure, Temperature, Virial
+from ionloop.schemas.units import EnergyPerAtom, Force, Pressure, Temperature
 
 
 class Verdict(StrEnum):
@@ -32,8 +32,12 @@ class TrustWindow(Model):
 
     low: Annotated[Force, Field(gt=0)] = Field(description="σ_low in eV/Å")
     high: Annotated[Force, Field(gt=0)] = Field(description="σ_high in eV/Å")
-    v_low: Virial | None = Field(None, gt=0, description="lower limit on max_devi_v in eV")
-    v_high: Virial | None = Field(None, gt=0, description="upper limit on max_devi_v in eV")
+    v_low: EnergyPerAtom | None = Field(
+        None, gt=0, description="lower limit on max_devi_v, the deviation of the virial per atom"
+    )
+    v_high: EnergyPerAtom | None = Field(
+        None, gt=0, description="upper limit on max_devi_v, the deviation of the virial per atom"
+    )
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -52,12 +56,12 @@ class TrustWindow(Model):
 
     @property
     def v(self) -> tuple[float, float] | None:
-        """Window on the virial deviation, eV, if there is one."""
+        """Window on the deviation of the virial per atom, eV/atom, if there is one."""
         return None if self.v_low is None or self.v_high is None else (self.v_low, self.v_high)
 
 
 class VerdictCounts(Model):
-    """How many frames got which verdict."""
+    """How many of the frames that were asked for got which verdict."""
 
     accurate: int = 0
     candidate: int = 0
@@ -79,6 +83,14 @@ class TemperatureCounts(VerdictCounts):
     """Verdict counts at one temperature."""
 
     temperature: Temperature
+
+
+class ConditionCounts(VerdictCounts):
+    """Verdict counts of one condition: temperature, pressure and composition."""
+
+    temperature: Temperature
+    pressure: Pressure
+    composition: str = Field(description="formula of the cell; empty where it is not known")
 
 
 class Pick(Model):
@@ -103,9 +115,9 @@ class Histogram(Model):
 class SelectionDoc(Document):
     """Verdicts, picks and their reasons.
 
-    `verdicts` has one row per judged frame: the columns of the exploration's `deviations`, the
-    frame id where the frame travelled, and the final reason, which says of every candidate
-    whether it was picked or what stood against it.
+    `verdicts` has one row per frame that was asked for: the columns of the exploration's
+    `deviations`, the frame id where the frame travelled, and the final reason, which says of every
+    candidate whether it was picked or what stood against it.
     """
 
     trust: TrustWindow
@@ -113,6 +125,9 @@ class SelectionDoc(Document):
     max_labels: int
     counts: VerdictCounts
     by_temperature: list[TemperatureCounts]
+    conditions: list[ConditionCounts] = Field(
+        default_factory=list, description="by temperature, pressure and composition"
+    )
     histogram: Histogram
     picks: list[Pick]
     set_aside: dict[str, int] = Field(description="candidates not picked, by reason")

@@ -17,7 +17,6 @@ def _unit(symbol: str) -> object:
 Energy = Annotated[float, _unit("eV")]
 EnergyPerAtom = Annotated[float, _unit("eV/atom")]
 Force = Annotated[float, _unit("eV/Å")]
-Virial = Annotated[float, _unit("eV")]
 Length = Annotated[float, _unit("Å")]
 Temperature = Annotated[float, _unit("K")]
 Pressure = Annotated[float, _unit("bar")]

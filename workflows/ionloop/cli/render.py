@@ -138,6 +138,7 @@ def summary_lines(run: str, document: SummaryDoc) -> list[str]:
         lines.append(
             f"on unseen frames at {temperatures} K: {errors_words(document.validation.errors)}"
         )
+    lines += [f"ended early in the last turn: {each.words}" for each in document.unfinished]
     return [*lines, *(f"note: {note}" for note in document.notes)]
 
 

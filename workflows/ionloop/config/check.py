@@ -228,7 +228,38 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if window.high > exploded:
             sentence = f"high ({window.high:g}) is above explore.stop_max_devi_f ({exploded:g})"
             yield warning(key, sentence, "trajectories end before a frame is failed: raise that")
+    yield from _look_at_virials(run_file)
+    yield from _look_at_frames_per_condition(run_file, inputs)
     yield from _look_at_explored_range(run_file)
+
+
+def _look_at_virials(run_file: RunFile) -> Iterator[Finding]:
+    """Look for stages whose cells move while nobody asks how well the models know the stress."""
+    moving = [
+        str(number)
+        for number, stage in enumerate(run_file.stages, 1)
+        if stage.ensemble != "nvt" and (stage.trust or run_file.trust).v is None
+    ]
+    if moving:
+        which = f"the cells of stage {', '.join(moving)} move (NPT)"
+        cure = "set v_low and v_high in eV/atom, or the deviation of the forces decides alone"
+        yield warning("trust", f"{which}, and no window is set on max_devi_v", cure)
+
+
+def _look_at_frames_per_condition(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether every condition gives frames enough to be judged by itself."""
+    least = run_file.convergence.min_frames
+    starts = min((len(frames) for frames in inputs.structures), default=0)
+    for number, stage in enumerate(run_file.stages):
+        counted = int((stage.frame_steps >= stage.warm_up).sum())
+        frames = counted * stage.n_structures * starts
+        if starts and frames < least and not run_file.convergence.pooled:
+            sentence = (
+                f"{frames} frames of a condition (temperature, pressure, composition) count, fewer "
+                f"than the {least} with which it is judged by itself (convergence.min_frames)"
+            )
+            cure = "such conditions are judged together: more steps or structures tell them apart"
+            yield warning(f"stages[{number}]", sentence, cure)
 
 
 def _look_at_explored_range(run_file: RunFile) -> Iterator[Finding]:

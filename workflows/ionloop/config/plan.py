@@ -99,8 +99,9 @@ def _stage(run_file: RunFile, number: int, structures: Sequence[Frames]) -> str:
     return (
         f"Stage {number + 1}, at most {count(stage.max_turns, 'turn')}: "
         f"{_trajectories(stage, structures)} of {_length(stage)}, "
-        f"{_conditions(stage)}{_cell(stage)}; label up to {labels_of(run_file, stage)} frames per "
-        f"turn with {_window(stage.trust or run_file.trust)}."
+        f"{_conditions(stage)}{_cell(stage)}, the first {count(stage.warm_up, 'step')} set aside; "
+        f"label up to {labels_of(run_file, stage)} frames per turn with "
+        f"{_window(stage.trust or run_file.trust)}."
     )
 
 
@@ -123,7 +124,8 @@ def _cell(stage: Stage) -> str:
 
 
 def _window(trust: TrustWindow) -> str:
-    virial = "" if trust.v is None else f" or max_devi_v in [{trust.v[0]:g}, {trust.v[1]:g}) eV"
+    v = trust.v
+    virial = "" if v is None else f" or max_devi_v in [{v[0]:g}, {v[1]:g}) eV/atom"
     return f"max_devi_f in [{trust.low:g}, {trust.high:g}) eV/Å{virial}"
 
 
@@ -139,10 +141,12 @@ def _end(run_file: RunFile) -> str:
         if value is not None
     ]
     otherwise = f", and in any case after {' or '.join(bounds)}" if bounds else ""
+    whose = "its frames" if convergence.pooled else "the frames of every condition"
     turns = "a turn" if convergence.turns == 1 else f"{convergence.turns} turns running"
     return (
-        f"A stage is converged when {convergence.accurate_fraction:.1%} of its frames are accurate "
-        f"in {turns}; the loop ends after the last stage{otherwise}."
+        f"A stage is converged when {convergence.accurate_fraction:.1%} of {whose} are accurate "
+        f"and {convergence.finished_fraction:.0%} of its trajectories come to their end in "
+        f"{turns}; the loop ends after the last stage{otherwise}."
     )
 
 

@@ -149,6 +149,19 @@ class RunFile(Model):
             train.for_production(production)
         return production
 
+    @field_validator("stages")
+    @classmethod
+    def _check_pressures(cls, stages: list[Stage]) -> list[Stage]:
+        for number, stage in enumerate(stages):
+            if stage.ensemble == "nvt" and len(stage.pressures) > 1:
+                raise _refused(
+                    (number, "pressures"),
+                    f"{len(stage.pressures)} pressures, but NVT has none: every trajectory would "
+                    "run as often; name one, or an NPT ensemble",
+                    stage.pressures,
+                )
+        return stages
+
     @model_validator(mode="after")
     def _check_labeller(self) -> Self:
         initial, label = self.initial, self.label
@@ -165,9 +178,7 @@ class RunFile(Model):
 
     def _refused_labeller(self, key: str, sentence: str) -> ValidationError:
         message = f"the labeller ({self.label.code}) {sentence}"
-        problem = PydanticCustomError("labeller", "{message}", {"message": message})
-        details = InitErrorDetails(type=problem, loc=("initial", key), input=self.initial)
-        return ValidationError.from_exception_data(self.name, [details])
+        return _refused(("initial", key), message, self.initial)
 
     @property
     def store_file(self) -> Path | None:
@@ -263,6 +274,13 @@ class RunFile(Model):
     def flow(self) -> Flow:
         """Build the flow: structures are read here, everything else when it runs."""
         return self.maker().make(self.read_structures())
+
+
+def _refused(place: tuple[str | int, ...], message: str, value: Any) -> ValidationError:
+    """Return the error of a value that is refused by itself or beside others."""
+    problem = PydanticCustomError("refused", "{message}", {"message": message})
+    details = InitErrorDetails(type=problem, loc=place, input=value)
+    return ValidationError.from_exception_data("run file", [details])
 
 
 def load(path: Path | str) -> RunFile:

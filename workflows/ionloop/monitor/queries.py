@@ -412,6 +412,8 @@ def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> 
         stage=document.stage,
         temperatures=document.temperatures,
         counts=document.counts,
+        conditions=document.conditions,
+        unfinished=document.unfinished,
         n_requested=document.n_requested,
         n_accepted=document.n_accepted,
         rejected=document.rejected,

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import Unfinished
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.label import LabelStatus, RejectReason
 from ionloop.schemas.run import RunState, SummaryDoc
-from ionloop.schemas.selection import VerdictCounts
+from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
 
 
@@ -48,6 +49,12 @@ class TurnRow(Model):
     stage: int = Field(description="counted from 0")
     temperatures: list[Temperature]
     counts: VerdictCounts
+    conditions: list[ConditionCounts] = Field(
+        default_factory=list, description="verdict counts by temperature, pressure and composition"
+    )
+    unfinished: list[Unfinished] = Field(
+        default_factory=list, description="trajectories that stopped early, with the reason"
+    )
     n_requested: int = Field(description="labels asked for")
     n_accepted: int
     rejected: dict[str, int] = Field(description="rejected labels by reason")

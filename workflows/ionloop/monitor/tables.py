@@ -203,6 +203,7 @@ def _reasons(turns: Sequence[TurnRow]) -> list[Text]:
         lines.append(Text.assemble((f"turn {row.turn}: {row.action}", "bold"), f", {row.reason}"))
         if rejected := _rejected(row):
             lines.append(Text(f"  labels not accepted: {rejected}", style="yellow"))
+        lines += [Text(f"  ended early: {x.words}", style="yellow") for x in row.unfinished]
         lines += [Text(f"  lost: {failure}", style="yellow") for failure in row.failures]
         lines += [Text(f"  note: {note}", style="yellow") for note in row.notes]
     return lines

@@ -28,7 +28,7 @@ from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress
+from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
@@ -387,12 +387,12 @@ def conclude_turn(
     Labels that are late for the last turn are waited for: no other comes that they could join.
     """
     turn = TurnResults(**{name: result.value for name, result in results.items()})
-    counted = after_turn(progress, turn)
+    labels = [*(part.value for part in dataset), turn.labels]
+    late = outstanding(labels)
+    counted = after_turn(progress, turn, len(late))
     reserved = maker.validation.n_labels
     decision = decide(counted, maker.stages, maker.convergence, maker.limits, reserved)
     references = [*_pass_on(dataset), results["labels"].reference]
-    labels = [*(part.value for part in dataset), turn.labels]
-    late = outstanding(labels)
     is_last = decision.action in (Action.CONVERGED, Action.STOP)
     if is_last and late and turn.late is None:
         given = _pass_on(structures), _pass_on(dataset), _pass_on(results)
@@ -440,6 +440,7 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
         n_accepted=last.n_training_frames + (validation.n_accepted if validation else 0),
         accurate_fractions=[counts.accurate_fraction for counts in last.progress.history],
         counts=last.progress.history,
+        unfinished=last.unfinished,
         core_hours=last.progress.core_hours + spent / 3600,
         potential=production.reference,
         train_errors=potential.train_errors,
@@ -475,9 +476,15 @@ class TurnResults:
         return sum(part.core_seconds for part in parts if part is not None)
 
 
-def after_turn(progress: StageProgress, turn: TurnResults) -> StageProgress:
-    """Return the progress with a finished turn counted in."""
-    counts = turn.selection.counts
+def after_turn(progress: StageProgress, turn: TurnResults, n_late: int = 0) -> StageProgress:
+    """Return the progress with a finished turn counted in, and labels that are still to come."""
+    counts = TurnCounts(
+        **turn.selection.counts.model_dump(),
+        conditions=turn.selection.conditions,
+        n_trajectories=len(turn.exploration.trajectories),
+        n_finished=turn.exploration.n_finished,
+        n_new_labels=turn.labels.n_requested + n_late,
+    )
     return progress.model_copy(
         update={
             "accurate_fractions": [*progress.accurate_fractions, counts.accurate_fraction],
@@ -503,6 +510,8 @@ def iteration_document(
         turn_of_stage=progress.turn_of_stage,
         temperatures=turn.exploration.stage.temperatures,
         counts=counts,
+        conditions=turn.selection.conditions,
+        unfinished=turn.exploration.unfinished,
         accurate_fraction=counts.accurate_fraction,
         n_requested=turn.labels.n_requested,
         n_accepted=turn.labels.n_accepted,

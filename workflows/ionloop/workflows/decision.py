@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
-from ionloop.schemas.iteration import Action, Decision, StageProgress
+from ionloop.schemas.iteration import Action, Decision, StageProgress, TurnCounts
+from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 
 
 class Convergence(Model):
     """When a stage counts as converged."""
 
     accurate_fraction: float = Field(
-        0.98, gt=0, le=1, description="smallest fraction of accurate frames"
+        0.98,
+        gt=0,
+        le=1,
+        description="smallest fraction of accurate frames in every condition (temperature, "
+        "pressure, composition), frames that never came counted as failed",
+    )
+    finished_fraction: float = Field(
+        0.95, ge=0, le=1, description="smallest fraction of trajectories that come to their end"
+    )
+    min_frames: PositiveInt = Field(
+        50,
+        description="frames with which a condition is judged by itself; those with fewer are "
+        "judged together",
+    )
+    pooled: bool = Field(
+        False, description="judge the frames of all conditions as one, not the worst condition"
     )
     turns: PositiveInt = Field(1, description="consecutive turns that must reach it")
 
@@ -30,6 +47,21 @@ class Limits(Model):
     max_core_hours: PositiveFloat | None = Field(
         None, description="core hours of labelling, training and exploration"
     )
+
+
+class Judged(NamedTuple):
+    """Frames that are judged as one.
+
+    Parameters
+    ----------
+    name
+        Which they are, in words.
+    counts
+        Their verdicts.
+    """
+
+    name: str
+    counts: VerdictCounts
 
 
 def decide(
@@ -57,36 +89,83 @@ def decide(
     Returns
     -------
     Decision
-        Converged stages go on to the next, the last one ends the loop; a stage that has spent
-        its turns goes on too, and the last one then stops the loop unconverged.
+        Converged stages go on to the next, the last one ends the loop. So does a stage that has
+        spent its turns, or that found nothing to label and would train on the same data again; the
+        last one then stops the loop unconverged.
     """
     is_last = progress.stage == len(stages) - 1
+    number, last = progress.stage + 1, progress.of_stage[-1]
+    lowest = worst(last, convergence)
     if is_converged(progress, convergence):
-        fractions = ", ".join(f"{x:.3f}" for x in progress.accurate_fractions[-convergence.turns :])
         reason = (
-            f"accurate fraction {fractions} reached {convergence.accurate_fraction} in the last "
-            f"{convergence.turns} turn(s) of stage {progress.stage + 1}"
+            f"accurate fraction {_fraction(lowest)} reached {convergence.accurate_fraction} in the "
+            f"last {convergence.turns} turn(s) of stage {number}{_scarce(last, convergence)}"
         )
         return Decision(action=Action.CONVERGED if is_last else Action.NEXT_STAGE, reason=reason)
     if (spent := spent_limit(progress, limits, reserved_labels)) is not None:
         return Decision(action=Action.STOP, reason=spent)
+    lacking = shortfall(last, convergence)
+    over = Action.STOP if is_last else Action.NEXT_STAGE
+    if lacking and last.n_new_labels == 0:
+        reason = (
+            f"{lacking}; {_nothing_new(last)}: stage {number} ends unconverged, since training on "
+            "the same data again would not help"
+        )
+        return Decision(action=over, reason=reason)
     if progress.turn_of_stage + 1 >= stages[progress.stage].max_turns:
         reason = (
-            f"stage {progress.stage + 1} is not converged after its "
-            f"{stages[progress.stage].max_turns} turns (stages.max_turns)"
+            f"stage {number} is not converged after its {stages[progress.stage].max_turns} turns "
+            f"(stages.max_turns): {lacking or _not_held(convergence)}"
         )
-        return Decision(action=Action.STOP if is_last else Action.NEXT_STAGE, reason=reason)
-    reason = (
-        f"accurate fraction {progress.accurate_fractions[-1]:.3f} is below "
-        f"{convergence.accurate_fraction} or not yet held for {convergence.turns} turn(s)"
-    )
-    return Decision(action=Action.REPEAT, reason=reason)
+        return Decision(action=over, reason=reason)
+    return Decision(action=Action.REPEAT, reason=lacking or _not_held(convergence))
 
 
 def is_converged(progress: StageProgress, convergence: Convergence) -> bool:
-    """Tell whether the last turns of the stage all reached the accurate fraction."""
-    last = progress.accurate_fractions[-convergence.turns :]
-    return len(last) == convergence.turns and min(last) >= convergence.accurate_fraction
+    """Tell whether the last turns of the stage all reached what convergence asks for."""
+    last = progress.of_stage[-convergence.turns :]
+    return len(last) == convergence.turns and not any(shortfall(t, convergence) for t in last)
+
+
+def shortfall(turn: TurnCounts, convergence: Convergence) -> str:
+    """Say what a turn lacks of convergence, or nothing."""
+    lowest = worst(turn, convergence)
+    lacks = []
+    if lowest.counts.accurate_fraction < convergence.accurate_fraction:
+        lacks.append(
+            f"accurate fraction {_fraction(lowest)} is below {convergence.accurate_fraction}"
+            f"{_scarce(turn, convergence)}"
+        )
+    if turn.finished_fraction < convergence.finished_fraction:
+        lacks.append(
+            f"{turn.n_finished} of {turn.n_trajectories} trajectories came to their end, fewer "
+            f"than {convergence.finished_fraction:.0%} (convergence.finished_fraction)"
+        )
+    return "; ".join(lacks)
+
+
+def worst(turn: TurnCounts, convergence: Convergence) -> Judged:
+    """Return the frames of a turn that hold it back: the least accurate of those judged as one."""
+    return min(judged(turn, convergence), key=lambda each: each.counts.accurate_fraction)
+
+
+def judged(turn: TurnCounts, convergence: Convergence) -> list[Judged]:
+    """Divide a turn into what is judged as one.
+
+    Every condition with frames enough is judged by itself, those with fewer together; a turn whose
+    conditions were not stored, or are not asked for, as a whole.
+    """
+    if convergence.pooled or len(turn.conditions) < 2:
+        return [Judged("", turn)]
+    many = [each for each in turn.conditions if each.judged >= convergence.min_frames]
+    few = scarce(turn, convergence)
+    together = [Judged("the conditions with few frames", _sum(few))] if few else []
+    return [*(Judged(_name(each, turn.conditions), each) for each in many), *together]
+
+
+def scarce(turn: TurnCounts, convergence: Convergence) -> list[ConditionCounts]:
+    """Return the conditions that have too few frames to be judged by themselves."""
+    return [each for each in turn.conditions if each.judged < convergence.min_frames]
 
 
 def spent_limit(progress: StageProgress, limits: Limits, reserved_labels: int) -> str | None:
@@ -120,3 +199,47 @@ def next_progress(progress: StageProgress, action: Action) -> StageProgress:
     else:
         moved = {"turn_of_stage": progress.turn_of_stage + 1}
     return progress.model_copy(update={"index": progress.index + 1, **moved})
+
+
+def _sum(conditions: Sequence[ConditionCounts]) -> VerdictCounts:
+    words = VerdictCounts.model_fields
+    return VerdictCounts(**{word: sum(getattr(c, word) for c in conditions) for word in words})
+
+
+def _name(condition: ConditionCounts, conditions: Sequence[ConditionCounts]) -> str:
+    """Name a condition by its temperature, and by what else tells it from the others."""
+    words = [f"{condition.temperature:g} K"]
+    if len({each.pressure for each in conditions}) > 1:
+        words.append(f"{condition.pressure:g} bar")
+    if len({each.composition for each in conditions}) > 1:
+        words.append(condition.composition)
+    return ", ".join(words)
+
+
+def _fraction(lowest: Judged) -> str:
+    fraction = f"{lowest.counts.accurate_fraction:.3f}"
+    return f"{fraction} (the lowest: {lowest.name})" if lowest.name else fraction
+
+
+def _scarce(turn: TurnCounts, convergence: Convergence) -> str:
+    few = scarce(turn, convergence)
+    if not few:
+        return ""
+    frames = sum(each.judged for each in few)
+    together = "" if convergence.pooled else ", judged together"
+    return (
+        f"; {len(few)} of {len(turn.conditions)} conditions have fewer than "
+        f"{convergence.min_frames} frames (convergence.min_frames){together}: {frames} frames"
+    )
+
+
+def _nothing_new(turn: TurnCounts) -> str:
+    if turn.candidate:
+        return f"none of {turn.candidate} candidates is new"
+    cure = "raise trust.high, make the stage gentler or begin with more data" if turn.failed else ""
+    found = f"no candidate among {turn.judged} frames, {turn.failed} of them failed"
+    return f"{found} ({cure})" if cure else found
+
+
+def _not_held(convergence: Convergence) -> str:
+    return f"converged in this turn, but not yet for {convergence.turns} turns (convergence.turns)"
