@@ -47,9 +47,9 @@ def frames() -> list[Frames]:
 def programs() -> dict[str, Callable[[Frames, Path], Calculated]]:
     """Return what calculates a frame in a folder, by name."""
     mpi_gpaw, mpi_cp2k = os.environ["IONLOOP_TEST_GPAW"], os.environ["IONLOOP_TEST_CP2K"]
-    low = GpawSettings(command=mpi_gpaw, cutoff=340)
-    high = GpawSettings(command=mpi_gpaw, cutoff=500)
-    gaussians = Cp2kSettings(command=mpi_cp2k, cutoff=500)
+    low = GpawSettings(command=mpi_gpaw, cutoff=340, kpoints="gamma")
+    high = GpawSettings(command=mpi_gpaw, cutoff=500, kpoints="gamma")
+    gaussians = Cp2kSettings(command=mpi_cp2k, cutoff=500, kpoints="gamma")
     return {
         "GPAW 340 eV": lambda frame, folder: gpaw.calculate(low, frame, folder, CORES),
         "GPAW 500 eV": lambda frame, folder: gpaw.calculate(high, frame, folder, CORES),

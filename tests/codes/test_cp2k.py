@@ -151,7 +151,8 @@ def test_missing_basis_sets_and_pseudopotentials_are_named(tmp_path):
 
 
 def lines(frame: Frames = LIF, **given) -> list[str]:
-    return [line.strip() for line in input_file(Cp2kSettings(**given), frame).splitlines()]
+    asked = Cp2kSettings(**{"kpoints": "gamma"} | given)
+    return [line.strip() for line in input_file(asked, frame).splitlines()]
 
 
 def test_the_input_asks_for_all_that_is_read():
@@ -188,21 +189,56 @@ def test_spin_and_electronic_steps():
     assert "MAX_SCF 0" in lines(max_scf_steps=7)
 
 
+def test_a_small_cell_has_kpoints_without_being_asked():
+    assert "SCHEME MACDONALD 5 5 5 0 0 0" in lines(kpoints=Cp2kSettings().kpoints)
+
+
+def level(**given):
+    return level_of_theory(Cp2kSettings(**given))
+
+
 def test_level_holds_what_decides_a_label_and_nothing_else():
-    base = level_of_theory(Cp2kSettings())
-    assert level_of_theory(settings(timeout=9, max_scf_steps=9)).hash == base.hash
+    assert level(timeout=9, max_scf_steps=9, command="x").hash == level().hash
     for other in (
         {"cutoff": 500},
         {"relative_cutoff": 50},
         {"basis": "TZVP-MOLOPT-GTH"},
+        {"basis_files": ["BASIS_MOLOPT_UCL"]},
         {"potential": "GTH-PBE-q4"},
+        {"potential_file": "POTENTIAL_UZH"},
         {"kinds": {"Ge": {"basis": "x"}}},
         {"xc": "BLYP"},
         {"kpoints": (2, 1, 1)},
+        {"kpoints": "gamma"},
         {"smearing": 0.1},
+        {"empty_orbitals": 40},
         {"scf_convergence": 1e-7},
         {"precision": 1e-14},
         {"version": "2024.1"},
         {"spin_polarised": True},
     ):
-        assert level_of_theory(Cp2kSettings(**other)).hash != base.hash, other
+        assert level(**other).hash != level().hash, other
+
+
+def test_empty_orbitals_count_only_where_there_are_any():
+    few, many = ({"kpoints": "gamma", "empty_orbitals": n} for n in (20, 40))
+    assert level(**few).hash == level(**many).hash
+    assert level(**few, smearing=0.1).hash != level(**many, smearing=0.1).hash
+
+
+def test_a_kind_of_an_element_that_the_frame_has_not_is_not_in_its_key():
+    doped = level(kinds={"Ge": {"basis": "x"}, "Li": {"potential": "GTH-PBE"}})
+    assert doped.of(["Li", "S"]).hash == level().of(["Li", "S"]).hash
+    assert doped.of(["Ge", "S"]).hash != level().of(["Ge", "S"]).hash
+
+
+def test_files_named_by_their_paths_count_by_what_they_hold_of_the_frame(tmp_path):
+    def of_lithium(potential: str, other: str = "1", place: str = "own") -> str:
+        file = tmp_path / place
+        file.write_text(f"# ours\nLi GTH-PBE\n  {potential}\n#\nF GTH-PBE\n  {other}\n")
+        return level(potential_file=str(file)).of(["Li", "S"]).hash
+
+    assert of_lithium("3 0.40") != of_lithium("3 0.41")
+    assert of_lithium("3 0.40") == of_lithium(" 3  0.40 # as published", other="2", place="moved")
+    with pytest.raises(FileNotFoundError, match=r"label\.potential_file"):
+        level(potential_file=str(tmp_path / "absent"))

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.dft import NotConvergedError, as_calculator, unconverged
@@ -19,32 +17,11 @@ COPPER = Frames(
 EMT = calculator(ForceFieldSettings(model="ase.calculators.emt:EMT"))
 
 
-def test_kpoints_are_those_given_without_a_spacing():
-    assert GpawSettings(kpoints=(2, 1, 3)).k_grid(np.eye(3)) == (2, 1, 3)
-
-
-@pytest.mark.parametrize(
-    ("spacing", "expected"), [(0.5, (2, 2, 1)), (0.25, (4, 3, 2)), (10.0, (1, 1, 1))]
-)
-def test_the_grid_of_a_spacing(spacing, expected):
-    # 2π/8 = 0.785, 2π/10 = 0.628, 2π/15 = 0.419: as VASP rounds KSPACING up.
-    cell = np.diag([8.0, 10.0, 15.0])
-    assert GpawSettings(k_spacing=spacing).k_grid(cell) == expected
-
-
-@given(st.integers(1, 6), st.floats(2.0, 20.0))
-def test_a_grid_that_fits_exactly_is_not_refined(n, length):
-    spacing = 2 * np.pi / length / n
-    assert GpawSettings(k_spacing=spacing).k_grid(length * np.eye(3)) == (n, n, n)
-
-
-def test_an_oblique_cell_counts_by_its_reciprocal_vectors():
-    cell = np.array([[4.0, 0, 0], [3.0, 4.0, 0], [0, 0, 4.0]])
-    lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
-    spacing = 0.3
-    assert GpawSettings(k_spacing=spacing).k_grid(cell) == tuple(
-        np.ceil(lengths / spacing).astype(int)
-    )
+def test_the_older_spelling_of_a_spacing_is_read():
+    assert GpawSettings(k_spacing=0.3) == GpawSettings(kpoints=0.3)
+    assert GpawSettings(k_spacing=0.3, kpoints=(2, 1, 1)) == GpawSettings(kpoints=0.3)
+    # As a document of the version before has it.
+    assert GpawSettings(k_spacing=None, kpoints=[1, 1, 1]).kpoints == (1, 1, 1)
 
 
 def test_relaxation_through_a_function_is_that_of_the_calculator():

@@ -19,7 +19,7 @@ from ionloop.codes.cp2k import Cp2kSettings
 from ionloop.codes.dft import DftSettings
 from ionloop.codes.gpaw import GpawSettings
 from ionloop.codes.program import ProgramError
-from ionloop.codes.structures import perturb
+from ionloop.codes.structures import perturb, supercell
 from ionloop.config.codes import Cp2kSection, GpawSection
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
@@ -52,12 +52,12 @@ class Program:
 
 
 def _gpaw(command: str) -> Program:
-    settings = GpawSettings(command=command, cutoff=400, energy_convergence=1e-6)
+    settings = GpawSettings(command=command, cutoff=400, kpoints="gamma", energy_convergence=1e-6)
     return Program(gpaw, settings, GpawSection)
 
 
 def _cp2k(command: str) -> Program:
-    settings = Cp2kSettings(command=command, cutoff=300)
+    settings = Cp2kSettings(command=command, cutoff=300, kpoints="gamma")
     return Program(cp2k, settings, Cp2kSection)
 
 
@@ -109,6 +109,34 @@ def test_the_virial_is_minus_the_strain_derivative_of_the_energy(
     assert virial is not None
     assert abs(virial[0, 0]) > 1.0
     assert virial[0, 0] == pytest.approx(numeric, abs=0.3)
+
+
+QUICK = {
+    "gpaw": {"cutoff": 200},
+    "cp2k": {"cutoff": 150, "relative_cutoff": 40, "basis": "SZV-MOLOPT-SR-GTH"},
+}
+
+
+@pytest.mark.slow
+def test_a_cell_and_its_supercell_have_one_label_by_default(
+    program: Program, tmp_path: Path
+) -> None:
+    cell = 2.7 * (np.ones((3, 3)) - np.eye(3))
+    primitive = Frames(("Al", "P"), np.array([[[0, 0, 0], [1.45, 1.35, 1.35]]]), cell[None])
+    quick = QUICK[program.settings.program]
+    for kpoints, consistent in ((type(program.settings)().kpoints, True), ("gamma", False)):
+        small, large = (
+            program.calculate(frame, tmp_path / frame.formula, kpoints=kpoints, **quick)
+            for frame in (primitive, supercell(primitive, (2, 1, 1)))
+        )
+        assert large.virial is not None and small.virial is not None
+        energies = abs(large.energy - 2 * small.energy) / 2
+        forces = np.abs(large.forces - np.repeat(small.forces, 2, axis=0)).max()
+        virials = np.abs(large.virial - 2 * small.virial).max() / 2
+        if consistent:
+            assert energies < 1e-3 and forces < 1e-3 and virials < 1e-2
+        else:
+            assert energies > 1 and forces > 0.05 and virials > 1
 
 
 @pytest.mark.slow

@@ -128,7 +128,8 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
         {"cutoff": 520},
         {"xc": "PBEsol"},
         {"kpoints": (2, 1, 1)},
-        {"k_spacing": 0.3},
+        {"kpoints": "gamma"},
+        {"kpoints": 0.3},
         {"smearing": 0},
         {"version": "25"},
         {"setups_version": "1.0"},
@@ -140,6 +141,48 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
     ):
         assert level_of_theory(GpawSettings(**other)).hash != base.hash, other
     assert "cut-off 500 eV" in base.words
+
+
+def test_a_setup_of_an_element_that_the_frame_has_not_is_not_in_its_key():
+    plain = level_of_theory(GpawSettings())
+    doped = level_of_theory(GpawSettings(setups={"Ti": "4"}))
+    assert doped.of(["Li", "S"]).hash == plain.of(["Li", "S"]).hash
+    assert doped.of(["Li", "Ti"]).hash != plain.of(["Li", "Ti"]).hash
+    default = level_of_theory(GpawSettings(setups={"default": "sg15"}))
+    assert default.of(["Li", "S"]).hash != plain.of(["Li", "S"]).hash
+
+
+def test_a_moment_counts_with_spin_and_its_element_alone():
+    without = level_of_theory(GpawSettings(spin_polarised=True))
+    moment = GpawSettings(spin_polarised=True, magnetic_moments={"Fe": 2.0, "S": 0.0})
+    level = level_of_theory(moment)
+    assert level.of(["Fe", "O"]).hash != without.of(["Fe", "O"]).hash
+    assert level.of(["Li", "S"]).hash == without.of(["Li", "S"]).hash
+    unpolarised = level_of_theory(GpawSettings(magnetic_moments={"Fe": 2.0}))
+    assert unpolarised.hash == level_of_theory(GpawSettings()).hash
+
+
+# Hashes of version 0.1.0, whose keys held all elements of the settings.
+BEFORE = [
+    ({"kpoints": (1, 1, 1)}, "c0fd8cfc0307"),
+    ({"k_spacing": 0.3, "setups": {"Ti": "4"}}, "b05a2898c768"),
+    (
+        {
+            "kpoints": (2, 1, 1),
+            "spin_polarised": True,
+            "magnetic_moments": {"Fe": 2.0},
+            "options": {"charge": 1},
+        },
+        "23af0a9c6a4a",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "key"), BEFORE)
+def test_labels_of_the_version_before_are_found(given, key):
+    level = level_of_theory(GpawSettings(**given))
+    assert key in level.keys(["Li", "S"])
+    assert key in level.keys(["Ti", "Fe"])
 
 
 def test_wrong_values_are_refused():

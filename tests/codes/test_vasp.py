@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import json
 import warnings
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.vasp import Arrangement, MissingPotcarError, VaspSettings
 from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import Kept, mesh_of
 
 # The papers' numbers: cut-off in eV, k-points, and per element the POTCAR and its electrons.
 # Cut-off, Γ and valences of the first five: Miyagawa 2024, supporting information, section B.
@@ -174,6 +176,26 @@ def test_half_an_inverse_angstrom_is_the_sampling_of_the_200_atom_cell() -> None
     assert mesh(17.18 / 2, 17.76 / 2, 12.97) == [2, 2, 1]
 
 
+def test_an_explicit_mesh_and_a_kept_one_are_written_with_gamma() -> None:
+    frame = chain(["Au", "Cu"], 4.0)
+    for points in ([3, 2, 1], {"kept": 0.75}):
+        settings = own(kpoints=points)
+        inputs = vasp.requested_inputs(settings, frame)
+        assert inputs["KPOINTS"].style.name == "Gamma"
+        assert inputs["KPOINTS"].kpts == [mesh_of(settings.kpoints, frame)]
+        assert "KSPACING" not in inputs["INCAR"]
+    kept = own(kpoints=Kept(kept=0.75).of_starts([frame]))
+    strained = replace(frame, cells=frame.cells * 1.05)
+    assert mesh_of(0.75, strained) != mesh_of(0.75, frame) == (3, 3, 3)
+    assert vasp.requested_inputs(kept, strained)["KPOINTS"].kpts == [(3, 3, 3)]
+    assert "Au1Cu1 3×3×3" in vasp.level_of_theory(kept).words
+
+
+def test_without_a_preset_a_small_cell_has_kpoints_unasked() -> None:
+    tags = vasp.incar(VaspSettings(encut=300))
+    assert (tags["KSPACING"], tags["KGAMMA"]) == (0.35, True)
+
+
 def test_a_user_replaces_and_removes_tags() -> None:
     settings = own(incar={"NELM": 60, "LASPH": None, "NCORE": 4})
     tags = vasp.incar(settings)
@@ -186,12 +208,12 @@ def test_a_user_replaces_and_removes_tags() -> None:
     ("values", "sentence"),
     [
         ({"preset": "nope"}, "no preset 'nope'; known: agi"),
-        ({}, "without a preset, say encut and kpoints"),
+        ({}, "without a preset, say encut"),
         ({"preset": "agi", "incar": {"ENCUT": 300}}, "ENCUT is not set there: say encut"),
         ({"preset": "agi", "incar": {"PSTRESS": 10}}, "an energy, not an enthalpy"),
         ({"preset": "agi", "incar": {"nelm": 10}}, "write NELM, not nelm"),
         ({"preset": "agi", "incar": {"ISMEAR": -5}}, "needs more than the Γ point"),
-        ({"preset": "agi", "kpoints": -1}, "greater than 0"),
+        ({"preset": "agi", "kpoints": -1}, "expected a spacing in 1/Å such as 0.35, a mesh"),
         ({"preset": "agi", "incar": {"NSW": 5}}, "NSW is not set there: a label is one ionic"),
         ({"preset": "agi", "incar": {"ICHARG": 11}}, "ICHARG = 11 is not self-consistent"),
         ({"preset": "agi", "incar": {"ALGO": "Exact"}}, "ALGO = Exact does not end in the self-"),
@@ -214,8 +236,10 @@ def test_one_level_has_one_hash_however_it_is_written() -> None:
     full = VaspSettings(encut=280.0, kpoints="gamma", potcars={"I": "I", "Ag": "Ag"})
     assert vasp.level_of_theory(preset).hash == vasp.level_of_theory(full).hash
     words = vasp.level_of_theory(full).words
-    assert words.startswith("vasp (version 6, ENCUT 280, k-points Γ, EDIFF 1e-06")
+    assert words.startswith("vasp (version 6, ENCUT 280, k-points [1, 1, 1], EDIFF 1e-06")
     assert words.endswith("Ag PBE_54 Ag, I PBE_54 I)")  # there are no POTCARs here to look into
+    written = VaspSettings(**full.model_dump() | {"kpoints": [1, 1, 1]})
+    assert vasp.level_of_theory(written).hash == vasp.level_of_theory(full).hash
 
 
 def test_two_releases_under_one_folder_name_are_two_levels(
@@ -315,6 +339,8 @@ def test_what_decides_no_value_leaves_the_level_alone(change: dict[str, Any]) ->
     [
         {"encut": 301},
         {"kpoints": 0.5},
+        {"kpoints": (2, 2, 1)},
+        {"kpoints": {"kept": 0.5}},
         {"potcars": {"Au": "Au", "Cu": "Cu_pv"}},
         {"potcar_functional": "PBE_64"},
         {"potentials": {"Au": identity()}},

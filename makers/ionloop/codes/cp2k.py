@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from ionloop.codes.dft import DftSettings, as_calculator, unconverged
 from ionloop.codes.program import Command, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import GAMMA, explicit, mesh_of, words
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 
@@ -121,21 +123,60 @@ class Cp2kSettings(DftSettings):
 
 
 def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without starting CP2K."""
+    """Describe everything that decides a label's value, without starting CP2K.
+
+    Files of CP2K's own data folder count by their names: their content goes with the version.
+    Files that are named by a path count by what they hold of each element, wherever they lie.
+    Versions before had neither in their keys, so their labels are of no level that can be proved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file that is named by its path is not there.
+    """
+    diagonalises = settings.smearing > 0 or explicit(settings.kpoints) != GAMMA
+    own = [name for name in settings.basis_files if not _is_path(name)]
     about: dict[str, Any] = {
         "version": settings.version,
         "xc": settings.xc,
         "basis": settings.basis,
+        "basis files": own,
         "pseudopotentials": settings.potential,
         "cut-off": f"{settings.cutoff:g} and {settings.relative_cutoff:g} Ry",
-        "k-points": settings.k_words,
+        "k-points": words(settings.kpoints),
         "spin": _spin(settings),
         "smearing": f"{settings.smearing:g} eV",
         "convergence": f"{settings.scf_convergence:g}, precision {settings.precision:g}",
     }
-    if settings.kinds:
-        about["kinds"] = {k: v.model_dump(exclude_none=True) for k, v in settings.kinds.items()}
-    return LevelOfTheory(code="cp2k", settings=about)
+    if not _is_path(settings.potential_file):
+        about["potential file"] = settings.potential_file
+    if diagonalises:
+        about["empty orbitals"] = settings.empty_orbitals
+    return LevelOfTheory(
+        code="cp2k",
+        settings=about,
+        elements=_by_element(settings),
+        start_cells=settings.start_cells,
+    )
+
+
+def _by_element(settings: Cp2kSettings) -> dict[str, dict[str, str]]:
+    """Return, by symbol, basis set and potential that are not the common ones, and contents."""
+    common = (settings.basis, settings.potential)
+    about: dict[str, dict[str, str]] = {}
+    for symbol in settings.kinds:
+        basis, potential = _kind(settings, symbol)
+        if (basis, potential) != common:
+            about[symbol] = {"basis": basis, "potential": potential}
+    for name in filter(_is_path, (*settings.basis_files, settings.potential_file)):
+        for (symbol, entry), content in _entries(Path(name)).items():
+            if entry in _kind(settings, symbol):
+                about.setdefault(symbol, {})[entry] = content
+    return about
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).is_absolute()
 
 
 def _spin(settings: Cp2kSettings) -> str:
@@ -283,19 +324,27 @@ def missing_kinds(
     }
 
 
-def _entries(path: Path) -> set[tuple[str, str]]:
-    """Return symbol and name of all that a data file of CP2K holds; a line may have aliases."""
+def _entries(path: Path) -> dict[tuple[str, str], str]:
+    """Return symbol and name of all that a data file of CP2K holds, with a hash of its content.
+
+    An entry begins with a line of symbol, name and aliases. Comments and spaces do not count.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file {path}; name it in label.basis_files or label.potential_file"
         )
-    lines = (line.split() for line in path.read_text(errors="replace").splitlines())
-    return {
-        (words[0], name)
-        for words in lines
-        if len(words) > 1 and re.fullmatch(r"[A-Z][a-z]?", words[0])
-        for name in words[1:]
-    }
+    entries: dict[tuple[str, str], str] = {}
+    head: list[str] = []
+    body: list[str] = []
+    lines = (line.split("#")[0].split() for line in path.read_text(errors="replace").splitlines())
+    for line in (*filter(None, lines), ["End"]):
+        if re.fullmatch(r"[A-Z][a-z]?|End", line[0]):
+            content = hashlib.sha256("\n".join(body).encode()).hexdigest()[:12]
+            entries |= {(head[0], name): content for name in head[1:]}
+            head, body = line, []
+        else:
+            body.append(" ".join(line))
+    return entries
 
 
 def input_file(settings: Cp2kSettings, frame: Frames) -> str:
@@ -320,22 +369,22 @@ def input_file(settings: Cp2kSettings, frame: Frames) -> str:
 
 
 def _dft(settings: Cp2kSettings, frame: Frames) -> dict[str, Any]:
-    grid = settings.k_grid(frame.cells[0])
+    grid = mesh_of(settings.kpoints, frame)
     quickstep: dict[str, Any] = {"EPS_DEFAULT": settings.precision}
-    if grid == (1, 1, 1):
+    if grid == GAMMA:
         quickstep["EXTRAPOLATION"] = "USE_GUESS"
     dft: dict[str, Any] = {
         "BASIS_SET_FILE_NAME": list(settings.basis_files),
         "POTENTIAL_FILE_NAME": settings.potential_file,
         "&MGRID": {"CUTOFF": settings.cutoff, "REL_CUTOFF": settings.relative_cutoff},
         "&QS": quickstep,
-        "&SCF": _scf(settings, direct=grid == (1, 1, 1) and settings.smearing == 0),
+        "&SCF": _scf(settings, direct=grid == GAMMA and settings.smearing == 0),
         "&XC": {f"&XC_FUNCTIONAL {settings.xc}": {}},
     }
     if settings.spin_polarised:
         dft["UKS"] = ".TRUE."
         dft["MULTIPLICITY"] = settings.multiplicity
-    if grid != (1, 1, 1):
+    if grid != GAMMA:
         dft["&KPOINTS"] = {"SCHEME": _scheme(grid), "FULL_GRID": ".TRUE."}
     return dft
 

@@ -1,28 +1,26 @@
-"""What the DFT programs share: settings, the k-point grid, relaxation."""
+"""What the DFT programs share: settings, k-points, relaxation."""
 
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
 from ionloop.codes.program import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.packed import Array
+from ionloop.schemas.kpoints import DEFAULT_SPACING, MEANING, Kept, KPoints, StartCell
 from ionloop.schemas.units import Force, Seconds
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
-
-KGrid = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 
 class DftSettings(Model):
@@ -33,13 +31,7 @@ class DftSettings(Model):
     command: Command
     version: str
     xc: str = Field("PBE", description="exchange-correlation functional, in the program's words")
-    kpoints: KGrid = Field((1, 1, 1), description="k-points along each reciprocal vector, with Γ")
-    k_spacing: Annotated[float, Field(gt=0)] | None = Field(
-        None,
-        description="largest distance of k-points (2π included, as VASP's KSPACING); replaces "
-        "`kpoints` by a grid that fits each cell",
-        json_schema_extra={"unit": "1/Å"},
-    )
+    kpoints: KPoints = Field(DEFAULT_SPACING, description=MEANING)
     spin_polarised: bool = Field(False, description="whether the two spins differ")
     max_scf_steps: PositiveInt = Field(
         200, description="electronic steps after which a frame counts as unconverged"
@@ -55,30 +47,24 @@ class DftSettings(Model):
     )
     relax_steps: PositiveInt = Field(200, description="most steps of a relaxation")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_spelling(cls, given: Any) -> Any:
+        """Read `k_spacing`, which was a key of its own and replaced `kpoints`."""
+        if not isinstance(given, Mapping) or "k_spacing" not in given:
+            return given
+        rest = {key: value for key, value in given.items() if key != "k_spacing"}
+        return rest if given["k_spacing"] is None else rest | {"kpoints": given["k_spacing"]}
+
     @property
     def effort(self) -> dict[str, Any]:
         """What a rejection of an unconverged calculation hangs on, outside the level of theory."""
         return {"max_scf_steps": self.max_scf_steps}
 
     @property
-    def k_words(self) -> str | list[int]:
-        """The k-points as the level of theory tells them."""
-        return f"spacing {self.k_spacing:g} 1/Å" if self.k_spacing else list(self.kpoints)
-
-    def k_grid(self, cell: Array) -> tuple[int, int, int]:
-        """Return the k-points along each reciprocal vector of a cell.
-
-        Parameters
-        ----------
-        cell
-            Lattice vectors as rows in Å, (3, 3).
-        """
-        if self.k_spacing is None:
-            return self.kpoints
-        lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell), axis=0)
-        # The grid of a vector that fits the spacing exactly does not hang on round-off.
-        a, b, c = np.maximum(1, np.ceil(lengths / self.k_spacing - 1e-9)).astype(int).tolist()
-        return a, b, c
+    def start_cells(self) -> list[StartCell]:
+        """The start cells whose meshes are kept, as the level of theory tells them."""
+        return self.kpoints.start_cells if isinstance(self.kpoints, Kept) else []
 
     @abstractmethod
     def ase_calculator(self, folder: Path, cores: int) -> Calculator:

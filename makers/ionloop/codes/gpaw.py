@@ -6,6 +6,7 @@ Each frame is one start of GPAW: it takes a few seconds, and a crash or a hang c
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from ionloop.codes.acceptance import Calculated
 from ionloop.codes.dft import DftSettings, as_calculator, unconverged
 from ionloop.codes.program import Command, Ended, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import mesh_of, words
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ CURE = "install GPAW (docker/install-gpaw.sh, docs/dft.md) or set label.command 
 # Options of GPAW that say how it computes, not what.
 ARRANGEMENT = {"parallel", "verbose", "communicator"}
 PROBE_SECONDS = 300.0
+# GPAW takes "default" and numbers of atoms beside chemical symbols.
+_SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
 class GpawSettings(DftSettings):
@@ -93,19 +97,41 @@ def level_of_theory(settings: GpawSettings) -> LevelOfTheory:
         "setups": settings.setups_version,
         "xc": settings.xc,
         "cut-off": f"{settings.cutoff:g} eV",
-        "k-points": settings.k_words,
+        "k-points": words(settings.kpoints),
         "spin": "polarised" if settings.spin_polarised else "unpolarised",
         "smearing": f"{settings.smearing:g} eV",
         "convergence": f"{settings.energy_convergence:g} eV, {settings.density_convergence:g} e",
     }
     options = {k: v for k, v in settings.options.items() if k not in ARRANGEMENT}
-    extra = {
-        "special setups": settings.setups,
-        "magnetic moments": settings.magnetic_moments if settings.spin_polarised else {},
-        "options": options,
+    moments = settings.magnetic_moments if settings.spin_polarised else {}
+    of_no_element = {k: v for k, v in settings.setups.items() if not _SYMBOL.fullmatch(k)}
+    # In versions before, all elements of the settings were in every key.
+    before = about | _filled(
+        {"special setups": settings.setups, "magnetic moments": moments, "options": options}
+    )
+    return LevelOfTheory(
+        code="gpaw",
+        settings=about | _filled({"special setups": of_no_element, "options": options}),
+        elements=_by_element(
+            {"setup": settings.setups, "magnetic moment": {k: v for k, v in moments.items() if v}}
+        ),
+        start_cells=settings.start_cells,
+        former=[LevelOfTheory(code="gpaw", settings=before).hash],
+    )
+
+
+def _by_element(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Turn tables by name and chemical symbol into one by symbol and name."""
+    symbols = sorted({symbol for table in tables.values() for symbol in table})
+    return {
+        symbol: {name: table[symbol] for name, table in tables.items() if symbol in table}
+        for symbol in symbols
+        if _SYMBOL.fullmatch(symbol)
     }
-    about |= {name: value for name, value in extra.items() if value}
-    return LevelOfTheory(code="gpaw", settings=about)
+
+
+def _filled(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in named.items() if value}
 
 
 def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
@@ -160,7 +186,7 @@ def parameters(settings: GpawSettings, frame: Frames) -> dict[str, Any]:
     return {
         "mode": {"name": "pw", "ecut": settings.cutoff},
         "xc": settings.xc,
-        "kpts": {"size": list(settings.k_grid(frame.cells[0])), "gamma": True},
+        "kpts": {"size": list(mesh_of(settings.kpoints, frame)), "gamma": True},
         "symmetry": "off",
         "spinpol": settings.spin_polarised,
         "occupations": {"name": "fermi-dirac", "width": settings.smearing},

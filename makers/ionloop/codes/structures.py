@@ -116,7 +116,7 @@ def _copies(frame: Frames, n: int, displacement: float, strain: float, seed: int
     deformations = np.empty((n, 3, 3))
     moves = np.empty((n, frame.n_atoms, 3))
     for index in range(n):
-        deformations[index] = _random_deformation(random, strain)
+        deformations[index] = random_deformation(random, strain)
         moves[index] = displacement * _points_in_ball(random, frame.n_atoms)
     return Frames(
         symbols=frame.symbols,
@@ -125,7 +125,8 @@ def _copies(frame: Frames, n: int, displacement: float, strain: float, seed: int
     )
 
 
-def _random_deformation(random: np.random.Generator, strain: float) -> Array:
+def random_deformation(random: np.random.Generator, strain: float) -> Array:
+    """Return 1 + ε with ε symmetric, as `perturb` deforms cells, (3, 3)."""
     components = random.uniform(-strain, strain, (3, 3))
     symmetric = np.tril(components) + np.tril(components, -1).T
     halved = np.where(np.eye(3, dtype=bool), symmetric, symmetric / 2)

@@ -29,10 +29,21 @@ from ionloop.codes.conversions import to_pymatgen
 from ionloop.codes.dynamics import MolecularDynamics
 from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.program import Command
-from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS, KPoints
+from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import (
+    DEFAULT_SPACING,
+    GAMMA,
+    MEANING,
+    Kept,
+    KPoints,
+    explicit,
+    mesh_of,
+    times,
+    words,
+)
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.units import Force
@@ -123,9 +134,7 @@ class VaspSettings(Model):
         None, description="plane-wave cut-off in eV; none: the preset's"
     )
     kpoints: KPoints | None = Field(
-        None,
-        description="'gamma' for the Γ point alone, or the largest spacing of k-points in 1/Å "
-        "(KSPACING, with 2π), Γ-centred; none: the preset's",
+        None, description=f"{MEANING}; none: the preset's, or {DEFAULT_SPACING} 1/Å without one"
     )
     potcar_functional: str = Field(
         "PBE_54", description="release of the POTCARs in the words of pymatgen: PBE_54, PBE_64, …"
@@ -173,9 +182,9 @@ class VaspSettings(Model):
     def _check(self) -> Self:
         if self.preset is not None and self.preset not in PRESETS:
             raise ValueError(f"there is no preset {self.preset!r}; known: {', '.join(PRESETS)}")
-        if self.preset is None and (self.encut is None or self.kpoints is None):
-            raise ValueError("without a preset, say encut and kpoints")
-        if self.incar.get("ISMEAR", 0) < -3 and kpoints(self) == "gamma":
+        if self.preset is None and self.encut is None:
+            raise ValueError("without a preset, say encut")
+        if self.incar.get("ISMEAR", 0) < -3 and explicit(kpoints(self)) == GAMMA:
             raise ValueError("incar: the tetrahedron method (ISMEAR) needs more than the Γ point")
         for tag in self.incar:
             if tag != tag.upper():
@@ -212,10 +221,17 @@ def cutoff(settings: VaspSettings) -> float:
 
 
 def kpoints(settings: VaspSettings) -> KPoints:
-    """Return ``'gamma'`` or the largest spacing of k-points in 1/Å."""
+    """Return the k-points: those of the settings, of their preset, or the default spacing."""
     if settings.kpoints is not None:
         return settings.kpoints
-    return PRESETS[str(settings.preset)].kpoints
+    return PRESETS[settings.preset].kpoints if settings.preset else DEFAULT_SPACING
+
+
+def of_frame(settings: VaspSettings, frame: Frames) -> VaspSettings:
+    """Return settings that say the mesh of a frame, where it is kept from its start cell."""
+    if not isinstance(kpoints(settings), Kept):
+        return settings
+    return settings.model_copy(update={"kpoints": mesh_of(kpoints(settings), frame)})
 
 
 def potcars(settings: VaspSettings) -> dict[str, str]:
@@ -233,7 +249,7 @@ def valence(settings: VaspSettings, element: str) -> int | None:
 def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
     """Return the INCAR tags of a force label, with changes for another kind of run."""
     spacing = kpoints(settings)
-    mesh = {} if spacing == "gamma" else {"KSPACING": spacing, "KGAMMA": True}
+    mesh = {"KSPACING": spacing, "KGAMMA": True} if isinstance(spacing, float | int) else {}
     tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
     return {tag: value for tag, value in tags.items() if value is not None}
 
@@ -290,13 +306,13 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
     for tag in ("ENCUT", "KSPACING", "KGAMMA"):
         tags.pop(tag, None)
     known = pinned(settings).potentials or {}
-    spacing = kpoints(settings)
+    points = kpoints(settings)
     return LevelOfTheory(
         code="vasp",
         settings={
             "version": settings.version,
             "ENCUT": plain(cutoff(settings)),
-            "k-points": "Γ" if spacing == "gamma" else f"spacing {spacing:g} 1/Å",
+            "k-points": words(points),
             **{tag: tags[tag] for tag in sorted(tags)},
         },
         elements={
@@ -305,6 +321,7 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
             else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
             for element, symbol in potcars(settings).items()
         },
+        start_cells=points.start_cells if isinstance(points, Kept) else [],
     )
 
 
@@ -410,7 +427,7 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
     Parameters
     ----------
     settings
-        The level of theory.
+        The level of theory; where meshes are kept, that `of_frame`.
     **changes
         INCAR tags of another kind of run, such as `relaxation` returns them.
     """
@@ -418,7 +435,8 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
     from pymatgen.io.vasp.sets import VaspInputSet
 
     symbols = potcars(settings)
-    mesh: Any = Kpoints.gamma_automatic((1, 1, 1)) if kpoints(settings) == "gamma" else {}
+    points = explicit(kpoints(settings))
+    mesh: Any = Kpoints.gamma_automatic(points) if points else {}
     with _quiet():
         return VaspInputSet(
             config_dict={
@@ -446,7 +464,8 @@ def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> V
     """
     check_elements(settings, frame.symbols)
     with _quiet():
-        return input_set(settings, **changes).get_input_set(to_structure(frame), potcar_spec=True)
+        inputs = input_set(of_frame(settings, frame), **changes)
+        return inputs.get_input_set(to_structure(frame), potcar_spec=True)
 
 
 @contextmanager
@@ -667,12 +686,19 @@ def in_words(settings: VaspSettings, elements: Sequence[str]) -> dict[str, str]:
         If an element has no POTCAR in the settings.
     """
     check_elements(settings, elements)
-    spacing = kpoints(settings)
     symbols = potcars(settings)
-    mesh = "Γ alone" if spacing == "gamma" else f"no file; KSPACING = {spacing:g} 1/Å, Γ-centred"
     spec = " ".join(symbols[element] for element in elements)
     return {
         "INCAR": ", ".join(f"{tag} = {value}" for tag, value in sorted(incar(settings).items())),
-        "KPOINTS": mesh,
+        "KPOINTS": _kpoints_file(kpoints(settings)),
         "POTCAR.spec": f"{settings.potcar_functional}: {spec}",
     }
+
+
+def _kpoints_file(points: KPoints) -> str:
+    mesh = explicit(points)
+    if mesh is not None:
+        return "Γ alone" if mesh == GAMMA else f"{times(mesh)}, Γ-centred"
+    if isinstance(points, Kept):
+        return f"the mesh of {points.kept:g} 1/Å in the start cell, kept, Γ-centred"
+    return f"no file; KSPACING = {points:g} 1/Å, Γ-centred"

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, PositiveFloat
 
 from ionloop.schemas.document import Model
-
-KPoints = Literal["gamma"] | PositiveFloat
+from ionloop.schemas.kpoints import KPoints
 
 FORCE_LABELS: Mapping[str, Any] = MappingProxyType(
     {
@@ -58,7 +57,7 @@ class Preset(Model):
 
     about: str = Field(description="what it is for and where its numbers are from")
     encut: PositiveFloat = Field(description="plane-wave cut-off in eV")
-    kpoints: KPoints = Field(description="'gamma', or the largest spacing in 1/Å (KSPACING)")
+    kpoints: KPoints = Field(description="gamma, or the largest spacing in 1/Å (KSPACING)")
     potcars: Mapping[str, str] = Field(description="POTCAR of each element")
     valences: Mapping[str, int] = Field(description="valence electrons of each POTCAR")
 

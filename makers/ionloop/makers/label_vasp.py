@@ -210,7 +210,8 @@ def run_vasp(kind: str, maker: VaspLabelMaker, frame: Frames, folder: Path, **ch
         If atomate2 is not installed.
     """
     vasp.check_potcars(maker.settings, frame.species)
-    theirs = atomate2_maker(kind, maker.settings, maker.cores, **changes)
+    settings = vasp.of_frame(maker.settings, frame)
+    theirs = atomate2_maker(kind, settings, maker.cores, **changes)
     from custodian.custodian import CustodianError
 
     with working_folder(folder), warnings.catch_warnings():

@@ -14,6 +14,7 @@ from pydantic import Field, computed_field
 
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.frames import Frames, label_id
+from ionloop.schemas.kpoints import StartCell
 from ionloop.schemas.likeness import likeness
 from ionloop.schemas.units import Energy, Force, Length, Seconds
 
@@ -22,13 +23,18 @@ class LevelOfTheory(Model):
     """Everything that decides a label's value; labels of two levels never mix.
 
     What belongs to a chemical element, such as its pseudopotential, is kept by element, so that
-    the key of a label holds only the elements of its frame: `of` leaves the others out.
+    the key of a label holds only the elements of its frame: `of` leaves the others out. So it
+    does with start cells of other elements, from which the frame cannot have been made.
     """
 
     code: str = Field(description="program or model family, such as sevennet or vasp")
     settings: dict[str, Any] = Field(description="functional, cut-off, model name, …")
     elements: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="by chemical symbol: pseudopotential, basis set, …"
+    )
+    start_cells: list[StartCell] = Field(
+        default_factory=list,
+        description="where k-points are kept: the start cells whose meshes they are",
     )
     former: list[str] = Field(
         default_factory=list,
@@ -38,7 +44,8 @@ class LevelOfTheory(Model):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of the sha256 of the canonical JSON."""
-        content = [self.code, self.settings, *([self.elements] if self.elements else [])]
+        starts = [start.model_dump(mode="json") for start in self.start_cells]
+        content = [self.code, self.settings, *filter(None, (self.elements, starts))]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -50,7 +57,8 @@ class LevelOfTheory(Model):
             f"{symbol} {', '.join(map(str, about.values()))}"
             for symbol, about in sorted(self.elements.items())
         ]
-        return f"{self.code} ({', '.join(settings + elements)})"
+        starts = [start.words for start in self.start_cells]
+        return f"{self.code} ({', '.join(settings + elements + starts)})"
 
     def of(self, species: Iterable[str]) -> Self:
         """Return the level of a frame that consists of these elements.
@@ -62,7 +70,8 @@ class LevelOfTheory(Model):
         """
         present = set(species)
         elements = {symbol: about for symbol, about in self.elements.items() if symbol in present}
-        return self.model_copy(update={"elements": elements})
+        starts = [start for start in self.start_cells if set(start.composition) == present]
+        return self.model_copy(update={"elements": elements, "start_cells": starts})
 
     def keys(self, species: Iterable[str]) -> list[str]:
         """Return the hashes under which labels of such frames are kept, today's first.

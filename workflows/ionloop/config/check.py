@@ -18,6 +18,7 @@ from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of,
 from ionloop.config.findings import Finding, error, ok, warning
 from ionloop.config.plan import plan
 from ionloop.config.run_file import RunFile, read, symbols_of
+from ionloop.config.sampling import meshes
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import LabelStatus
@@ -214,6 +215,11 @@ def look_at_explorer(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     yield from run_file.explore.preflight_models(run_file.train.model_suffix)
 
 
+def look_at_kpoints(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Say the k-points of start cells and supercells, and where strain would change them."""
+    yield from meshes(run_file, inputs.structures)
+
+
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Look at temperatures, and at trust levels beside the limit of explosion."""
     conditions = {f"stages[{i}]": stage.temperatures for i, stage in enumerate(run_file.stages)}
@@ -369,6 +375,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterator[Finding]]] = {
     "the type map": look_at_types,
     "the first training set": look_at_data,
     "the labeller, which is started": look_at_labeller,
+    "the k-points": look_at_kpoints,
     "the trainer, which is started": look_at_trainer,
     "the explorer, which is started": look_at_explorer,
     "the stages": look_at_stages,

@@ -13,7 +13,6 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from math import prod
 from os.path import expandvars
 from pathlib import Path
 from shutil import which
@@ -52,6 +51,8 @@ from ionloop.makers.label_vasp import VaspLabelMaker
 from ionloop.makers.train import DeepmdTrainMaker
 from ionloop.schemas.document import Model
 from ionloop.schemas.environment import absolute
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import Kept, KPoints, n_points
 from ionloop.selection.physical import PhysicalLimits
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -103,6 +104,17 @@ class LabelSection(CodeSection):
 
     relaxes: ClassVar[bool] = True
     runs_dynamics: ClassVar[bool] = True
+
+    @property
+    def sampling(self) -> KPoints | None:
+        """The k-points; None where the labeller has none."""
+        return None
+
+    def of_starts(self, structures: Sequence[Frames]) -> Self:
+        """Return the section for a run from these start structures, whose meshes may be kept."""
+        if not isinstance(self.sampling, Kept):
+            return self
+        return self.model_copy(update={"kpoints": self.sampling.of_starts(structures)})
 
     def maker(self) -> LabelMaker:
         """Return the Maker."""
@@ -245,6 +257,11 @@ class DftSection(LabelSection, DftSettings):
     quorum: Quorum = DftLabelMaker.quorum
     cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
 
+    @property
+    def sampling(self) -> KPoints:
+        """The k-points."""
+        return self.kpoints
+
     def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
         """Start the program for its version, and look for what it needs for each element."""
         try:
@@ -284,7 +301,7 @@ class GpawSection(GpawSettings, DftSection):
     def label_seconds(self, n_atoms: int) -> float | None:
         """Estimate the core seconds of one label: 48 for 50 atoms of LGPS at Γ and 400 eV."""
         size: float = (n_atoms / 50) ** 2.5 * (self.cutoff / 400) ** 1.5
-        return 48 * size * prod(self.kpoints)
+        return 48 * size * n_points(self.kpoints, n_atoms)
 
 
 class Cp2kSection(Cp2kSettings, DftSection):
@@ -303,7 +320,7 @@ class Cp2kSection(Cp2kSettings, DftSection):
 
     def label_seconds(self, n_atoms: int) -> float | None:
         """Estimate the core seconds of one label: 214 for 50 atoms of LGPS at Γ."""
-        return 214 * (n_atoms / 50) ** 2 * prod(self.kpoints)
+        return 214 * (n_atoms / 50) ** 2 * n_points(self.kpoints, n_atoms)
 
 
 class VaspSection(LabelSection, VaspSettings):
@@ -320,6 +337,11 @@ class VaspSection(LabelSection, VaspSettings):
     allowance: Allowance = VaspLabelMaker.allowance
     quorum: Quorum = VaspLabelMaker.quorum
     cores: PositiveInt = Field(VaspLabelMaker.cores, description="MPI ranks of a calculation")
+
+    @property
+    def sampling(self) -> KPoints:
+        """The k-points, of the preset where the run file says none."""
+        return vasp.kpoints(self)
 
     def maker(self) -> LabelMaker:
         """Return the Maker."""

@@ -41,7 +41,7 @@ def page() -> str:
     titles: dict[type[BaseModel], list[str]] = {RunFile: ["Top level"]}
     for title, model in _walk(RunFile, ""):
         titles.setdefault(model, []).append(title)
-    sections = (_section(", ".join(names), model) for model, names in titles.items())
+    sections = (_section(", ".join(dict.fromkeys(names)), model) for model, names in titles.items())
     return "\n".join([HEAD, *(line for section in sections for line in section)])
 
 

@@ -252,7 +252,7 @@ class RunFile(Model):
         """Return the Maker of the whole loop."""
         types = self.types()
         return ConcurrentLearningMaker(
-            label=self.label.maker(),
+            label=self.label.of_starts(self.read_structures()).maker(),
             train=self._trains(self.train, types),
             explore=self.explore.maker(types),
             select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
