@@ -9,6 +9,7 @@ from jobflow import Flow, Job
 from ionloop.config import launch
 from ionloop.config.errors import RunFileError
 from ionloop.config.run_file import RunFile
+from ionloop.config.tolerances import OtherSettingsError
 from ionloop.runners.local import LocalRunner
 from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.stores.connect import collection, open_store
@@ -80,7 +81,7 @@ def test_or_resume_takes_the_run_up(run_file):
 def test_or_resume_refuses_other_settings(run_file):
     launch.start(run_file)
     other = run_file.model_copy(update={"seed": 2})
-    with pytest.raises(launch.OtherSettingsError, match="started with another seed"):
+    with pytest.raises(OtherSettingsError, match="seed: 1 → 2"):
         launch.start(other, or_resume=True)
 
 

@@ -19,7 +19,7 @@ from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
 from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart
 from ionloop.schemas.label import LabelStatus
-from ionloop.schemas.potential import EnsembleDoc
+from ionloop.schemas.potential import EnsembleDoc, TrainingDoc
 from ionloop.schemas.run import RunState
 
 TOY = Path(__file__).parents[1] / "toy"
@@ -103,6 +103,32 @@ def test_labeller_returns_nan_for_one_frame(explored: Any, tmp_path: Path) -> No
     assert turn.rejected == {"non-finite": 1}
     (rejected,) = [x for x in place.labels() if x.status is LabelStatus.REJECTED]
     assert "forces" in rejected.detail
+    check_account(place)
+
+
+@pytest.mark.integration
+def test_a_small_turn_stopped_by_one_loss_goes_on_with_another_floor(
+    explored: Any, tmp_path: Path
+) -> None:
+    place = explored.copy(tmp_path)
+    trained = [document.provenance.job for document in place.documents(TrainingDoc)]
+    place.write(**SMALL | {"label": SMALL["label"] | {"floor": 0.9, "allowance": 0}})
+    strict = "resume", "toy", "--run-file", "run.yaml"
+    told = place.run(*strict, code=1, fault="labeller-returns-nan")
+    assert "changed: label.floor: 0.5 → 0.9" in told
+    assert f"{N_PICKS - 1} of {N_PICKS} labels were accepted, the floor is 90%" in told
+    assert place.state() is RunState.FAILED
+    assert "the floor is 90%" in place.run("resume", "--retry-failed", code=1)
+
+    place.write(**SMALL | {"label": SMALL["label"] | {"floor": 0.9, "allowance": 1}, "seed": 5})
+    assert "(seed: 3 → 5)" in place.run(*strict, code=2)
+    place.write(**SMALL | {"label": SMALL["label"] | {"floor": 0.9, "allowance": 1}})
+    assert "changed: label.allowance: 0 → 1" in place.run(*strict)
+    (turn,) = place.turns()
+    assert turn.rejected == {"non-finite": 1}
+    jobs = [document.provenance.job for document in place.documents(TrainingDoc)]
+    assert jobs[: len(trained)] == trained
+    assert len(jobs) == len(trained) + 1  # the production training
     check_account(place)
 
 

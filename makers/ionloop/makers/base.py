@@ -45,6 +45,10 @@ LOGS = ("*.log", "screen.txt", "lcurve.out")  # what programs say, worth keeping
 Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
 
 
+PART = "part"  # in a job's metadata: its part of the run file, where that is not its role
+PRODUCTION = "production"
+
+
 class FloorError(IonloopError, RuntimeError):
     """Too much of a step failed for the turn to go on."""
 

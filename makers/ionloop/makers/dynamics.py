@@ -15,6 +15,7 @@ from ionloop.codes.forcefield import dynamics
 from ionloop.makers.base import Reference, assign, stamp, stored_job
 from ionloop.makers.label import account, check_floor
 from ionloop.makers.ledger import current_ledger
+from ionloop.makers.tolerances import in_force
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, Labels
 
@@ -93,5 +94,6 @@ def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:
         found[document.frame_id] = document.model_copy(update=belongs)
         current_ledger().record([found[document.frame_id]])
     labels = account(maker.level, list(found), found, calculated=set(found))
-    check_floor(labels, maker.floor, maker.allowance)
+    tolerant = in_force(maker)
+    check_floor(labels, tolerant.floor, tolerant.allowance)
     return labels.model_copy(update=stamp(maker.level))

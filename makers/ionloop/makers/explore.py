@@ -24,6 +24,7 @@ from ionloop.makers.base import (
     stored_job,
     unfinished,
 )
+from ionloop.makers.tolerances import changed, in_force
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import (
     DeviationSummary,
@@ -139,6 +140,7 @@ def spread_trajectories(
     previous: Any,
 ) -> Response[Any]:
     """Set up the trajectories of a stage and spread them over jobs."""
+    maker = in_force(maker)
     starts = [start for part in _value(structures) for start in single_frames(part)]
     left_off = previous.value.last_good_frames if previous else {}
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
@@ -166,7 +168,7 @@ def spread_trajectories(
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 
-@stored_job(ExplorationPart)
+@stored_job(ExplorationPart, expose_store=True)
 def explore_with_lammps(
     maker: LammpsExploreMaker,
     ensemble: EnsembleDoc,
@@ -180,6 +182,7 @@ def explore_with_lammps(
     Cells are compared with those of the originals, the start structures as they were given, so
     that what trajectories drift from turn to turn adds up.
     """
+    maker = in_force(maker)
     models = [member.model for member in ensemble.members]
     with unfinished() as folder:
         trajectories = lammps.run_trajectories(
@@ -220,7 +223,7 @@ def collect_exploration(
     done = [part for part in parts if part.value is not None]
     came = {doc.index: doc for part in done for doc in part.value.trajectories}
     trajectories = [came.get(each.index, each) for each in asked]
-    check_floor(trajectories, floor)
+    check_floor(trajectories, changed().get("floor", floor))
     failures = [f"{len(parts) - len(done)} batches of trajectories failed"]
     return ExplorationDoc(
         **stamp(),

@@ -31,6 +31,7 @@ from ionloop.makers.base import (
     stored_job,
 )
 from ionloop.makers.ledger import current_ledger
+from ionloop.makers.tolerances import changed, in_force
 from ionloop.makers.twins import adopt_twins, distinct
 from ionloop.schemas.dataset import in_stretches
 from ionloop.schemas.document import Document
@@ -159,6 +160,7 @@ def hold_frames(frames: list[Frames]) -> list[Frames]:
 @collecting_job()
 def spread_labels(maker: BatchLabelMaker, frames: Any) -> Response[Any]:
     """Spread the frames that have no label yet over batches."""
+    maker = in_force(maker)
     missing = _missing(maker.terms, frames.value)
     quorum = math.ceil(maker.quorum * len(missing))
     if quorum < len(missing):
@@ -224,12 +226,12 @@ def _without_the_late(
     return Response(replace=Flow([start, wait, collect], output=collect.output))
 
 
-@stored_job()
+@stored_job(expose_store=True)
 def start_labels(
     maker: BatchLabelMaker, frames: list[Frames], frame_ids: list[str]
 ) -> Response[Any]:
     """Start the batches; no other job waits for them."""
-    batches = maker.batches(frames, frame_ids)
+    batches = in_force(maker).batches(frames, frame_ids)
     return Response(output=len(batches), addition=Flow([*batches]))
 
 
@@ -256,6 +258,7 @@ def label_with_force_field(
     settings: ForceFieldSettings, frames: list[Frames], frame_ids: list[str]
 ) -> LabelBatch:
     """Label frames one by one and record each label at once."""
+    settings = in_force(settings)
     terms = Terms(level=forcefield.level_of_theory(settings), limits=settings.limits)
 
     def calculate(frame: Frames) -> LabelDoc:
@@ -363,7 +366,8 @@ def collect_labels(
     wanted = unique_ids(frames.value)
     found = _judged(wanted, level, limits)
     labels = account(level, wanted, found, set(calculated), late=late)
-    check_floor(labels, floor, allowance)
+    tolerances = {"floor": floor, "allowance": allowance} | changed()
+    check_floor(labels, tolerances["floor"], tolerances["allowance"])
     return labels.model_copy(update=stamp(level))
 
 
@@ -387,6 +391,8 @@ def _judged(
     frame_ids: list[str], level: LevelOfTheory, limits: AcceptanceLimits | None
 ) -> dict[str, LabelDoc]:
     ledger = current_ledger()
+    if (now := changed().get("limits")) is not None:
+        limits = AcceptanceLimits.model_validate(now)
     return ledger.judged(frame_ids, level, limits) if limits else ledger.find(frame_ids, level)
 
 

@@ -21,6 +21,7 @@ from ionloop.makers.label import (
     by_id,
     record_labels,
 )
+from ionloop.makers.tolerances import in_force
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LevelOfTheory
 
@@ -96,6 +97,7 @@ class Cp2kLabelMaker(DftLabelMaker):
 @stored_job(LabelBatch, expose_store=True)
 def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[str]) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
+    maker = in_force(maker)
     terms = maker.terms
     calculate = CODES[maker.settings.program].calculate
 

@@ -29,6 +29,7 @@ from ionloop.makers.label import (
     by_id,
     record_labels,
 )
+from ionloop.makers.tolerances import in_force
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory
 
@@ -99,6 +100,7 @@ def label_with_vasp(
     maker: VaspLabelMaker, frames: list[Frames], frame_ids: list[str]
 ) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
+    maker = in_force(maker)
     n_calculated = record_labels(
         by_id(frames, frame_ids), maker.terms, lambda frame: label(maker, frame), maker.cores
     )

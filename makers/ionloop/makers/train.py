@@ -24,6 +24,7 @@ from ionloop.makers.base import (
     stored_job,
     unfinished,
 )
+from ionloop.makers.tolerances import changed, in_force
 from ionloop.schemas.dataset import held_back
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate
@@ -97,7 +98,7 @@ class DeepmdTrainMaker(TrainMaker):
         return assign(evaluate_deepmd(ensemble, labels), "evaluate", "evaluate")
 
 
-@stored_job(TrainingDoc)
+@stored_job(TrainingDoc, expose_store=True)
 def train_deepmd(
     maker: DeepmdTrainMaker,
     dataset: list[Labels],
@@ -106,11 +107,12 @@ def train_deepmd(
     seed: int,
 ) -> TrainingDoc:
     """Train one model."""
+    maker = in_force(maker)
     with unfinished() as folder:
         return train_in(folder, maker, dataset, previous, number, seed)
 
 
-@stored_job()
+@stored_job(expose_store=True)
 def train_side_by_side(
     maker: DeepmdTrainMaker,
     dataset: list[Labels],
@@ -125,6 +127,7 @@ def train_side_by_side(
     deepmd.TrainingError
         If all fail.
     """
+    maker = in_force(maker)
     with unfinished() as folder:
         calls = [
             partial(train_in, folder / f"model-{n}", maker, dataset, previous, n, seed)
@@ -207,6 +210,7 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
     FloorError
         If fewer than `min_models` were.
     """
+    min_models = changed().get("min_models", min_models)
     done = [member for member in members if isinstance(member.value, TrainingDoc)]
     lost = [
         f"the training with seed {seed} failed{_reason(member.value)}"

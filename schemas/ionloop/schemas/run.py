@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from ionloop.schemas.document import Document
+from ionloop.schemas.document import Document, Model
 from ionloop.schemas.exploration import Unfinished
 from ionloop.schemas.iteration import TurnCounts
 from ionloop.schemas.potential import ForceErrors
@@ -29,16 +29,34 @@ class RunState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class Change(Model):
+    """A key of the run file that was changed while the run was under way."""
+
+    time: datetime
+    key: str = Field(description="its path, such as label.floor")
+    before: Any = None
+    after: Any = None
+
+    @property
+    def words(self) -> str:
+        """The change in words, such as ``label.floor: 0.9 → 0.8``."""
+        before, after = ("none" if each is None else each for each in (self.before, self.after))
+        return f"{self.key}: {before} → {after}"
+
+
 class RunDoc(Document):
     """A run."""
 
     run: str
     name: str
-    run_file: dict[str, Any]
+    run_file: dict[str, Any] = Field(description="as it is in force now")
     started: datetime
     state: RunState
     host: str
     runner: dict[str, Any] | None = Field(None, description="the process that runs it now")
+    changes: list[Change] = Field(
+        default_factory=list, description="what was changed in the run file since it began"
+    )
 
 
 class ValidationDoc(Document):

@@ -100,8 +100,11 @@ def run(
     """  # noqa: D301
     from ionloop.config import start
     from ionloop.config.engines import submit
+    from ionloop.config.launch import is_there
 
     settings = checked(run_file, store, runner, as_json)
+    if or_resume and is_there(settings):
+        _take_over(settings.name, settings)
     if settings.runner == "local":
         _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
     else:
@@ -116,12 +119,19 @@ def resume(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed jobs again.")
     ] = False,
+    run_file: Annotated[
+        Path | None,
+        typer.Option("--run-file", help="Take over tolerances changed here.", metavar="RUN.yaml"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take up a run that was interrupted or paused; finished jobs do not run again.
 
+    Floors, limits, time limits, cores and resources may be changed in the run file meanwhile.
+
     \b
     ionloop resume
+    ionloop resume lgps --run-file run.yaml
     ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
     """  # noqa: D301
     from ionloop.config import engines
@@ -129,6 +139,8 @@ def resume(
     from ionloop.config.launch import existing_store
 
     url = existing_store(store)
+    if run_file is not None:
+        _take_over(run_id, _load(run_file, url))
     if engines.engine_name(url, run_id) != "local":
         follow(engines.proceed(url, run_id, retry_failed=retry_failed), url, as_json)
         return
@@ -179,6 +191,13 @@ def _load(path: Path, store: str | None, runner: str | None = None) -> RunFile:
     if runner is not None:
         run_file = run_file.model_copy(update={"runner": runner})
     return run_file if store is None else run_file.with_store(store)
+
+
+def _take_over(run_id: str | None, given: RunFile) -> None:
+    from ionloop.config.engines import take_over
+
+    for change in take_over(given.store, run_id, given):
+        render.err().print(f"changed: {change.words}", markup=False, highlight=False)
 
 
 def _refuse(report: Report, *, quiet: bool) -> None:

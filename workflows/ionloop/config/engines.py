@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from ionloop.config import launch
 from ionloop.config.findings import Finding, error, ok
 from ionloop.config.launch import (
     enter,
@@ -18,11 +19,12 @@ from ionloop.config.launch import (
     summary,
 )
 from ionloop.config.run_file import RunFile
+from ionloop.makers.base import FloorError
 from ionloop.runners.engine import Engine, JobRow
 from ionloop.runners.local_engine import LocalEngine
 from ionloop.runners.resources import EngineName, ResourceTable
 from ionloop.schemas.job import JobState
-from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.schemas.run import Change, RunState, SummaryDoc
 from ionloop.stores.connect import open_store
 
 LOOK_SECONDS = 10.0
@@ -86,11 +88,44 @@ def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
         If the engine or the store refuses.
     """
     if or_resume and is_there(run_file):
+        take_over(run_file.store, run_file.name, run_file)
         return proceed(run_file.store, run_file.name)
     flow = run_file.flow()
     run = enter(run_file)
     engine_of(run_file).submit(marked(flow, run), run, run_file.placement)
     return run
+
+
+def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
+    """Take tolerances over from a changed run file; what has not begun gets its new place.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    given
+        The changed run file.
+
+    Returns
+    -------
+    list[Change]
+        What has changed.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    OtherSettingsError
+        If something is changed that defines the run's results.
+    """
+    run, before = known(store_url, run)
+    found = launch.take_over(store_url, run, given)
+    now = known(store_url, run)[1]
+    if before.placement != now.placement and (engine := engine_of(now)).jobs(run):
+        engine.place(run, now.placement)
+    return found
 
 
 def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = False) -> str:
@@ -119,8 +154,8 @@ def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = Fals
     engine = engine_of(run_file)
     if engine.jobs(run):
         engine.proceed(run)
-        if retry_failed:
-            engine.retry(run)
+        # What failed by a tolerance is judged again by what is in force now.
+        engine.retry(run, error=None if retry_failed else FloorError.__name__)
     else:
         engine.submit(marked(run_file.flow(), run), run, run_file.placement)
     set_state(store_url, run, RunState.RUNNING)
@@ -191,10 +226,7 @@ def place(store_url: str, run: str, resources: ResourceTable) -> int:
     run, run_file = known(store_url, run)
     moved = run_file.model_copy(update={"resources": resources})
     n = engine_of(moved).place(run, moved.placement)
-    with closing(open_store(store_url)) as store:
-        document = find_run(store, run)
-    stored = document.run_file | {"resources": resources.model_dump(mode="json")}
-    set_state(store_url, run, document.state, run_file=stored)
+    launch.take_over(store_url, run, moved)
     return n
 
 

@@ -15,36 +15,22 @@ from jobflow.core.store import JobStore
 from ionloop.config.codes import ExternalSection
 from ionloop.config.errors import Source
 from ionloop.config.run_file import RunFile, validate
+from ionloop.config.tolerances import changes, cores_by_part
 from ionloop.makers import label_external
 from ionloop.makers.label_external import Imported
 from ionloop.makers.ledger import Ledger
 from ionloop.runners.journal import Journal
 from ionloop.runners.local import LocalRunner, RunSummary
+from ionloop.runners.local_engine import LocalEngine
 from ionloop.runners.lock import RunLockedError
 from ionloop.runners.progress import Observer, Silent
 from ionloop.schemas.errors import InputError, IonloopError
-from ionloop.schemas.run import WAITING, RunDoc, RunState, SummaryDoc
+from ionloop.schemas.run import WAITING, Change, RunDoc, RunState, SummaryDoc
 from ionloop.stores.connect import check_there, collection, describe, open_store, store_file
-
-# Where and how a run computes may change from one attempt to the next; what it computes may not.
-CIRCUMSTANCES = {
-    "store",
-    "scratch",
-    "keep",
-    "cores",
-    "runner",
-    "launchpad",
-    "project",
-    "resources",
-}
 
 
 class UnknownRunError(IonloopError, LookupError):
     """There is no such run in the store; the message names those there are."""
-
-
-class OtherSettingsError(IonloopError, ValueError):
-    """A run of that name was started with other settings."""
 
 
 class RunEndedError(IonloopError, RuntimeError):
@@ -63,7 +49,7 @@ def start(
     observer
         Hears of every change.
     or_resume
-        Take up the run of that name instead, if there is one.
+        Take up the run of that name instead, if there is one, with the tolerances given now.
 
     Raises
     ------
@@ -73,6 +59,7 @@ def start(
         If the store refuses.
     """
     if or_resume and is_there(run_file):
+        take_over(run_file.store, run_file.name, run_file)
         return resume(run_file.store, run_file.name, observer=observer)
     flow = run_file.flow()
     run = enter(run_file)
@@ -118,6 +105,51 @@ def resume(
         return runner.resume(document.run, retry_failed=retry_failed)
 
     return _execute(run_file, document.run, observer, work)
+
+
+def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
+    """Take tolerances over from a changed run file, for a run that is under way or has stopped.
+
+    The change is recorded in the run's document, which jobs look at when they begin: it holds for
+    those that were entered before, too. Cores of jobs that wait in the local runner's journal are
+    entered anew.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    given
+        The changed run file.
+
+    Returns
+    -------
+    list[Change]
+        What has changed.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    OtherSettingsError
+        If something is changed that defines the run's results.
+    EngineError
+        If the local runner is at work on it.
+    """
+    with closing(open_store(store_url)) as store:
+        document = find_run(store, run)
+        refuse_cancelled(document)
+        stored = stored_run_file(store, document, store_url)
+        found = changes(document, stored, given)
+        if found:
+            LocalEngine(store_url, stored.scratch_folder).refuse_at_work(document.run)
+            history = [change.model_dump(mode="json") for change in (*document.changes, *found)]
+            content = given.model_dump(mode="json", exclude={"store"}) | {"runner": stored.runner}
+            _write(store, {"run": document.run, "run_file": content, "changes": history})
+            journal = Journal(collection(store, "jobs"), document.run)
+            journal.scale_cores(cores_by_part(stored), cores_by_part(given))
+    return found
 
 
 def import_labels(
@@ -228,18 +260,9 @@ def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFil
 
 
 def is_there(run_file: RunFile) -> bool:
-    """Whether the store has a run of that name, with the same settings.
-
-    Raises
-    ------
-    OtherSettingsError
-        If it was started with other settings.
-    """
+    """Whether the store has a run of that name."""
     with closing(open_store(run_file.store)) as store:
-        if collection(store, "runs").count({"run": run_file.name}) == 0:
-            return False
-        _check_same(store, run_file)
-        return True
+        return bool(collection(store, "runs").count({"run": run_file.name}))
 
 
 def enter(run_file: RunFile) -> str:
@@ -322,18 +345,6 @@ def _write(store: JobStore, fields: dict[str, Any]) -> None:
     """Write fields of a run; others, such as `runner`, belong to others and stay."""
     runs = collection(store, "runs")
     runs.update((runs.query_one({"run": fields["run"]}) or {}) | fields, key="run")
-
-
-def _check_same(store: JobStore, run_file: RunFile) -> None:
-    stored = find_run(store, run_file.name).run_file
-    given = run_file.model_dump(mode="json", exclude={"store"})
-    other = [key for key in given if key not in CIRCUMSTANCES and stored.get(key) != given[key]]
-    if other:
-        raise OtherSettingsError(
-            f"run {run_file.name!r} in {describe(store)} was started with another "
-            f"{', '.join(other)}: give the new run another name, or take up the old one with: "
-            f"ionloop resume {run_file.name}"
-        )
 
 
 def _summary(store: JobStore, run: str) -> SummaryDoc | None:

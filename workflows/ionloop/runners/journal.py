@@ -16,10 +16,11 @@ from jobflow.core.flow import get_flow
 from jobflow.core.reference import OnMissing
 from jobflow.utils.find import find_key_value
 
+from ionloop.makers.base import PART, FloorError
 from ionloop.schemas.errors import IonloopError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from jobflow.core.flow import Flow
     from jobflow.core.job import Job, Response
@@ -31,6 +32,7 @@ Document = dict[str, Any]
 
 LIVE = frozenset({"waiting", "running", "finished"})
 PAYLOAD = ("held", "spawned")
+TOLERANCE_ERROR = FloorError.__name__
 
 
 class JournalError(IonloopError, RuntimeError):
@@ -170,6 +172,30 @@ class Journal:
             if entry.stop is None:
                 tries = entry.tries if entry.state == "running" else 0
                 self.change(entry.job_id, state="waiting", error=None, tries=tries)
+
+    def judged_again(self) -> list[Entry]:
+        """Entries that failed by a tolerance, which may be another now, and all that was skipped.
+
+        What was skipped because of something else is skipped again.
+        """
+        failed = self.entries({"state": "failed"})
+        by_tolerance = [entry for entry in failed if TOLERANCE_ERROR in (entry.error or "")]
+        return [*by_tolerance, *self.entries({"state": "skipped"})] if by_tolerance else []
+
+    def scale_cores(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+        """Change the cores of jobs that have not begun.
+
+        Parameters
+        ----------
+        before, after
+            Cores by part of the run file; a job uses as many, or a multiple of them.
+        """
+        idle = {"state": {"$in": ["waiting", "failed", "skipped"]}}
+        for entry in self.entries(idle) if before != after else []:
+            metadata = self.read(entry.job_id)["job"]["metadata"]
+            part = metadata.get(PART, entry.role)
+            if not metadata.get("light") and before.get(part) != after.get(part):
+                self.change(entry.job_id, cores=entry.cores * after[part] // before[part])
 
     def complete(self, job_id: str, outputs: Store) -> list[Entry]:
         """Hand out what a finished job left behind; doing it twice changes nothing.

@@ -259,6 +259,8 @@ def end_leftovers(journal: Journal, folder: Path) -> None:
 def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
     """Bring the journal of a run that nobody runs into a state to start from.
 
+    What failed by a tolerance is tried again: a tolerance may have been changed since.
+
     Parameters
     ----------
     journal
@@ -272,6 +274,7 @@ def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
         journal.complete(entry.job_id, store.docs_store)
     again = ["running", *(["failed", "skipped"] if retry_failed else [])]
     journal.put_back(journal.entries({"state": {"$in": again}}))
+    journal.put_back(journal.judged_again())
 
 
 @dataclass

@@ -57,7 +57,7 @@ class LocalEngine:
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, and those skipped because of them, and go on in the background."""
-        self._refuse_at_work(run)
+        self.refuse_at_work(run)
         again = {row.job_id for row in concerned(self.jobs(run), role, error)}
         if not again:
             return 0
@@ -86,7 +86,7 @@ class LocalEngine:
 
     def proceed(self, run: str) -> int:
         """Go on with a run in the background; its output is in ``ionloop.log``."""
-        self._refuse_at_work(run)
+        self.refuse_at_work(run)
         folder = self._local().folder(run)
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "ionloop.cli", "resume", run, "--store", self.store_url]
@@ -98,7 +98,7 @@ class LocalEngine:
 
     def cancel(self, run: str) -> int:
         """End a run for good; its labels and trainings stay in the store."""
-        self._refuse_at_work(run)
+        self.refuse_at_work(run)
         rows = [row for row in self.jobs(run) if row.state in LIVE]
         with closing(open_store(self.store_url)) as store:
             journal = Journal(collection(store, "jobs"), run)
@@ -114,7 +114,14 @@ class LocalEngine:
     def _local(self) -> LocalRunner:
         return LocalRunner(store_url=self.store_url, scratch=self.scratch)
 
-    def _refuse_at_work(self, run: str) -> None:
+    def refuse_at_work(self, run: str) -> None:
+        """Raise if a runner is at work on a run.
+
+        Raises
+        ------
+        EngineError
+            With what to do first.
+        """
         if self._runner(run) is not None:
             raise EngineError(f"run {run!r} is at work: pause it first, with: ionloop pause {run}")
 

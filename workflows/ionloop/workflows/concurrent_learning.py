@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 from jobflow import Flow, Job, Maker, OutputReference, Response
 from jobflow.core.reference import ResolvedReference
@@ -13,6 +13,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from ionloop.codes.dynamics import AboveZero, DynamicsSettings, MolecularDynamics
 from ionloop.codes.structures import perturb
 from ionloop.makers.base import (
+    PART,
+    PRODUCTION,
     ExploreMaker,
     LabelMaker,
     Reference,
@@ -24,6 +26,7 @@ from ionloop.makers.base import (
     stored_job,
 )
 from ionloop.makers.label import await_quorum, ingest, join_late_labels, outstanding
+from ionloop.makers.tolerances import in_force
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import ExplorationDoc, Stage
@@ -173,6 +176,7 @@ class ConcurrentLearningMaker(Maker):
             loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
         )
         production.append_name("production ", prepend=True)
+        production.update_metadata({PART: PRODUCTION}, dynamic=True)
         validation, judged = self._validation(starts, loop.output, production.output)
         summary = assign(
             summarise_run(loop.output, production.output, judged),
@@ -182,6 +186,17 @@ class ConcurrentLearningMaker(Maker):
         )
         jobs = [*relax, *initial, loop, production, *validation, summary]
         return Flow(jobs, output=summary.output, name=self.name)
+
+    def in_force(self) -> Self:
+        """Return the Maker with the tolerances of the current job's run as they are now."""
+        return replace(
+            self,
+            label=in_force(self.label, "label"),
+            train=in_force(self.train, "train"),
+            explore=in_force(self.explore, "explore"),
+            production=in_force(self.production, PRODUCTION),
+            limits=in_force(self.limits, "limits"),
+        )
 
     def turn(
         self,
@@ -360,6 +375,7 @@ def begin_loop(
     ValueError
         If there is nothing to train on.
     """
+    maker = maker.in_force()
     labels: list[Labels] = [part.value for part in dataset]
     if not any(part.n_accepted for part in labels):
         raise ValueError(
@@ -386,6 +402,7 @@ def conclude_turn(
 
     Labels that are late for the last turn are waited for: no other comes that they could join.
     """
+    maker = maker.in_force()
     turn = TurnResults(**{name: result.value for name, result in results.items()})
     labels = [*(part.value for part in dataset), turn.labels]
     late = outstanding(labels)

@@ -1,0 +1,148 @@
+"""A run file that was changed for a run under way: what is taken over, and what is refused."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobflow import Flow, Job, JobConfig, JobStore, job, run_locally
+
+from ionloop.config import launch, load
+from ionloop.config.run_file import RunFile
+from ionloop.config.tolerances import OtherSettingsError, may_change
+from ionloop.makers.base import assign
+from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.makers.tolerances import changed, in_force, updated
+from ionloop.makers.train import DeepmdTrainMaker
+from ionloop.runners.journal import Journal
+from ionloop.runners.local import LocalRunner
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.run import RunDoc
+from ionloop.stores.connect import collection, open_store
+from ionloop.workflows.decision import Limits
+
+pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
+LGPS = Path(__file__).parents[2] / "examples/lgps/LGPS.vasp"
+
+
+def write(folder: Path, text: str = "") -> RunFile:
+    path = folder / "run.yaml"
+    path.write_text(f"name: lgps\nstructures: [{LGPS}]\n{text}")
+    return load(path)
+
+
+def document(store_url: str) -> RunDoc:
+    with closing(open_store(store_url)) as store:
+        return launch.find_run(store, "lgps")
+
+
+def test_a_changed_floor_is_taken_over_and_recorded(tmp_path: Path) -> None:
+    begun = write(tmp_path)
+    launch.enter(begun)
+    given = write(tmp_path, "label: {floor: 0.5, limits: {max_force: 20}}\ncores: 1\n")
+    found = launch.take_over(begun.store, None, given)
+    words = sorted(change.words for change in found)
+    assert words[:2] == ["cores: none → 1", "label.floor: 0.9 → 0.5"]
+    assert words[2].startswith("label.limits.max_force: ")
+    now = document(begun.store)
+    assert now.run_file["label"]["floor"] == 0.5
+    assert now.changes == found
+    assert now.changes[0].time > now.started
+    assert launch.take_over(begun.store, None, given) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seed: 2", "seed: 1 → 2"),
+        ("train: {steps: 7}", "train.steps: "),
+        ("trust: {low: 0.3, high: 0.4}", "trust.low: 0.12 → 0.3"),
+        ("label: {floor: 0.5, model: chgnet}", "label.model: 7net-0 → chgnet"),
+        ("explore: {limits: {distance_fraction: 0.9}}", "explore.limits.distance_fraction: "),
+    ],
+)
+def test_what_defines_the_results_is_refused_by_its_key(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    begun = write(tmp_path)
+    launch.enter(begun)
+    with pytest.raises(OtherSettingsError, match=r"ionloop resume lgps.* another name") as refused:
+        launch.take_over(begun.store, None, write(tmp_path, text))
+    assert told in str(refused.value)
+    assert "floor" not in str(refused.value)
+    assert document(begun.store).changes == []
+
+
+def test_every_tolerance_is_a_key_of_some_code() -> None:
+    from ionloop.config.codes import CODES
+    from ionloop.config.tolerances import TOLERANCES
+
+    for role, keys in TOLERANCES.items():
+        sections = CODES.get(role, CODES["train"]).values()
+        known = {key for section in sections for key in section.model_fields}
+        assert keys & known
+        assert all(may_change(f"{role}.{key}") for key in keys)
+
+
+@job(config=JobConfig(expose_store=True))
+def look(maker: Any, part: str | None = None) -> Any:
+    """Return what is in force where a job runs."""
+    return [changed(part), in_force(maker, part)]
+
+
+def looked(store: JobStore, maker: Any, **metadata: Any) -> Any:
+    asked = assign(look(maker), metadata.pop("role"), "look")
+    asked.update_metadata({"run": "lgps", **metadata}, dynamic=False)
+    run_locally(Flow([asked]), store=store, log=False, ensure_success=True)
+    return asked.output.resolve(store)
+
+
+def test_a_job_entered_before_has_in_force_what_was_changed_since(tmp_path: Path) -> None:
+    begun = write(tmp_path)
+    launch.enter(begun)
+    text = "label: {floor: 0.5, limits: {max_force: 20}}\ntrain: {min_models: 3, cores: 2}\n"
+    launch.take_over(begun.store, None, write(tmp_path, f"{text}limits: {{max_turns: 9}}\n"))
+    with closing(open_store(begun.store)) as store:
+        values, label = looked(store, ForceFieldLabelMaker(), role="label")
+        assert (values["floor"], label.floor, label.settings.limits.max_force) == (0.5, 0.5, 20)
+        assert label.allowance == ForceFieldLabelMaker.allowance
+        _, train = looked(store, DeepmdTrainMaker(), role="train")
+        assert (train.min_models, train.cores) == (3, 2)
+        one = DeepmdTrainMaker(n_models=1, min_models=1)
+        _, production = looked(store, one, role="train", part="production")
+        assert (production.min_models, production.cores) == (1, 2)
+        assert looked(store, ForceFieldLabelMaker(), role="explore")[0] == {}
+
+
+def test_updated_leaves_strange_keys_alone() -> None:
+    assert updated(Limits(max_turns=3), {"floor": 1.0}) == Limits(max_turns=3)
+    assert updated(Limits(max_turns=3), {"max_turns": 4}) == Limits(max_turns=4)
+
+
+@pytest.mark.integration
+def test_a_run_stopped_by_a_floor_goes_on_with_another(
+    tmp_path: Path, toy: Path, gold_copper: Frames
+) -> None:
+    strict = "label: {model: 'toy_labeller:ToyLabeller', options: {nan_every: 3}, allowance: 0"
+    begun = write(tmp_path, strict + "}")
+    run = launch.enter(begun)
+    flow = begun.label.maker().make([gold_copper[:9]])
+    train = assign(Job(str, function_args=(flow.output,)), "train", "train", cores=2)
+    runner = LocalRunner(store_url=begun.store, scratch=tmp_path / "scratch", cores=2)
+    stopped = runner.run(launch.marked(Flow([flow, train]), run), run)
+    assert "of 9 labels were accepted, the floor is 90%" in stopped.failures[0].summary
+    calculated = toy.read_text()
+
+    again = launch.resume(begun.store, run)
+    assert [each.summary for each in again.failures] == [stopped.failures[0].summary]
+
+    given = write(tmp_path, strict + ", floor: 0.5}\ntrain: {cores: 3}")
+    launch.take_over(begun.store, run, given)
+    with closing(open_store(begun.store)) as store:
+        entries = Journal(collection(store, "jobs"), run).entries()
+    assert {entry.name: entry.cores for entry in entries}["train"] == 6
+    ended = launch.resume(begun.store, run)
+    assert set(ended.counts) == {"completed"}, ended.message
+    assert toy.read_text() == calculated
