@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jobflow import Flow, Job
@@ -148,7 +146,8 @@ class CheapExploreMaker(ExploreMaker):
     ) -> Flow:
         """Run a stage; the output is an `ExplorationDoc`."""
         part = assign(explore_cheaply(self.n_candidates, seed), "explore", "explore")
-        collect = collect_exploration(0.5, stage, trust, 1, [part.output])
+        asked = [_trajectory(self.n_candidates, seed)]
+        collect = collect_exploration(0.5, stage, trust, asked, [part.output])
         assign(collect, "explore", "collect exploration")
         return Flow([part, collect], output=collect.output)
 
@@ -159,14 +158,14 @@ def explore_cheaply(n_candidates: int, seed: int) -> ExplorationPart:
     frames = synthetic(n_candidates, seed).snapped()
     return ExplorationPart(
         **stamp(),
-        trajectories=[_trajectory(n_candidates, seed, frames)],
+        trajectories=[_trajectory(n_candidates, seed)],
         deviations=deviations_of(n_candidates),
         candidates=[frames],
-        final_frames=[frames[-1:]],
+        final_frames=[],
     )
 
 
-def _trajectory(n_frames: int, seed: int, frames: Sequence[Any]) -> TrajectoryDoc:
+def _trajectory(n_frames: int, seed: int) -> TrajectoryDoc:
     return TrajectoryDoc(
         index=0,
         temperature=300.0,

@@ -166,7 +166,8 @@ def test_exploded_trajectories_do_not_vanish_from_the_accurate_fraction(
     selection = select(table, document.candidates, [], TRUST, max_labels=5)
     assert selection.counts == VerdictCounts(accurate=2 * 2 + 5, failed=2 * 3)
     assert set(table["reason"][table["verdict"] == "failed"]) == {"never came: it exploded"}
-    assert table.where(table["trajectory"] == 0)["step"].tolist() == [0, 10, 20, 30, 40]
+    assert table["trajectory"].tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert table["step"].tolist() == [0, 10, 20, 30, 40] * 3
     (counts,) = selection.conditions
     assert (counts.temperature, counts.failed, counts.composition) == (300.0, 6, "Au4Cu4")
     assert (document.n_finished, len(document.trajectories)) == (1, 3)
@@ -181,6 +182,7 @@ def test_a_lost_batch_counts_as_failed(gold_copper: Frames) -> None:
     selection = select(document.deviations, document.candidates, [], TRUST, max_labels=5)
     assert selection.counts == VerdictCounts(accurate=5, failed=4, skipped=1)
     assert [each.reason for each in document.unfinished] == ["its job failed"]
+    assert document.n_lost == 1
     with pytest.raises(FloorError, match=r"1 of 2 trajectories.*see the explore jobs that failed"):
         collected(asked, [part_of(whole), None], floor=0.9)
 

@@ -80,7 +80,7 @@ def test_turns_have_the_numbers_of_their_documents(store, writer):
 
 
 NEWER = {
-    *("conditions", "unfinished", "n_trajectories", "n_finished", "n_new_labels"),
+    *("conditions", "unfinished", "n_trajectories", "n_finished", "n_lost", "n_new_labels"),
     *("composition", "last_good"),
 }
 

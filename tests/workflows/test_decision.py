@@ -135,6 +135,8 @@ def test_nothing_to_label_ends_the_stage_with_the_reason() -> None:
     assert decision(progress(turn(0.5, **frames))).action is Action.NEXT_STAGE
     known = decision(last(0.5, n_new_labels=0))
     assert "none of 500 candidates is new" in known.reason
+    # A trajectory whose job failed may come to its end in the next turn.
+    assert decision(last(0.5, **frames | {"n_lost": 1})).action is Action.REPEAT
     # Labels that are still calculated will change the data.
     assert decision(last(0.5, **frames | {"n_new_labels": 1})).action is Action.REPEAT
 

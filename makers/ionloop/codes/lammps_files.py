@@ -41,7 +41,10 @@ class LammpsSettings(Model):
         10.0, gt=0, description="max_devi_f in eV/Å above which a trajectory has exploded"
     )
     stop_temperature_factor: float = Field(
-        5.0, gt=1, description="a trajectory this many times hotter than its target has exploded"
+        5.0,
+        gt=1,
+        description="a trajectory this many times hotter than its target has exploded, without "
+        "what is left of the heat of its start's perturbation",
     )
     stop_distance: Length = Field(
         0.5, gt=0, description="distance in Å below which two atoms have collapsed"

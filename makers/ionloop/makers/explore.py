@@ -27,6 +27,7 @@ from ionloop.makers.base import (
 from ionloop.makers.tolerances import changed, in_force
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import (
+    LOST,
     DeviationSummary,
     ExplorationDoc,
     ExplorationPart,
@@ -46,9 +47,6 @@ STIFFNESS = 20.0
 
 BOND = 2.5
 """Length in Å on which a strain moves neighbours apart."""
-
-LOST = "its job failed"
-"""Why a trajectory ended of which nothing came back."""
 
 _BOLTZMANN = 8.617333e-5  # eV/K
 

@@ -19,6 +19,9 @@ from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temper
 
 NonEmpty = Field(min_length=1)
 
+LOST = "its job failed"
+"""Why a trajectory ended of which nothing came back."""
+
 
 class Stage(Model):
     """Conditions of one stage of the exploration.
@@ -174,6 +177,11 @@ class ExplorationDoc(Document):
         return sum(trajectory.finished for trajectory in self.trajectories)
 
     @property
+    def n_lost(self) -> int:
+        """Number of trajectories of which nothing came back."""
+        return sum(trajectory.ending == LOST for trajectory in self.trajectories)
+
+    @property
     def unfinished(self) -> list[Unfinished]:
         """Trajectories that stopped early, by temperature, composition and reason."""
         found = Counter(
@@ -201,9 +209,10 @@ class ExplorationDoc(Document):
 
     @property
     def deviations(self) -> Table:
-        """One row per frame that was asked for, `frame` counting through `candidates`.
+        """One row per frame that was asked for, by trajectory and step.
 
-        Frames that never came are failed, their reason is why the trajectory ended.
+        `frame` counts through `candidates`. Frames that never came are failed, their reason is why
+        the trajectory ended.
         """
         tables = []
         offset = 0
@@ -214,7 +223,8 @@ class ExplorationDoc(Document):
             )
             offset += sum(len(frames) for frames in part.candidates)
         missing = [self._missing(each) for each in self.trajectories if not each.finished]
-        return join_tables([*tables, *missing])
+        rows = join_tables([*tables, *missing])
+        return rows.where(np.lexsort((rows["step"], rows["trajectory"]))) if len(rows) else rows
 
     def _missing(self, trajectory: TrajectoryDoc) -> Table:
         """Return a row for every frame that a trajectory was asked for and did not give."""

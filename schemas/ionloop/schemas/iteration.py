@@ -39,6 +39,7 @@ class TurnCounts(VerdictCounts):
     )
     n_trajectories: int = Field(0, description="trajectories that were asked for")
     n_finished: int = Field(0, description="trajectories that came to their end")
+    n_lost: int = Field(0, description="trajectories of which nothing came back: a job failed")
     n_new_labels: int | None = Field(
         None, description="labels asked for, or still late, after the turn"
     )

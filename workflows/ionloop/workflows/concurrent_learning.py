@@ -500,6 +500,7 @@ def after_turn(progress: StageProgress, turn: TurnResults, n_late: int = 0) -> S
         conditions=turn.selection.conditions,
         n_trajectories=len(turn.exploration.trajectories),
         n_finished=turn.exploration.n_finished,
+        n_lost=turn.exploration.n_lost,
         n_new_labels=turn.labels.n_requested + n_late,
     )
     return progress.model_copy(

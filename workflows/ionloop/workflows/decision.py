@@ -90,8 +90,8 @@ def decide(
     -------
     Decision
         Converged stages go on to the next, the last one ends the loop. So does a stage that has
-        spent its turns, or that found nothing to label and would train on the same data again; the
-        last one then stops the loop unconverged.
+        spent its turns, or that found nothing to label and would train on the same data again,
+        though it lost no job; the last one then stops the loop unconverged.
     """
     is_last = progress.stage == len(stages) - 1
     number, last = progress.stage + 1, progress.of_stage[-1]
@@ -106,7 +106,7 @@ def decide(
         return Decision(action=Action.STOP, reason=spent)
     lacking = shortfall(last, convergence)
     over = Action.STOP if is_last else Action.NEXT_STAGE
-    if lacking and last.n_new_labels == 0:
+    if lacking and last.n_new_labels == 0 and not last.n_lost:
         reason = (
             f"{lacking}; {_nothing_new(last)}: stage {number} ends unconverged, since training on "
             "the same data again would not help"
