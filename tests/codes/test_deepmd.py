@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from pydantic import ValidationError
 
 from ionloop.codes import deepmd, deepmd_input
 from ionloop.codes.deepmd import DeepmdSettings, Prediction, TrainingError
-from ionloop.codes.deepmd_checkpoint import latest_checkpoint, unpack_checkpoint
+from ionloop.codes.deepmd_checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
+from ionloop.codes.deepmd_input import OtherNetworkError, Replay
 from ionloop.schemas.frames import Frames
 
 pytestmark = [
@@ -199,10 +201,33 @@ def test_long_trainings_are_saved_twenty_times(steps: int, disp_every: int, save
     assert saved_every % made["training"]["disp_freq"] == 0
 
 
-def test_a_warm_start_has_its_own_steps_and_learning_rate():
+def test_a_warm_start_has_its_own_steps_learning_rate_and_prefactors():
     made = script(TINY, warm=True)
     assert made["training"]["numb_steps"] == 100
     assert made["learning_rate"]["start_lr"] == 1e-3
+    # A start from scratch looks at forces alone first, and would unlearn the energies.
+    cold, warm = script(TINY)["loss"], made["loss"]
+    assert (cold["start_pref_e"], cold["start_pref_f"]) == (0.02, 1000)
+    assert warm["start_pref_f"] / warm["start_pref_e"] <= 1000
+    assert warm["limit_pref_e"] == warm["limit_pref_f"] == 1
+    assert script(TINY, warm=True, virials=False)["loss"]["start_pref_v"] == 0
+
+
+@given(st.integers(1, 10_000), st.integers(1, 500), st.floats(0.1, 100))
+def test_a_new_frame_is_drawn_so_many_times_as_often_as_a_learned_one(old, new, weight):
+    replay = Replay(n_systems=(2, 1), n_frames=(old, new), new_weight=weight)
+    drawn_new, drawn_old = (1 - replay.share) / new, replay.share / old
+    assert drawn_new / drawn_old == pytest.approx(weight)
+    blocks = replay.auto_prob.split(";")
+    assert [block.rpartition(":")[0] for block in blocks[1:]] == ["0:2", "2:3"]
+    assert sum(float(block.rpartition(":")[2]) for block in blocks[1:]) == pytest.approx(1)
+
+
+def test_frames_are_divided_into_learned_and_new_ones():
+    first, other = toy(3, 1), additive(("Li", "Cl", "Li"), {"Li": -1.0, "Cl": -2.0}, 2)
+    learned, new = deepmd_input.divide([first, other], frozenset([first.ids[1], other.ids[0]]))
+    assert [part.ids for part in learned] == [first.ids[1:2], other.ids[:1]]
+    assert [part.ids for part in new] == [(first.ids[0], first.ids[2]), other.ids[1:]]
 
 
 def test_without_virials_they_have_no_weight():
@@ -241,12 +266,26 @@ def test_a_model_is_continued_only_if_it_fits():
     frames = [lattice_frames()]
     earlier = deepmd_input.model_section(settings, frames, TYPE_MAP)
     earlier["descriptor"]["sel"] = [40, 14]
-    go_on = deepmd_input.continued_model
-    assert go_on(settings, frames, TYPE_MAP, earlier) == earlier
-    assert go_on(settings, frames, ["Cl", "Li"], earlier) is None
-    assert go_on(settings.model_copy(update={"fitting": [8]}), frames, TYPE_MAP, earlier) is None
+
+    def go_on(types: list[str] = TYPE_MAP, suffix: str = "", **changes: Any) -> dict[str, Any]:
+        checkpoint = Checkpoint(earlier, Path(f"model.ckpt-9{suffix}"))
+        changed = settings.model_copy(update=changes)
+        return deepmd_input.continued_model(changed, frames, types, checkpoint)
+
+    assert go_on() == earlier
+    for changes, keys in (
+        ({"types": ["Cl", "Li"]}, r"type_map"),
+        ({"fitting": [8], "neurons": [4]}, r"neurons, fitting"),
+        ({"suffix": ".pt"}, r"backend"),
+        ({"model": {"descriptor": {"type": "se_atten_v2", "rcut": 3.5}}}, r".*model, "),
+    ):
+        with pytest.raises(OtherNetworkError, match=rf"is another one \({keys}"):
+            go_on(**changes)
     earlier["descriptor"]["sel"] = [40, 13]
-    assert go_on(settings, frames, TYPE_MAP, earlier) is None
+    with pytest.raises(
+        OtherNetworkError, match=r"more neighbours now than it has room for \(sel\)"
+    ):
+        go_on()
 
 
 # --- systems -----------------------------------------------------------------------------------
@@ -551,6 +590,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_pat
         checkpoint=cold.checkpoint,
     )
     assert warm.warm_start
+    assert not warm.obstacle
     assert warm.steps == 100
     # From the first step on it stands where the other ended, far below where a cold one begins.
     cold_curve, warm_curve = cold.learning_curve, warm.learning_curve
@@ -560,14 +600,38 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_pat
 
 @needs_dp
 @pytest.mark.integration
+def test_a_warm_start_on_new_frames_keeps_what_it_knows(cold: deepmd.Training, tmp_path: Path):
+    known, new = toy(20, 1), toy(8, 9)
+    warm = deepmd.train(
+        TINY,
+        [known, toy(4, 2, virials=False), new],
+        type_map=TYPE_MAP,
+        seed=7,
+        folder=tmp_path,
+        checkpoint=cold.checkpoint,
+    )
+    data = json.loads((tmp_path / "input.json").read_text())["training"]["training_data"]
+    assert [name.split("/")[0] for name in data["systems"]] == ["replay", "replay", "training"]
+    assert data["auto_prob"] == "prob_sys_size;0:2:0.500000;2:3:0.500000"  # 24 to 3 × 8
+    before, after = (
+        deepmd.force_errors([deepmd.predict([model], known, tmp_path)], [known])
+        for model in (cold.model, warm.model)
+    )
+    assert after.energy_mev_per_atom < 3 * before.energy_mev_per_atom
+
+
+@needs_dp
+@pytest.mark.integration
 def test_data_too_dense_for_the_checkpoint_start_cold(cold: deepmd.Training, tmp_path: Path):
     def starting_point(frames: Frames):
         return deepmd._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
 
-    assert starting_point(toy(3, 1))[1] == tmp_path / "warm" / "model.ckpt-600"
-    model, start = starting_point(toy(3, 1, a=3.2))
-    assert start is None
-    assert model["descriptor"]["sel"] > starting_point(toy(3, 1))[0]["descriptor"]["sel"]
+    fits, too_dense = starting_point(toy(3, 1)), starting_point(toy(3, 1, a=3.2))
+    assert fits.checkpoint.path == tmp_path / "warm" / "model.ckpt-600"
+    assert fits.checkpoint.learned == {*toy(20, 1).ids, *toy(4, 2, virials=False).ids}
+    assert too_dense.checkpoint is None
+    assert "more neighbours" in too_dense.obstacle
+    assert too_dense.model["descriptor"]["sel"] > fits.model["descriptor"]["sel"]
 
 
 @needs_dp
@@ -654,7 +718,7 @@ def test_the_energy_bias_is_left_to_deepmd_kit_and_right(tmp_path: Path):
     training = deepmd.train(
         settings, frames, type_map=["Li", "Cl", "Br"], seed=1, folder=tmp_path / "run"
     )
-    _, start = unpack_checkpoint(training.checkpoint, tmp_path / "look")
+    start = unpack_checkpoint(training.checkpoint, tmp_path / "look").path
     from tensorflow.train import load_variable
 
     bias = load_variable(str(start), "fitting_attr/t_bias_atom_e")

@@ -27,7 +27,13 @@ from ionloop.runners.local import LocalRunner
 from ionloop.schemas.dataset import is_validation
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LevelOfTheory
-from ionloop.schemas.potential import ForceErrors, LostTraining, StoredFile, TrainingDoc
+from ionloop.schemas.potential import (
+    EnsembleDoc,
+    ForceErrors,
+    LostTraining,
+    StoredFile,
+    TrainingDoc,
+)
 from ionloop.schemas.table import Table
 from ionloop.stores.connect import open_store
 
@@ -68,6 +74,11 @@ def training(seed: int) -> TrainingDoc:
 
 def resolved(value: Any) -> SimpleNamespace:
     return SimpleNamespace(value=value, reference=f"reference to {value and value.seed}")
+
+
+def ensemble_of(*members: TrainingDoc, n_asked: int, **changes: Any) -> EnsembleDoc:
+    seeds = [member.seed for member in members]
+    return EnsembleDoc(n_asked=n_asked, members=list(members), seeds=seeds, **changes)
 
 
 def test_the_split_is_a_partition_and_stays(gold_copper: Frames) -> None:
@@ -111,8 +122,9 @@ def test_one_trajectory_that_is_held_back_whole_leaves_a_clear_sentence(
 def test_the_ensemble_goes_on_without_a_lost_model() -> None:
     members = [resolved(training(1)), resolved(None), resolved(training(3))]
     ensemble = collect_ensemble.original.__wrapped__(2, [1, 2, 3], members)
-    assert ensemble.seeds == [1, 3]
-    assert ensemble.failures == ["the training with seed 2 failed"]
+    assert (ensemble.seeds, ensemble.numbers) == ([1, 3], [0, 2])
+    assert ensemble.failures == ["the training of model 2 with seed 2 failed"]
+    assert ensemble.notes == []
     assert ensemble.members == ["reference to 1", "reference to 3"]
     assert ensemble.core_seconds == 12.0
 
@@ -122,10 +134,47 @@ def test_too_few_models_stop_the_turn() -> None:
         collect_ensemble.original.__wrapped__(2, [1, 2], [resolved(training(1)), resolved(None)])
 
 
-def test_the_next_training_starts_from_its_predecessor_or_a_neighbour() -> None:
-    previous: Any = SimpleNamespace(members=[training(7), training(8)])
-    assert [previous_checkpoint(previous, n).content for n in (0, 1, 2)] == [b"\7", b"\10", b"\7"]
-    assert previous_checkpoint(None, 0) is None
+def starts(previous: EnsembleDoc | None, n_models: int) -> list[int | None]:
+    """Return the seed of the model that each model starts from, None for a start from scratch."""
+    found = [previous_checkpoint(previous, number, n_models) for number in range(n_models)]
+    return [checkpoint.content[0] if checkpoint else None for checkpoint in found]
+
+
+def test_after_a_lost_training_no_two_members_start_from_one_checkpoint() -> None:
+    previous = ensemble_of(training(7), training(9), n_asked=3, numbers=[0, 2])
+    assert starts(previous, 3) == [7, None, 9]
+    assert starts(previous, 4) == [7, None, 9, None]
+    assert starts(None, 3) == [None, None, None]
+
+
+def test_a_model_trained_alone_starts_from_its_own_or_from_the_first_there_is() -> None:
+    assert starts(ensemble_of(training(7), training(9), n_asked=3, numbers=[0, 2]), 1) == [7]
+    assert starts(ensemble_of(training(8), training(9), n_asked=3, numbers=[1, 2]), 1) == [8]
+
+
+@pytest.mark.parametrize(
+    ("failures", "n_asked", "expected"),
+    [
+        ([], 2, [7, 9]),
+        (["the training with seed 8 failed"], 3, [7, None, 9]),
+        (["the training with seed 10 failed: no"], 3, [7, 9, None]),
+        (["the training with seed 8 failed: with seed 5 failed"], 4, [None] * 4),
+        ([], 3, [None] * 3),
+    ],
+)
+def test_ensembles_stored_without_numbers_are_matched_as_far_as_it_is_certain(
+    failures: list[str], n_asked: int, expected: list[int | None]
+) -> None:
+    previous = ensemble_of(training(7), training(9), n_asked=n_asked, failures=failures)
+    assert starts(previous, n_asked) == expected
+
+
+def test_models_that_had_to_start_from_scratch_are_named() -> None:
+    from_scratch = {"obstacle": "the last ensemble has no such model"}
+    members = [training(1), training(2).model_copy(update=from_scratch), training(3)]
+    ensemble = collect_ensemble.original.__wrapped__(2, [1, 2, 3], list(map(resolved, members)))
+    sentence = "started from scratch: the last ensemble has no such model"
+    assert ensemble.notes == [f"model 2 of this training {sentence}"]
 
 
 def test_seeds_follow_the_first() -> None:
@@ -164,8 +213,8 @@ def test_a_failed_training_does_not_take_its_neighbours_with_it() -> None:
     assert outcomes[1] == LostTraining(seed=2, reason=str(lost))
     members = [resolved(outcome) for outcome in outcomes]
     ensemble = collect_ensemble.original.__wrapped__(2, [1, 2, 3], members)
-    assert ensemble.seeds == [1, 3]
-    assert ensemble.failures == ["the training with seed 2 failed: it broke down"]
+    assert ensemble.numbers == [0, 2]
+    assert ensemble.failures == ["the training of model 2 with seed 2 failed: it broke down"]
     with pytest.raises(TrainingError, match="it broke down"):
         kept([lost, lost], [1, 2])
 
@@ -191,9 +240,9 @@ def test_trainings_side_by_side(gold_copper: Frames, tmp_path: Path) -> None:
     ensemble = flow.output.resolve(store)
     store.close()
     assert (ensemble.seeds, len(ensemble.failures)) == ([5], 1)
-    assert ensemble.failures[0].startswith("the training with seed 4 failed: ")
+    assert ensemble.failures[0].startswith("the training of model 1 with seed 4 failed: ")
     (member,) = ensemble.members
-    assert member.steps == 40
+    assert (member.steps, member.member) == (40, 1)
     alone = train_in(tmp_path / "alone", maker, data, None, 1, 5)
     assert member.train_errors == alone.train_errors
     assert (tmp_path / "both").exists()

@@ -139,8 +139,13 @@ def test_one_training_crashes(labelled: Any, tmp_path: Path) -> None:
     assert "train model 2 of 3 failed" in told
     assert "ended with status 1: this training was asked to crash" in told
     (turn,) = place.turns()
-    assert turn.failures == ["the training with seed 1004 failed"]
+    assert turn.failures == ["the training of model 2 with seed 1004 failed"]
     assert place.documents(EnsembleDoc)[0].seeds == [1003, 1005]
+    assert (turn.n_models, turn.n_models_asked) == (2, 3)
+    few = "model deviations are of 2 models, 3 were asked for"
+    assert turn.notes == [few]
+    assert place.summary().notes[0] == f"turn 0: {few}"
+    assert few in place.run("status")
     check_account(place)
 
 

@@ -24,15 +24,21 @@ from typing import Any
 import numpy as np
 
 from ionloop.codes.deepmd_checkpoint import (
+    Checkpoint,
     latest_checkpoint,
     pack_checkpoint,
     unpack_checkpoint,
 )
 from ionloop.codes.deepmd_input import (
+    OtherNetworkError,
+    Replay,
+    check_labels,
     choose_sel,
     continued_model,
+    divide,
     input_script,
     model_section,
+    other_network,
     training_steps,
     write_systems,
 )
@@ -63,6 +69,7 @@ __all__ = [
     "choose_sel",
     "force_errors",
     "input_script",
+    "other_network",
     "predict",
     "program_version",
     "read_learning_curve",
@@ -72,6 +79,7 @@ __all__ = [
 
 FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}
 SUFFIXES = {"tensorflow": ".pb", "pytorch": ".pth"}
+DATA = ("replay", "training", "validation")  # folders of what was learned before, and of the rest
 TRAINED = "trained"  # marks a folder whose training is through
 LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
 
@@ -103,6 +111,8 @@ class Training:
         Steps trained.
     warm_start
         Whether it started from the checkpoint that was given.
+    obstacle
+        Why it did not, though it was to.
     seconds
         Wall time.
     """
@@ -114,6 +124,7 @@ class Training:
     validation_errors: ForceErrors | None
     steps: int
     warm_start: bool
+    obstacle: str
     seconds: float
 
 
@@ -147,7 +158,8 @@ def train(
         Where the input, the logs and the files of the training go.
     checkpoint
         Where to start from, if `settings.warm_steps` is set. If the settings changed or the data
-        need more neighbours than it has room for, the training starts from scratch and says so.
+        need more neighbours than it has room for, the training starts from scratch and says so
+        (`Training.obstacle`).
 
     Raises
     ------
@@ -164,18 +176,21 @@ def train(
         raise ValueError("there is no frame to train on")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    model, start = _starting_point(settings, training, type_map, folder, checkpoint)
-    _write_input(settings, model, training, validation, seed, folder, warm=bool(start))
-    _learn(settings, folder, start)
+    start = _starting_point(settings, training, type_map, folder, checkpoint)
+    warm = start.checkpoint is not None
+    _write_input(settings, start, training, validation, seed, folder)
+    _learn(settings, folder, start.checkpoint)
     frozen = _freeze(settings, folder)
+    learned = [frame_id for part in training for frame_id in part.ids]
     return Training(
         model=frozen,
-        checkpoint=pack_checkpoint(model, folder),
+        checkpoint=pack_checkpoint(start.model, folder, learned),
         learning_curve=_finite_curve(folder),
         train_errors=_errors(frozen, training, folder),
         validation_errors=_errors(frozen, validation, folder) if validation else None,
-        steps=training_steps(settings, bool(start)),
-        warm_start=bool(start),
+        steps=training_steps(settings, warm),
+        warm_start=warm,
+        obstacle=start.obstacle,
         seconds=time.monotonic() - started,
     )
 
@@ -270,47 +285,67 @@ def _not_empty(frames: Sequence[Frames]) -> list[Frames]:
     return [part for part in frames if len(part)]
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Where a training begins: the model section, and what there is to go on from."""
+
+    model: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+    obstacle: str = ""
+
+
 def _starting_point(
     settings: DeepmdSettings,
     training: Sequence[Frames],
     type_map: Sequence[str],
     folder: Path,
-    checkpoint: StoredFile | None,
-) -> tuple[dict[str, Any], Path | None]:
-    """Return the model section, and the checkpoint to start from if it can be used."""
-    if checkpoint and settings.warm_steps:
-        earlier, start = unpack_checkpoint(checkpoint, folder / "warm")
-        if model := continued_model(settings, training, type_map, earlier):
-            return model, start
-    return model_section(settings, training, type_map), None
+    given: StoredFile | None,
+) -> _Start:
+    """Return the checkpoint that was given if it can be used, and else why not."""
+    if not (given and settings.warm_steps):
+        return _Start(model_section(settings, training, type_map))
+    checkpoint = unpack_checkpoint(given, folder / "warm")
+    try:
+        return _Start(continued_model(settings, training, type_map, checkpoint), checkpoint)
+    except OtherNetworkError as problem:
+        return _Start(model_section(settings, training, type_map), obstacle=str(problem))
 
 
 def _write_input(
     settings: DeepmdSettings,
-    model: dict[str, Any],
+    start: _Start,
     training: Sequence[Frames],
     validation: Sequence[Frames],
     seed: int,
     folder: Path,
-    *,
-    warm: bool,
 ) -> None:
-    for name in ("training", "validation"):
+    for name in DATA:
         shutil.rmtree(folder / name, ignore_errors=True)
-    type_map = model["type_map"]
+    type_map = start.model["type_map"]
+    check_labels(training, type_map)
+    learned, new = divide(training, start.checkpoint.learned if start.checkpoint else frozenset())
+    old_systems = write_systems(learned, folder / "replay", type_map)
+    new_systems = write_systems(new, folder / "training", type_map)
     script = input_script(
         settings,
-        model,
-        write_systems(training, folder / "training", type_map),
+        start.model,
+        [*old_systems, *new_systems],
         write_systems(validation, folder / "validation", type_map),
         seed=seed,
         virials=any(part.virials is not None for part in training),
-        warm=warm,
+        warm=start.checkpoint is not None,
+        replay=Replay(
+            n_systems=(len(old_systems), len(new_systems)),
+            n_frames=(sum(map(len, learned)), sum(map(len, new))),
+            new_weight=settings.warm_new_weight,
+        )
+        if learned and new
+        else None,
     )
     (folder / "input.json").write_text(json.dumps(script, indent=2))
 
 
-def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
+def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> None:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
     clear_unless_same(folder, LEFTOVERS, _inputs(folder))
     interrupted = latest_checkpoint(folder)
@@ -319,7 +354,7 @@ def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
     if interrupted:
         origin = ["--restart", interrupted.name]
     else:
-        origin = ["--init-model", str(start)] if start else []
+        origin = ["--init-model", str(start.path)] if start else []
     # `sel` is known, and counting neighbours in every training takes seconds.
     _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
     if latest_checkpoint(folder) is None:
@@ -331,7 +366,7 @@ def _learn(settings: DeepmdSettings, folder: Path, start: Path | None) -> None:
 def _inputs(folder: Path) -> Iterator[bytes]:
     """Yield the names and contents of all files that the training reads."""
     yield (folder / "input.json").read_bytes()
-    for part in ("training", "validation", "warm"):
+    for part in (*DATA, "warm"):
         for path in sorted((folder / part).rglob("*")):
             if path.is_file():
                 yield str(path.relative_to(folder)).encode()

@@ -7,10 +7,14 @@ import json
 import re
 import shutil
 import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ionloop.schemas.potential import StoredFile
+
+MODEL, LEARNED = "model.json", "learned.txt"
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -28,8 +32,32 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return next(filter(_is_complete, paths), None)
 
 
-def pack_checkpoint(model: dict[str, Any], folder: Path) -> StoredFile:
-    """Pack the latest checkpoint of a folder and the model section that it belongs to.
+@dataclass(frozen=True)
+class Checkpoint:
+    """An unpacked checkpoint.
+
+    Parameters
+    ----------
+    model
+        The `model` section that it belongs to.
+    path
+        What `--init-model` takes: a prefix (TensorFlow) or a file (PyTorch).
+    learned
+        Ids of the frames that it was trained on; none in archives that do not say.
+    """
+
+    model: dict[str, Any]
+    path: Path
+    learned: frozenset[str] = frozenset()
+
+    @property
+    def backend(self) -> str:
+        """The backend that can read it."""
+        return "pytorch" if self.path.suffix == ".pt" else "tensorflow"
+
+
+def pack_checkpoint(model: dict[str, Any], folder: Path, learned: Iterable[str] = ()) -> StoredFile:
+    """Pack the latest checkpoint of a folder, its model section and the ids of what it learned.
 
     Level 1 of gzip halves it: the graph beside the weights is text.
     """
@@ -38,7 +66,8 @@ def pack_checkpoint(model: dict[str, Any], folder: Path) -> StoredFile:
     files = sorted({*folder.glob(f"{latest.name}.*"), *folder.glob(latest.name)})
     contents = {path.name: path.read_bytes() for path in files}
     contents["checkpoint"] = f'model_checkpoint_path: "{latest.name}"\n'.encode()
-    contents["model.json"] = json.dumps(model).encode()
+    contents[MODEL] = json.dumps(model).encode()
+    contents[LEARNED] = "\n".join(learned).encode()
     return StoredFile("checkpoint.tar.gz", _archive(contents))
 
 
@@ -56,8 +85,8 @@ def _archive(contents: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> tuple[dict[str, Any], Path]:
-    """Unpack an archive into a folder; return the model section and where to start from."""
+def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> Checkpoint:
+    """Unpack an archive into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(checkpoint.content)) as archive:
         # Pythons before 3.11.4, Debian 12's among them, have no filters and ignore this.
@@ -65,4 +94,6 @@ def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> tuple[dict[str, A
         archive.extractall(folder)
     start = latest_checkpoint(folder)
     assert start is not None
-    return json.loads((folder / "model.json").read_text()), start
+    learned = folder / LEARNED
+    ids = learned.read_text().split() if learned.exists() else []
+    return Checkpoint(json.loads((folder / MODEL).read_text()), start, frozenset(ids))

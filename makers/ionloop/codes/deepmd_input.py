@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ionloop.codes.deepmd_checkpoint import Checkpoint
 from ionloop.codes.deepmd_settings import DeepmdSettings
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 
@@ -27,6 +29,19 @@ SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositi
 PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
 SAVES = 20  # checkpoints of a training, from which it goes on if its worker is lost
 SHORTEST_SAVE = 1000  # steps that are sooner done again than a checkpoint is needed
+_KINDS = ("energy", "force", "virial")
+RUN_FILE_KEYS = {
+    "descriptor.type": "model",
+    "descriptor.rcut": "rcut",
+    "descriptor.rcut_smth": "rcut_smth",
+    "descriptor.neuron": "neurons",
+    "descriptor.axis_neuron": "axis_neurons",
+    "descriptor.activation_function": "activation",
+    "descriptor.precision": "precision",
+    "fitting_net.neuron": "fitting",
+    "fitting_net.activation_function": "activation",
+    "fitting_net.precision": "precision",
+}
 ALL_TYPES = {"se_atten", "se_atten_v2", "dpa1"}  # one `sel` for the neighbours of every type
 
 
@@ -96,30 +111,56 @@ def model_section(
     return model
 
 
+class OtherNetworkError(IonloopError):
+    """A training cannot start from a checkpoint; the message ends a sentence that says so."""
+
+
 def continued_model(
     settings: DeepmdSettings,
     frames: Sequence[Frames],
     type_map: Sequence[str],
-    earlier: dict[str, Any],
-) -> dict[str, Any] | None:
+    earlier: Checkpoint,
+) -> dict[str, Any]:
     """Return an earlier `model` section if a training can go on from it.
 
-    Returns
-    -------
-    dict or None
-        None if the settings or the type map changed, or if an atom of the data has more
+    Raises
+    ------
+    OtherNetworkError
+        If the settings, the backend or the type map changed, or if an atom of the data has more
         neighbours now than the earlier `sel` has room for.
     """
     model = _model_template(settings, type_map)
-    theirs = list(_descriptors(earlier))
+    theirs = list(_descriptors(earlier.model))
     ours = list(_descriptors(model))
     to_fill = {id(descriptor) for descriptor in _open_descriptors(model)}
     for mine, other in zip(ours, theirs, strict=False):
         if id(mine) in to_fill and "sel" in other:
             if not _has_room(other, count_neighbours(frames, mine["rcut"], type_map)):
-                return None
+                raise OtherNetworkError(
+                    "an atom has more neighbours now than it has room for (sel)"
+                )
             mine["sel"] = other["sel"]
-    return earlier if model == earlier else None
+    backends = {settings.backend, earlier.backend}
+    if changed := [*(["backend"] if len(backends) > 1 else []), *differing(model, earlier.model)]:
+        raise OtherNetworkError(f"its network is another one ({', '.join(changed)})")
+    return earlier.model
+
+
+def other_network(settings: DeepmdSettings, other: DeepmdSettings) -> list[str]:
+    """Return the keys in which two networks differ, so that none can start from the other."""
+    backend = [] if settings.backend == other.backend else ["backend"]
+    return [*backend, *differing(_model_template(settings, []), _model_template(other, []))]
+
+
+def differing(model: Any, other: Any, place: str = "") -> list[str]:
+    """Return the places in which two `model` sections differ, in the words of the run file."""
+    if not (isinstance(model, dict) and isinstance(other, dict)):
+        return [] if model == other else [RUN_FILE_KEYS.get(place, place)]
+    keys = sorted({*model, *other})
+    found = [
+        differing(model.get(key), other.get(key), f"{place}.{key}".lstrip(".")) for key in keys
+    ]
+    return list(dict.fromkeys(key for keys in found for key in keys))
 
 
 def input_script(
@@ -131,6 +172,7 @@ def input_script(
     seed: int,
     virials: bool = True,
     warm: bool = False,
+    replay: Replay | None = None,
 ) -> dict[str, Any]:
     """Build the content of `input.json`.
 
@@ -148,11 +190,15 @@ def input_script(
         Whether any frame has a virial.
     warm
         Whether the training continues from another one.
+    replay
+        Which systems the model has learned, and how often they are drawn; all frames alike
+        without.
     """
     steps = training_steps(settings, warm)
     start = settings.warm_learning_rate if warm else settings.learning_rate_start
     display = min(settings.disp_every, steps)
-    data: dict[str, Any] = {"training_data": _data(training, settings.batch_size)}
+    drawn = {} if replay is None else {"auto_prob": replay.auto_prob}
+    data: dict[str, Any] = {"training_data": _data(training, settings.batch_size) | drawn}
     if validation:
         data["validation_data"] = _data(validation, 1) | {"numb_btch": 4}
     return {
@@ -163,7 +209,7 @@ def input_script(
             "stop_lr": settings.learning_rate_stop,
             "decay_steps": max(1, steps // 200),
         },
-        "loss": _loss(settings, virials),
+        "loss": _loss(settings, virials, warm),
         "training": {
             **data,
             "numb_steps": steps,
@@ -174,6 +220,47 @@ def input_script(
             "max_ckpt_keep": 2,
         },
     }
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How often a warm start draws what it has learned.
+
+    Parameters
+    ----------
+    n_systems
+        Systems learned and new; the learned ones come first in the input.
+    n_frames
+        Frames learned and new.
+    new_weight
+        How many times as often as a learned frame a new one is drawn.
+    """
+
+    n_systems: tuple[int, int]
+    n_frames: tuple[int, int]
+    new_weight: float
+
+    @property
+    def share(self) -> float:
+        """Fraction of the draws that learned frames get."""
+        learned, new = self.n_frames
+        return learned / (learned + self.new_weight * new)
+
+    @property
+    def auto_prob(self) -> str:
+        """What DeePMD-kit calls it: within each block, systems are drawn by their size."""
+        learned, new = self.n_systems
+        return (
+            f"prob_sys_size;0:{learned}:{self.share:.6f};"
+            f"{learned}:{learned + new}:{1 - self.share:.6f}"
+        )
+
+
+def divide(frames: Sequence[Frames], learned: frozenset[str]) -> tuple[list[Frames], list[Frames]]:
+    """Divide frames into those that a model has learned, by their ids, and new ones."""
+    masks = [np.array([i in learned for i in part.ids], dtype=bool) for part in frames]
+    pairs = list(zip(frames, masks, strict=True))
+    return concatenate(p[mask] for p, mask in pairs), concatenate(p[~mask] for p, mask in pairs)
 
 
 def training_steps(settings: DeepmdSettings, warm: bool) -> int:
@@ -198,7 +285,7 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
         If a frame has no label, an element is not in the type map, or labels of two levels of
         theory are mixed.
     """
-    _check_labels(frames, type_map)
+    check_labels(frames, type_map)
     with_virials = concatenate(part for part in frames if part.virials is not None)
     without = concatenate(part for part in frames if part.virials is None)
     names = []
@@ -316,19 +403,19 @@ def _data(systems: Sequence[str], batch_size: int | str) -> dict[str, Any]:
     return {"systems": list(systems), "batch_size": batch_size}
 
 
-def _loss(settings: DeepmdSettings, virials: bool) -> dict[str, Any]:
-    prefactors = {
-        "e": settings.energy_prefactors,
-        "f": settings.force_prefactors,
-        "v": settings.virial_prefactors if virials else (0.0, 0.0),
-    }
+def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:
+    start = "warm_" if warm else ""
+    prefactors = {kind[0]: getattr(settings, f"{start}{kind}_prefactors") for kind in _KINDS}
+    if not virials:
+        prefactors["v"] = (0.0, 0.0)
     loss: dict[str, Any] = {"type": "ener"}
     for letter, (start, limit) in prefactors.items():
         loss |= {f"start_pref_{letter}": start, f"limit_pref_{letter}": limit}
     return loss
 
 
-def _check_labels(frames: Sequence[Frames], type_map: Sequence[str]) -> None:
+def check_labels(frames: Sequence[Frames], type_map: Sequence[str]) -> None:
+    """Raise a ValueError if frames cannot be trained on together; see `write_systems`."""
     for part in frames:
         type_indices(part.symbols, type_map)
         if not part.is_labelled:

@@ -70,6 +70,23 @@ class DeepmdSettings(Model):
     warm_learning_rate: float = Field(
         1e-4, gt=0, description="learning rate at the start of such a training"
     )
+    warm_energy_prefactors: Prefactors = Field(
+        (0.1, 1.0),
+        description="energy_prefactors of such a training; with those of a start from scratch it "
+        "would unlearn the energies first",
+    )
+    warm_force_prefactors: Prefactors = Field(
+        (100.0, 1.0), description="force_prefactors of such a training"
+    )
+    warm_virial_prefactors: Prefactors = Field(
+        (0.1, 1.0), description="virial_prefactors of such a training"
+    )
+    warm_new_weight: float = Field(
+        3.0,
+        gt=0,
+        description="how many times as often such a training draws a frame that is new to the "
+        "model as one that it has learned; 1: all alike",
+    )
     compress: bool = Field(
         False, description="tabulate the embedding net after training: faster MD, larger files"
     )

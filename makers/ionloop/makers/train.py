@@ -29,9 +29,17 @@ from ionloop.schemas.dataset import held_back
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import Labels
-from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, LostTraining, TrainingDoc
+from ionloop.schemas.potential import (
+    EnsembleDoc,
+    EvaluationDoc,
+    LostTraining,
+    StoredFile,
+    TrainingDoc,
+)
 from ionloop.schemas.table import Table, join_tables
 from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
+
+LOST = "the last ensemble has no such model"
 
 
 @dataclass
@@ -147,6 +155,8 @@ def train_in(
 ) -> TrainingDoc:
     """Train one model in a folder, or go on with what was begun there."""
     training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
+    checkpoint = previous_checkpoint(previous, number, maker.n_models)
+    lost = previous is not None and checkpoint is None
     result = deepmd.train(
         maker.settings,
         training,
@@ -154,16 +164,18 @@ def train_in(
         type_map=maker.type_map,
         seed=seed,
         folder=folder,
-        checkpoint=previous_checkpoint(previous, number),
+        checkpoint=checkpoint,
     )
     versions = {"deepmd-kit": deepmd.program_version(maker.settings.command)}
     return TrainingDoc(
         **stamp(maker.settings, **versions),
+        member=number,
         seed=seed,
         backend=maker.settings.backend,
         type_map=maker.type_map,
         steps=result.steps,
         warm_start=result.warm_start,
+        obstacle=LOST if maker.settings.warm_steps and lost else result.obstacle,
         train_errors=result.train_errors,
         validation_errors=result.validation_errors,
         learning_curve=result.learning_curve,
@@ -211,11 +223,12 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
         If fewer than `min_models` were.
     """
     min_models = changed().get("min_models", min_models)
-    done = [member for member in members if isinstance(member.value, TrainingDoc)]
+    numbers = [n for n, member in enumerate(members) if isinstance(member.value, TrainingDoc)]
+    done = [members[number] for number in numbers]
     lost = [
-        f"the training with seed {seed} failed{_reason(member.value)}"
-        for seed, member in zip(seeds, members, strict=True)
-        if not isinstance(member.value, TrainingDoc)
+        f"the training of model {n + 1} with seed {seeds[n]} failed{_reason(member.value)}"
+        for n, member in enumerate(members)
+        if n not in numbers
     ]
     if len(done) < min_models:
         raise FloorError(
@@ -227,12 +240,26 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
         **stamp(),
         n_asked=len(seeds),
         members=[member.reference for member in done],
+        numbers=numbers,
         seeds=[document.seed for document in documents],
         failures=lost,
+        notes=scratch_notes(numbers, [document.obstacle for document in documents]),
         train_errors=[document.train_errors for document in documents],
         validation_errors=[d.validation_errors for d in documents if d.validation_errors],
         core_seconds=sum(document.seconds * document.cores for document in documents),
     )
+
+
+def scratch_notes(numbers: Sequence[int], obstacles: Sequence[str]) -> list[str]:
+    """Say which models started from scratch though they were not to, a sentence per reason."""
+    groups: dict[str, list[str]] = {}
+    for number, obstacle in zip(numbers, obstacles, strict=True):
+        groups.setdefault(obstacle, []).append(str(number + 1))
+    return [
+        f"model {', '.join(models)} of this training started from scratch: {obstacle}"
+        for obstacle, models in groups.items()
+        if obstacle
+    ]
 
 
 def _reason(lost: LostTraining | None) -> str:
@@ -296,11 +323,20 @@ def split(
     return training, validation
 
 
-def previous_checkpoint(previous: EnsembleDoc | None, number: int) -> Any:
-    """Return the checkpoint to start from; a lost model's successor starts from a neighbour's."""
+def previous_checkpoint(
+    previous: EnsembleDoc | None, number: int, n_models: int
+) -> StoredFile | None:
+    """Return the checkpoint that a model starts from: that of the same member, if it is there.
+
+    Never that of another one: two models of one origin agree for that reason, and their deviation
+    says nothing. A model that is trained alone has none to agree with; without its own
+    predecessor it starts from the first there is.
+    """
     if previous is None:
         return None
-    return previous.members[number % len(previous.members)].checkpoint
+    checkpoints: list[StoredFile] = [member.checkpoint for member in previous.members]
+    of_members = dict(zip(previous.member_numbers, checkpoints, strict=False))
+    return of_members.get(number, checkpoints[0] if n_models == 1 else None)
 
 
 def _deviations(frames: Frames, prediction: deepmd.Prediction) -> Table:

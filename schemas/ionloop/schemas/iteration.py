@@ -62,6 +62,9 @@ class StageProgress(Model):
     history: list[TurnCounts] = Field(
         default_factory=list, description="verdict counts of every turn of the run"
     )
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader of the run's results has to know"
+    )
     n_labels: int = Field(0, description="labels requested so far, initial data included")
     core_hours: CoreHours = 0.0
 
@@ -100,6 +103,11 @@ class IterationDoc(Document):
         None, description="ensemble mean against the new labels, before training on them"
     )
     failures: list[str] = Field(default_factory=list)
+    n_models: int | None = Field(None, description="models whose deviation was judged")
+    n_models_asked: int | None = Field(None, description="models that were to be trained")
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader of this turn's numbers has to know"
+    )
     rank_correlation: float | None = Field(
         None, description="Spearman correlation of deviation and true error of the new labels"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +81,19 @@ class ForceErrors(Model):
 class TrainingDoc(Document):
     """One trained model."""
 
+    member: int | None = Field(
+        None,
+        description="number of the model in its ensemble, from 0; unlike the seed it stays the "
+        "same from turn to turn",
+    )
     seed: int
     backend: str
     type_map: list[str] = Field(description="chemical symbols in the order of the model's types")
     steps: int
     warm_start: bool
+    obstacle: str = Field(
+        "", description="why it started from scratch, where it was to start from another model"
+    )
     train_errors: ForceErrors
     validation_errors: ForceErrors | None = None
     learning_curve: Table
@@ -101,16 +110,39 @@ class LostTraining(Model):
     reason: str
 
 
+LOST_SEED = re.compile(r"the training .*?with seed (\d+) failed")
+
+
 class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 
     n_asked: int
     members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
+    numbers: list[int] = Field(
+        default_factory=list, description="member number of every model, from 0"
+    )
     seeds: list[int]
     failures: list[str] = Field(default_factory=list, description="a sentence per lost training")
+    notes: list[str] = Field(
+        default_factory=list, description="such as which models had to start from scratch"
+    )
     train_errors: list[ForceErrors] = Field(default_factory=list)
     validation_errors: list[ForceErrors] = Field(default_factory=list)
     core_seconds: Seconds = 0.0
+
+    @property
+    def member_numbers(self) -> list[int]:
+        """Member number of every model.
+
+        Ensembles were once stored without. Their seeds follow each other from member to member,
+        and the sentences on lost trainings name the seeds of those: where the two account for all
+        that were asked for, they tell the numbers, and else nothing does.
+        """
+        lost = [int(found[1]) for text in self.failures if (found := LOST_SEED.match(text))]
+        asked = sorted({*self.seeds, *lost})
+        if self.numbers or len(asked) != self.n_asked:
+            return self.numbers
+        return [asked.index(seed) for seed in self.seeds]
 
 
 class EvaluationDoc(Document):

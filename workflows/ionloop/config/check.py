@@ -220,6 +220,23 @@ def look_at_kpoints(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     yield from meshes(run_file, inputs.structures)
 
 
+def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether the production can start from the ensemble, and what judges it."""
+    production = run_file.production
+    changed = run_file.other_production
+    if production.warm_start and changed:
+        keys = ", ".join(changed)
+        sentence = (
+            f"its network is not the ensemble's ({keys}): it is trained from scratch, not from "
+            "the last ensemble"
+        )
+        cure = f"leave out {keys} to start from the ensemble, or say production.warm_start: false"
+        yield warning("production", sentence, cure)
+    if production.train_on_all:
+        sentence = "it is trained on the held-back frames too, and has no held-back error"
+        yield ok("production.train_on_all", sentence)
+
+
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Look at temperatures, and at trust levels beside the limit of explosion."""
     conditions = {f"stages[{i}]": stage.temperatures for i, stage in enumerate(run_file.stages)}
@@ -378,6 +395,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterator[Finding]]] = {
     "the k-points": look_at_kpoints,
     "the trainer, which is started": look_at_trainer,
     "the explorer, which is started": look_at_explorer,
+    "the production training": look_at_production,
     "the stages": look_at_stages,
     "the limits": look_at_limits,
     "the store": look_at_store,

@@ -27,6 +27,7 @@ from pydantic import (
     PositiveInt,
     SerializeAsAny,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -155,6 +156,10 @@ class TrainSection(CodeSection):
         """Return the section that trains the potential at the end."""
 
     @abstractmethod
+    def other_network(self, other: Self) -> list[str]:
+        """Return the keys in which two networks differ, so that none can start from the other."""
+
+    @abstractmethod
     def training_seconds(self, n_atoms: int, *, warm: bool) -> float:
         """Estimate the core seconds of one model on frames of `n_atoms`."""
 
@@ -190,7 +195,22 @@ class Production(Model):
         None, description="training steps, also of a warm start; none: those of `train.steps`"
     )
     n_models: PositiveInt = Field(1, description="models, of which the first is the potential")
-    warm_start: bool = Field(True, description="start from the last ensemble, not from scratch")
+    warm_start: bool = Field(
+        True,
+        description="start from the last ensemble, not from scratch; another network than the "
+        "ensemble's starts from scratch in any case",
+    )
+    train_on_all: bool = Field(
+        False,
+        description="train on the frames too that `train.validation_fraction` holds back; the "
+        "potential then has no held-back error",
+    )
+
+    @model_validator(mode="after")
+    def _check_held_back(self) -> Self:
+        if self.train_on_all and "validation_fraction" in self.overrides:
+            raise ValueError("train_on_all leaves no validation_fraction: give one of the two")
+        return self
 
     @property
     def overrides(self) -> dict[str, Any]:
@@ -498,14 +518,20 @@ class DeepmdSection(TrainSection, DeepmdSettings):
     def for_production(self, production: Production) -> Self:
         """Return the section that trains the potential at the end."""
         steps = production.steps or self.steps
-        changes = {
+        changes: dict[str, Any] = {
             "steps": steps,
             "warm_steps": steps if production.warm_start else None,
             "n_models": production.n_models,
             "min_models": 1,
         }
+        if production.train_on_all:
+            changes["validation_fraction"] = 0.0
         given = self.model_dump(exclude_unset=True)
         return self.model_validate(given | changes | production.overrides)
+
+    def other_network(self, other: TrainSection) -> list[str]:
+        """Return the keys in which two networks differ, so that none can start from the other."""
+        return deepmd.other_network(self, other) if isinstance(other, DeepmdSection) else ["code"]
 
     def preflight(self, elements: Sequence[str]) -> Iterator[Finding]:
         """Look for DeePMD-kit and the backend."""

@@ -155,8 +155,17 @@ def _production(run_file: RunFile) -> str:
     section = run_file.train.for_production(production)
     steps = production.steps or getattr(section, "steps", None)
     length = f" for {steps} steps" if steps else ""
-    start = "from the last ensemble" if production.warm_start else "from scratch"
-    return f"Train the potential: {count(production.n_models, 'model')}{length}, {start}."
+    frames = ", on the held-back frames too" if production.train_on_all else ""
+    models = count(production.n_models, "model")
+    return f"Train the potential: {models}{length}, {_origin(run_file)}{frames}."
+
+
+def _origin(run_file: RunFile) -> str:
+    if not run_file.production.warm_start:
+        return "from scratch"
+    if changed := run_file.other_production:
+        return f"from scratch, since its network is not the ensemble's ({', '.join(changed)})"
+    return "from the last ensemble"
 
 
 def _validation(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:

@@ -248,6 +248,11 @@ class RunFile(Model):
         frames = [*self.read_structures(), *(f for each in self.initial.data for f in read(each))]
         return symbols_of(frames)
 
+    @property
+    def other_production(self) -> list[str]:
+        """Keys in which the network of the production is another than that of the ensemble."""
+        return self.train.other_network(self.train.for_production(self.production))
+
     def maker(self) -> ConcurrentLearningMaker:
         """Return the Maker of the whole loop."""
         types = self.types()

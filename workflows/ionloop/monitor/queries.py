@@ -429,7 +429,7 @@ def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> 
         action=document.decision.action.value,
         reason=document.decision.reason,
         failures=document.failures,
-        notes=document.dataset.notes,
+        notes=[*document.dataset.notes, *document.notes],
     )
 
 

@@ -462,7 +462,7 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
         potential=production.reference,
         train_errors=potential.train_errors,
         validation=validation,
-        notes=last.dataset.notes,
+        notes=[*last.dataset.notes, *last.progress.notes, *of_potential(potential, last.dataset)],
     )
 
 
@@ -503,14 +503,32 @@ def after_turn(progress: StageProgress, turn: TurnResults, n_late: int = 0) -> S
         n_lost=turn.exploration.n_lost,
         n_new_labels=turn.labels.n_requested + n_late,
     )
+    few = few_models(turn.ensemble)
+    notes = [f"turn {progress.index}: {few}"] if few else []
     return progress.model_copy(
         update={
+            "notes": [*progress.notes, *notes],
             "accurate_fractions": [*progress.accurate_fractions, counts.accurate_fraction],
             "history": [*progress.history, counts],
             "n_labels": progress.n_labels + turn.labels.n_requested,
             "core_hours": progress.core_hours + turn.core_seconds / 3600,
         }
     )
+
+
+def few_models(ensemble: EnsembleDoc) -> str:
+    """Return a sentence where the deviations are of fewer models than were asked for."""
+    n, asked = len(ensemble.members), ensemble.n_asked
+    return "" if n == asked else f"model deviations are of {n} models, {asked} were asked for"
+
+
+def of_potential(potential: EnsembleDoc, dataset: DatasetDoc) -> list[str]:
+    """Return what a reader of the production training's errors has to know."""
+    unjudged = "it was trained on the held-back frames too and has no held-back error"
+    notes = [*potential.notes, *potential.failures]
+    if dataset.validation and not potential.validation_errors:
+        notes.append(unjudged)
+    return [f"production: {note}" for note in notes]
 
 
 def iteration_document(
@@ -542,6 +560,9 @@ def iteration_document(
         deviation_against_error=turn.evaluation.deviation_against_error,
         rank_correlation=turn.evaluation.rank_correlation,
         failures=[*turn.ensemble.failures, *turn.exploration.failures],
+        n_models=len(turn.ensemble.members),
+        n_models_asked=turn.ensemble.n_asked,
+        notes=[*filter(None, [few_models(turn.ensemble)]), *turn.ensemble.notes],
         progress=progress,
         dataset=dataset_document(dataset, validation_fraction, allow_mixed),
         decision=decision,
