@@ -95,6 +95,10 @@ class BatchLabelMaker(LabelMaker):
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids and records each label."""
 
+    def label(self, frame: Frames) -> LabelDoc:
+        """Calculate one frame, with its files below the current folder, and judge the result."""
+        raise NotImplementedError(f"{self.name}: frames are not calculated one by one")
+
     def batches(self, frames: Sequence[Frames], frame_ids: list[str]) -> list[Job]:
         """Return the jobs that label the frames with the given ids; each holds its own frames."""
         size = self.batch_size

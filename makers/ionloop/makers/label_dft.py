@@ -57,6 +57,18 @@ class DftLabelMaker(BatchLabelMaker):
         settings = self.settings
         return Terms(level=self.level, limits=settings.limits, effort=settings.effort)
 
+    def label(self, frame: Frames) -> LabelDoc:
+        """Calculate one frame in a folder of its own, and judge the result.
+
+        Raises
+        ------
+        ProgramError, ProgramNotFoundError
+            If there was no result.
+        """
+        calculate = CODES[self.settings.program].calculate
+        result = calculate(self.settings, frame, Path.cwd() / frame.ids[0], self.cores)
+        return accept(frame, result, self.level, self.settings.limits)
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
         return assign(label_with_dft(self, frames, frame_ids), "label", "label", self.cores)
@@ -98,14 +110,7 @@ class Cp2kLabelMaker(DftLabelMaker):
 def label_with_dft(maker: DftLabelMaker, frames: list[Frames], frame_ids: list[str]) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
     maker = in_force(maker)
-    terms = maker.terms
-    calculate = CODES[maker.settings.program].calculate
-
-    def label(frame: Frames) -> LabelDoc:
-        result = calculate(maker.settings, frame, Path.cwd() / frame.ids[0], maker.cores)
-        return accept(frame, result, terms.level, terms.limits)
-
-    n_calculated = record_labels(by_id(frames, frame_ids), terms, label, maker.cores)
+    n_calculated = record_labels(by_id(frames, frame_ids), maker.terms, maker.label, maker.cores)
     return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=n_calculated)
 
 

@@ -70,6 +70,16 @@ class VaspLabelMaker(BatchLabelMaker):
         settings = self.settings
         return Terms(level=self.level, limits=settings.limits, effort=vasp.effort(settings))
 
+    def label(self, frame: Frames) -> LabelDoc:
+        """Calculate one frame in a folder of its own, and judge the result.
+
+        Raises
+        ------
+        VaspError, OtherLevelError
+            If there was no result, or one of another level of theory.
+        """
+        return label(self, frame)
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids.
 
@@ -101,9 +111,7 @@ def label_with_vasp(
 ) -> LabelBatch:
     """Label frames one by one, each in a folder of its own, and record each label at once."""
     maker = in_force(maker)
-    n_calculated = record_labels(
-        by_id(frames, frame_ids), maker.terms, lambda frame: label(maker, frame), maker.cores
-    )
+    n_calculated = record_labels(by_id(frames, frame_ids), maker.terms, maker.label, maker.cores)
     return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=n_calculated)
 
 

@@ -60,19 +60,28 @@ def check(
     run_file: RunFilePath,
     runner: RunnerOption = None,
     store: OwnStore = None,
+    probe: Annotated[
+        bool | None,
+        typer.Option(
+            help="Let GPAW, CP2K or VASP calculate cells of two atoms, on this host. "
+            "By default where the runner is local."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run file will do, what it costs, and what is wrong or missing.
 
     \b
     ionloop check run.yaml
+    ionloop check run.yaml --no-probe
     ionloop check run.yaml --json | jq .estimate
     """  # noqa: D301
     from ionloop.config import check as check_run_file
 
     settings = _load(run_file, store, runner)
+    wanted = settings.runner == "local" if probe is None else probe
     with render.working(f"checking {run_file}") as tell:
-        report = check_run_file(settings, tell)
+        report = check_run_file(settings, tell, probe=wanted)
     if as_json:
         render.print_json({"ok": report.ok, **report.model_dump(mode="json")})
     else:

@@ -13,15 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes.conversions import FrameFileError, read_frames
+from ionloop.codes.program import ProgramError
 from ionloop.config.engines import look_at_engine
 from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of, n_validation
 from ionloop.config.findings import Finding, error, ok, warning
 from ionloop.config.plan import plan
 from ionloop.config.run_file import RunFile, read, symbols_of
 from ionloop.config.sampling import meshes
+from ionloop.makers import probe as first
+from ionloop.makers.label import BatchLabelMaker
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames, concatenate
-from ionloop.schemas.label import LabelStatus
+from ionloop.schemas.label import LabelDoc, LabelStatus, RejectReason
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
 from ionloop.stores.connect import LoopStore, StoreError, collection, describe, open_store
@@ -32,6 +35,12 @@ THIN = 2.0
 
 WIDE = 1000.0
 """Cell height in Å above which the bins of a neighbour search take all memory."""
+
+PROBE_SECONDS = 600.0
+"""Time limit of the labels of cells of two atoms, in s."""
+
+ABOUT_THE_CELL = (RejectReason.UNCONVERGED, RejectReason.OUTLIER)
+"""Rejections that say something about a made-up cell, not about the labeller."""
 
 FREE_BYTES = 2_000_000_000
 """Free disk below which a run is warned: scratch and store of a small run."""
@@ -55,7 +64,9 @@ class Report(Model):
         return not self.errors
 
 
-def check(run_file: RunFile, tell: Callable[[str], None] = lambda words: None) -> Report:
+def check(
+    run_file: RunFile, tell: Callable[[str], None] = lambda words: None, *, probe: bool = False
+) -> Report:
     """Check a run file before anything costly happens.
 
     Programs are started for their versions and the labeller's model is loaded, which takes some
@@ -67,6 +78,9 @@ def check(run_file: RunFile, tell: Callable[[str], None] = lambda words: None) -
         What to check.
     tell
         Hears what is looked at next.
+    probe
+        Whether a labeller that starts a program is to label cells of two atoms, on this host, if
+        all else is in order.
 
     Returns
     -------
@@ -79,6 +93,9 @@ def check(run_file: RunFile, tell: Callable[[str], None] = lambda words: None) -
     for words, look in LOOKS.items():
         tell(words)
         findings += look(run_file, inputs)
+    if probe and not any(finding.level == "error" for finding in findings):
+        tell("the labeller, on cells of two atoms")
+        findings += look_at_first_labels(run_file, inputs)
     return Report(
         findings=findings,
         plan=plan(run_file, inputs.structures),
@@ -202,6 +219,33 @@ def _look_at_level(key: str, data: ExistingData, allow_mixed: bool) -> Iterator[
 def look_at_labeller(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Look for the labeller and the elements that it covers."""
     yield from run_file.label.preflight(inputs.elements)
+
+
+def look_at_first_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Let the labeller calculate cells of two atoms, as a job of the run would, on this host."""
+    if not run_file.label.starts_a_program or not inputs.elements:
+        return
+    maker = run_file.label.maker()
+    assert isinstance(maker, BatchLabelMaker)
+    cells = first.probe_cells(inputs.elements)
+    try:
+        labels = first.probe(maker, cells, PROBE_SECONDS)
+    except ProgramError as problem:
+        cure = "see that it starts, or leave this out (--no-probe)"
+        yield error("label", f"no label of a cell of two atoms: {problem}", cure)
+        return
+    for label in labels:
+        yield _first_label(label)
+
+
+def _first_label(label: LabelDoc) -> Finding:
+    cell = label.frame.formula
+    if label.reason in ABOUT_THE_CELL:
+        detail = f"whose result is none to train on ({label.detail}), as may be in so small a cell"
+        return ok("label", f"the labeller calculates a cell of {cell}, {detail}")
+    if label.reason is not None:
+        return error("label", f"no label of a cell of {cell}: {label.detail}", "mend that first")
+    return ok("label", f"the labeller gives a label of a cell of {cell}, in {label.seconds:.0f} s")
 
 
 def look_at_trainer(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

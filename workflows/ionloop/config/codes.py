@@ -105,6 +105,7 @@ class LabelSection(CodeSection):
 
     relaxes: ClassVar[bool] = True
     runs_dynamics: ClassVar[bool] = True
+    starts_a_program: ClassVar[bool] = False
 
     @property
     def sampling(self) -> KPoints | None:
@@ -268,6 +269,8 @@ class ForceFieldSection(LabelSection, ForceFieldSettings):
 class DftSection(LabelSection, DftSettings):
     """A labeller that starts a DFT program per frame."""
 
+    starts_a_program = True
+
     batch_size: PositiveInt = Field(
         DftLabelMaker.batch_size,
         description="frames per job; every label is safe as soon as it is calculated",
@@ -348,6 +351,7 @@ class VaspSection(LabelSection, VaspSettings):
 
     settings_type = VaspSettings
     maker_type = VaspLabelMaker
+    starts_a_program = True
 
     code: Literal["vasp"] = Field("vasp", description="VASP")
     batch_size: PositiveInt = Field(
