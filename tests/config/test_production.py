@@ -84,6 +84,13 @@ def test_a_production_may_train_on_the_frames_that_are_held_back() -> None:
         run_file(train_on_all=True, validation_fraction=0.1)
 
 
+def test_frames_that_the_ensemble_has_seen_are_no_held_back_frames() -> None:
+    (finding,) = findings(validation_fraction=0.1)
+    assert (finding.level, finding.key) == ("warning", "production.validation_fraction")
+    assert findings(validation_fraction=0.05) == []
+    assert findings(validation_fraction=0.1, warm_start=False) == []
+
+
 def test_the_summary_says_what_the_production_started_from_and_lacks() -> None:
     sound = EnsembleDoc(n_asked=1, members=[], seeds=[1], validation_errors=[ERRORS])
     assert of_potential(sound, DATASET) == []

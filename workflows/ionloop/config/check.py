@@ -276,6 +276,11 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         )
         cure = f"leave out {keys} to start from the ensemble, or say production.warm_start: false"
         yield warning("production", sentence, cure)
+    held = run_file.train.for_production(production).validation_fraction
+    if production.warm_start and not changed and held > run_file.train.validation_fraction:
+        sentence = "more is held back than from the ensemble that it starts from, which has seen it"
+        cure = f"{run_file.train.validation_fraction:g} at most, or production.warm_start: false"
+        yield warning("production.validation_fraction", sentence, cure)
     if production.train_on_all:
         sentence = "it is trained on the held-back frames too, and has no held-back error"
         yield ok("production.train_on_all", sentence)

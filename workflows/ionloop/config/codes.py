@@ -142,6 +142,7 @@ class TrainSection(CodeSection):
 
     n_models: int
     min_models: int
+    validation_fraction: float
 
     @property
     @abstractmethod
