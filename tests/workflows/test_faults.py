@@ -137,7 +137,7 @@ def test_one_training_crashes(labelled: Any, tmp_path: Path) -> None:
     place = labelled.copy(tmp_path)
     told = place.run("resume", fault="one-training-crashes")
     assert "train model 2 of 3 failed" in told
-    assert "ended with status 1: this training was asked to crash" in told
+    assert "ended with exit status 1: this training was asked to crash" in told
     (turn,) = place.turns()
     assert turn.failures == ["the training of model 2 with seed 1004 failed"]
     assert place.documents(EnsembleDoc)[0].seeds == [1003, 1005]
@@ -145,7 +145,7 @@ def test_one_training_crashes(labelled: Any, tmp_path: Path) -> None:
     few = "model deviations are of 2 models, 3 were asked for"
     assert turn.notes == [few]
     assert place.summary().notes[0] == f"turn 0: {few}"
-    assert few in place.run("status")
+    assert few in place.run("status", "toy")
     check_account(place)
 
 
