@@ -581,26 +581,6 @@ def test_prediction_virial_is_minus_the_strain_derivative(cold: deepmd.Training,
 @needs_dp
 @pytest.mark.integration
 def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_path: Path):
-    warm = deepmd.train(
-        TINY,
-        [toy(20, 1), toy(4, 2, virials=False)],
-        type_map=TYPE_MAP,
-        seed=7,
-        folder=tmp_path,
-        checkpoint=cold.checkpoint,
-    )
-    assert warm.warm_start
-    assert not warm.obstacle
-    assert warm.steps == 100
-    # From the first step on it stands where the other ended, far below where a cold one begins.
-    cold_curve, warm_curve = cold.learning_curve, warm.learning_curve
-    assert warm_curve["rmse_e_trn"][0] < 0.1 * cold_curve["rmse_e_trn"][0]
-    assert warm.train_errors.force_mev_per_angstrom < cold.train_errors.force_mev_per_angstrom
-
-
-@needs_dp
-@pytest.mark.integration
-def test_a_warm_start_on_new_frames_keeps_what_it_knows(cold: deepmd.Training, tmp_path: Path):
     known, new = toy(20, 1), toy(8, 9)
     warm = deepmd.train(
         TINY,
@@ -610,14 +590,20 @@ def test_a_warm_start_on_new_frames_keeps_what_it_knows(cold: deepmd.Training, t
         folder=tmp_path,
         checkpoint=cold.checkpoint,
     )
+    assert warm.warm_start
+    assert not warm.obstacle
+    assert warm.steps == 100
+    # What it has learned comes first, and is drawn as often as 8 new frames of weight 3.
     data = json.loads((tmp_path / "input.json").read_text())["training"]["training_data"]
     assert [name.split("/")[0] for name in data["systems"]] == ["replay", "replay", "training"]
-    assert data["auto_prob"] == "prob_sys_size;0:2:0.500000;2:3:0.500000"  # 24 to 3 × 8
+    assert data["auto_prob"] == "prob_sys_size;0:2:0.500000;2:3:0.500000"
+    # From the first step on it stands where the other ended, far below where a cold one begins.
+    assert warm.learning_curve["rmse_e_trn"][0] < 0.1 * cold.learning_curve["rmse_e_trn"][0]
     before, after = (
         deepmd.force_errors([deepmd.predict([model], known, tmp_path)], [known])
         for model in (cold.model, warm.model)
     )
-    assert after.energy_mev_per_atom < 3 * before.energy_mev_per_atom
+    assert after.force_mev_per_angstrom < 1.25 * before.force_mev_per_angstrom
 
 
 @needs_dp
