@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ionloop.codes import deepmd, lammps
+from ionloop.codes.conversions import read_frames, write_frames
+from ionloop.codes.structures import perturb
 from ionloop.config.check import Report, check
 from ionloop.config.run_file import RunFile, load
 
@@ -284,3 +287,51 @@ def test_a_program_that_never_answers_does_not_hang_the_check(tmp_path, monkeypa
     report = check(run_file(tmp_path))
     for key in ("train.command", "explore.command"):
         assert "did not answer within" in found(report, "error", key)
+
+
+def data_of_lgps(folder: Path, name: str, **changes) -> dict:
+    """Write ten labelled LGPS frames, changed, and return their entry in the run file."""
+    (start,) = read_frames(LGPS)
+    frames = perturb(start, 10, displacement=0.05, strain=0.0, seed=3)
+    moves = frames.positions - start.positions
+    labels = {"energies": -200 + 4 * (moves**2).sum(axis=(1, 2)), "forces": -8 * moves}
+    labelled = replace(frames, **labels)
+    for key, change in changes.items():
+        change(getattr(labelled, key))
+    write_frames(labelled, folder / name, "extxyz")
+    return {"path": str(folder / name), "same_level": True}
+
+
+@pytest.mark.usefixtures("programs")
+def test_data_are_judged_before_anything_costs(tmp_path):
+    def explode(forces):
+        forces[2, 4, 0] = 1e6
+
+    def shrink(lengths):
+        lengths /= 20
+
+    def to_bohr(lengths):
+        lengths /= 0.529177
+
+    def vanish(forces):
+        forces[6, 7, 1] = float("nan")
+
+    data = [
+        data_of_lgps(tmp_path, "good.extxyz"),
+        data_of_lgps(tmp_path, "forces.extxyz", forces=explode),
+        data_of_lgps(tmp_path, "small.extxyz", cells=shrink, positions=shrink),
+        data_of_lgps(tmp_path, "bohr.extxyz", cells=to_bohr, positions=to_bohr),
+        data_of_lgps(tmp_path, "nan.extxyz", forces=vanish),
+    ]
+    report = check(run_file(tmp_path, initial={"data": data}))
+    assert "no word on the convergence of its SCF" in found(report, "ok", "initial.data[0]")
+    assert not [f for f in report.findings if f.key == "initial.data[0]" and f.level != "ok"]
+    told = found(report, "warning", "initial.data[1]")
+    assert "forces.extxyz: 1 of 10 frames are rejected (1 outlier)" in told
+    assert "frame 3 of Li20Ge2P4S24: a force of 1e+06 eV/Å on atom 5 (Li)" in told
+    assert "small.extxyz: lengths" in found(report, "error", "initial.data[2]")
+    bohr = found(report, "error", "initial.data[3]")
+    assert "bohr.extxyz: lengths are like Bohr" in bohr and "Convert the data" in bohr
+    assert "nan.extxyz: frame 7, atom 8 (Li): the force holds nan" in found(
+        report, "error", "initial.data[4]"
+    )

@@ -12,9 +12,7 @@ from ionloop.makers.label import (
     ForceFieldLabelMaker,
     account,
     check_floor,
-    imported,
     ingest,
-    unique_ids,
 )
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
@@ -137,20 +135,3 @@ def test_unlabelled_data_are_refused(gold_copper: Frames, tmp_path: Path) -> Non
     write_frames(gold_copper[:1], tmp_path / "a.extxyz", "extxyz")
     with pytest.raises(ValueError, match=r"a\.extxyz holds frames without energies"):
         read_labelled(tmp_path / "a.extxyz", None, None)
-
-
-def test_an_imported_label_keeps_its_numbers(gold_copper: Frames) -> None:
-    import numpy as np
-
-    frame = Frames(
-        gold_copper.symbols,
-        gold_copper.positions[:1],
-        gold_copper.cells[:1],
-        np.array([-1.5]),
-        np.ones((1, 8, 3)),
-    )
-    label = imported(frame, LevelOfTheory(code="x", settings={}))
-    assert label.energy == -1.5
-    assert label.frame.forces is not None
-    assert label.frame.ids == gold_copper[:1].ids
-    assert unique_ids([frame, frame]) == [label.frame_id]

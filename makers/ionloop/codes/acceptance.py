@@ -317,13 +317,23 @@ def _moved(label: LabelDoc, limits: AcceptanceLimits) -> str:
 def _outlier(label: LabelDoc, limits: AcceptanceLimits) -> str:
     force = label.largest_force
     if force is not None and force > limits.max_force:
-        return f"a force of {force:.4g} eV/Å exceeds max_force ({limits.max_force} eV/Å)"
+        return (
+            f"a force of {force:.4g} eV/Å{_on_atom(label)} exceeds max_force "
+            f"({limits.max_force} eV/Å)"
+        )
     if label.energy is None or limits.energy_window is None:
         return ""
     energy, (low, high) = label.energy / label.n_atoms, limits.energy_window
     if not low <= energy <= high:
         return f"{energy:.4f} eV/atom is outside energy_window ({low} to {high} eV/atom)"
     return ""
+
+
+def _on_atom(label: LabelDoc) -> str:
+    if label.frame.forces is None:
+        return ""
+    atom = int(np.linalg.norm(label.frame.forces[0], axis=1).argmax())
+    return f" on atom {atom + 1} ({label.frame.symbols[atom]})"
 
 
 def _other_level(label: LabelDoc, limits: AcceptanceLimits) -> str:

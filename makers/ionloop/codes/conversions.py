@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ _ASE_ALIASES = {
     "vasp/poscar": "vasp",
     "vasp/contcar": "vasp",
 }
+_TELLS_CONVERGENCE = ("vasp/outcar", "outcar", "vasp/xml", "xml")
 _POSITION_MATCH = 1e-8  # Å: far above round-off, far below any meant move
 _VIRIAL_MATCH = 1e-6  # eV
 
@@ -372,6 +374,36 @@ def read_frames(
     return frames
 
 
+def unconverged(path: Path, fmt: str | None = None) -> int | None:
+    """Return how many frames `read_frames` leaves out because their SCF did not converge.
+
+    Parameters
+    ----------
+    path
+        A file or folder that can be read.
+    fmt
+        Its format, worked out from the path when not given.
+
+    Returns
+    -------
+    int or None
+        None where nothing of the format's word on convergence is read, if it has one: of all but
+        VASP's.
+    """
+    import dpdata
+
+    fmt = (fmt or guess_format(path)).lower()
+    if fmt not in _TELLS_CONVERGENCE:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        n = [
+            len(dpdata.LabeledSystem(str(path), fmt=fmt, convergence_check=check))
+            for check in (True, False)
+        ]
+    return n[1] - n[0]
+
+
 def _finite(parts: Iterable[Frames], place: str = "") -> Iterator[Frames]:
     """Pass frames on, counted in the order of the file; refuse the first that holds no number."""
     n_before = 0
@@ -547,7 +579,9 @@ def _read_dpdata(source: Any, fmt: str, type_map: list[str] | None) -> Frames:
     import dpdata
 
     kind = dpdata.LabeledSystem if _may_be_labelled(source, fmt) else dpdata.System
-    return from_dpdata(kind(source, fmt=fmt, type_map=type_map))
+    with warnings.catch_warnings():  # `unconverged` counts them
+        warnings.filterwarnings("ignore", "The following structures were unconverged")
+        return from_dpdata(kind(source, fmt=fmt, type_map=type_map))
 
 
 def _may_be_labelled(source: Any, fmt: str) -> bool:

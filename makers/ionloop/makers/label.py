@@ -18,7 +18,7 @@ from jobflow import Flow, Job, OnMissing, OutputReference, Response
 
 from ionloop.codes import forcefield
 from ionloop.codes.acceptance import AcceptanceLimits, Terms, accept, failed
-from ionloop.codes.conversions import read_frames
+from ionloop.codes.conversions import FrameFileError, read_frames, unconverged
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import (
     FloorError,
@@ -30,6 +30,7 @@ from ionloop.makers.base import (
     stamp,
     stored_job,
 )
+from ionloop.makers.imports import enter, judge
 from ionloop.makers.ledger import current_ledger
 from ionloop.makers.tolerances import changed, in_force
 from ionloop.makers.twins import adopt_twins, distinct
@@ -45,6 +46,8 @@ from ionloop.schemas.label import (
     Rejection,
     RejectReason,
 )
+from ionloop.selection.physical import PhysicalLimits
+from ionloop.selection.plausible import doubts
 
 ALLOWANCE = 2
 """Labels that a step may lose whatever the floor, by default."""
@@ -402,61 +405,61 @@ def _judged(
 
 @stored_job(Labels, expose_store=True)
 def ingest(
-    paths: list[str], fmt: str | None, type_map: list[str] | None, level: LevelOfTheory
+    paths: list[str],
+    fmt: str | None,
+    type_map: list[str] | None,
+    level: LevelOfTheory,
+    limits: AcceptanceLimits | None = None,
+    physical: PhysicalLimits | None = None,
+    check_units: bool = True,
 ) -> Labels:
-    """Read labelled frames and enter them into the ledger as bought at a level of theory.
+    """Read labelled frames, judge them, and enter them into the ledger as bought at a level.
 
     Raises
     ------
-    ValueError
-        If a file cannot be read or holds no labels.
+    FrameFileError
+        If a file cannot be read, holds no labels, or its numbers look like those of other units.
+    InputError
+        If none of its frames can be used.
     """
-    read = [part for path in paths for part in read_labelled(Path(path), fmt, type_map)]
-    frames = [in_stretches(part) for part in read]
-    documents = [imported(part[index], level) for part in frames for index in range(len(part))]
-    current_ledger().record([document.model_copy(update=stamp()) for document in documents])
-    found = {document.frame_id: document for document in documents}
+    terms = Terms(level=level, limits=limits or AcceptanceLimits())
+    parts: list[Frames] = []
+    notes = []
+    for path in map(Path, paths):
+        parts += [in_stretches(part) for part in read_labelled(path, fmt, type_map, check_units)]
+        if n := unconverged(path, fmt):
+            notes.append(f"{path}: {n} frames whose SCF did not converge are left out")
+    found, told = enter(current_ledger(), judge(parts, terms, physical), terms)
+    notes += [f"{', '.join(paths)}: {note}" for note in told]
     labels = account(level, list(found), found, calculated=set())
-    return labels.model_copy(update=stamp(level))
+    return labels.model_copy(update={**stamp(level), "notes": notes})
 
 
-def read_labelled(path: Path, fmt: str | None, type_map: list[str] | None) -> list[Frames]:
+def read_labelled(
+    path: Path, fmt: str | None, type_map: list[str] | None, check_units: bool = True
+) -> list[Frames]:
     """Read labelled frames.
 
     Raises
     ------
-    ValueError
-        If there are frames without energies and forces.
+    FrameFileError
+        If there are frames without energies and forces, or, unless `check_units` is off, if the
+        numbers look like those of other units than Å, eV and eV/Å.
     """
     frames = read_frames(path, fmt, type_map=type_map)
     if not all(part.is_labelled for part in frames):
-        raise ValueError(f"{path} holds frames without energies and forces; they cannot be labels")
+        raise FrameFileError(
+            f"{path} holds frames without energies and forces; they cannot be labels"
+        )
+    if check_units and (found := doubts(frames)):
+        raise FrameFileError(f"{path}: {found[0]}. {CONVERT}")
     return frames
 
 
-def imported(frame: Frames, level: LevelOfTheory) -> LabelDoc:
-    """Return the label of a frame that was calculated elsewhere."""
-    assert frame.energies is not None
-    of_frame = level.of(frame.species)
-    return LabelDoc(
-        frame_id=frame.ids[0],
-        level=of_frame.hash,
-        level_words=of_frame.words,
-        status=LabelStatus.ACCEPTED,
-        energy=float(frame.energies[0]),
-        species=frame.species,
-        n_atoms=frame.n_atoms,
-        frame=Frames(
-            frame.symbols,
-            frame.positions,
-            frame.cells,
-            frame.energies,
-            frame.forces,
-            frame.virials,
-            of_frame.hash,
-            frame.groups,
-        ),
-    )
+CONVERT = (
+    "Convert the data to Å, eV and eV/Å; if the numbers are right, say so (check_units: false in "
+    "initial.data, --no-check-units for ionloop label)"
+)
 
 
 def unique_ids(frames: Sequence[Frames]) -> list[str]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from jobflow import CURRENT_JOB, Job
 
 from ionloop.codes import external
-from ionloop.codes.acceptance import Calculated, Terms, accept, judged, stands
+from ionloop.codes.acceptance import Terms, accept, judged, stands
 from ionloop.codes.conversions import FrameFileError
 from ionloop.codes.external import ExternalSettings
 from ionloop.makers.base import Reference, assign, stamp, stored_job
+from ionloop.makers.imports import calculated, rejected
 from ionloop.makers.label import (
     BatchLabelMaker,
     LabelBatch,
@@ -30,6 +31,7 @@ from ionloop.schemas.label import (
     Rejection,
     RejectReason,
 )
+from ionloop.selection.plausible import impossible_energies
 
 
 class WaitingForLabelsError(IonloopError, RuntimeError):
@@ -152,6 +154,7 @@ def import_labels(
     run: str,
     paths: Sequence[Path],
     fmt: str | None = None,
+    check_units: bool = True,
 ) -> Imported:
     """Enter finished calculations into the ledger as labels of the frames that a run waits for.
 
@@ -167,6 +170,8 @@ def import_labels(
         Files, or folders of DeePMD data, with one labelled frame or many.
     fmt
         Format in the words of dpdata or ASE; worked out from each path when not given.
+    check_units
+        Take nothing from a file whose numbers look like those of other units.
 
     Returns
     -------
@@ -179,7 +184,7 @@ def import_labels(
         accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
     )
     requests = {frame_id: label.frame.unlabelled() for frame_id, label in known.items()}
-    for name, frame in _read(paths, fmt, report.unreadable):
+    for name, frame in _read(paths, fmt, check_units, report.unreadable):
         match = external.find_request(frame, requests, settings.limits.position_tolerance)
         if match is None:
             report.unmatched.append(name)
@@ -195,11 +200,11 @@ def import_labels(
 
 
 def _read(
-    paths: Sequence[Path], fmt: str | None, unreadable: list[str]
+    paths: Sequence[Path], fmt: str | None, check_units: bool, unreadable: list[str]
 ) -> Iterator[tuple[str, Frames]]:
     for path in paths:
         try:
-            parts = read_labelled(path, fmt, None)
+            parts = read_labelled(path, fmt, None, check_units)
         except (FrameFileError, ValueError) as error:
             unreadable.append(str(error))
             continue
@@ -211,15 +216,10 @@ def _read(
 def _judge(
     waiting: LabelDoc, given: Frames, level: LevelOfTheory, settings: ExternalSettings
 ) -> LabelDoc:
-    assert given.energies is not None and given.forces is not None
-    result = Calculated(
-        energy=float(given.energies[0]),
-        forces=given.forces[0],
-        virial=None if given.virials is None else given.virials[0],
-        positions=given.positions[0],
-        cell=given.cells[0],
-    )
-    verdict = accept(waiting.frame.unlabelled(), result, level, settings.limits)
+    verdict = accept(waiting.frame.unlabelled(), calculated(given), level, settings.limits)
+    if verdict.reason is None and impossible_energies(given)[0]:
+        detail = f"{verdict.energy:.4g} eV is no total energy of {given.formula}"
+        verdict = rejected(verdict, RejectReason.OUTLIER, detail)
     belongs = {"run": waiting.run, "iteration": waiting.iteration}
     return verdict.model_copy(update={**belongs, "provenance": waiting.provenance})
 

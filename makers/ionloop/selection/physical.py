@@ -164,6 +164,34 @@ def inspect(
     return Inspection(reduce(_first, checks), ratios)
 
 
+def nearest_atoms(frame: Frames) -> str:
+    """Return which atoms of one frame are nearest for their radii, in words; "" if none can be.
+
+    Parameters
+    ----------
+    frame
+        One frame.
+
+    Returns
+    -------
+    str
+        Such as ``"atoms 3 (Li) and 17 (S) are 0.41 Å apart"``, atoms counted from 1.
+    """
+    from ase.data import atomic_numbers, covalent_radii
+
+    if not measurable(frame)[0]:
+        return ""
+    radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in frame.symbols])
+    # No packing of spheres is denser than close packing: some pair is always within this.
+    (found,) = neighbours(frame, 1.13 * float(np.cbrt(frame.volumes[0] / frame.n_atoms)))
+    nearest = int((found.distance / (radii[found.first] + radii[found.second])).argmin())
+    one, other = int(found.first[nearest]), int(found.second[nearest])
+    return (
+        f"atoms {one + 1} ({frame.symbols[one]}) and {other + 1} ({frame.symbols[other]}) are "
+        f"{found.distance[nearest]:.3g} Å apart"
+    )
+
+
 def skewness(cells: Array) -> Array:
     """Return the largest ratio of an edge to the height along it, 1 for an orthogonal cell.
 

@@ -211,6 +211,9 @@ class Labels(Document):
     core_seconds: Seconds = Field(0.0, description="wall time times cores, summed")
     n_accepted: int = 0
     frames: list[Frames] = Field(default_factory=list, description="accepted, one per composition")
+    notes: list[str] = Field(
+        default_factory=list, description="what a reader of results from these labels has to know"
+    )
 
     @property
     def rejected_by_reason(self) -> dict[str, int]:

@@ -25,6 +25,9 @@ def label(
     fmt: Annotated[
         str | None, typer.Option("--format", help="dpdata's or ASE's name; else worked out.")
     ] = None,
+    check_units: Annotated[
+        bool, typer.Option(help="Take nothing from files whose numbers look like other units.")
+    ] = True,
     store: Annotated[
         str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
     ] = render.DEFAULT_STORE,
@@ -42,7 +45,7 @@ def label(
     from ionloop.config.launch import existing_store, import_labels
 
     url = existing_store(store)
-    report = import_labels(url, run, paths, fmt)
+    report = import_labels(url, run, paths, fmt, check_units)
     if as_json:
         render.print_json(report.model_dump(mode="json"))
     else:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ionloop.codes.conversions import FrameFileError, read_frames
 from ionloop.codes.program import ProgramError
+from ionloop.config.data import look_at_labels
 from ionloop.config.engines import look_at_engine
 from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of, n_validation
 from ionloop.config.findings import Finding, error, ok, warning
@@ -27,6 +28,7 @@ from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.label import LabelDoc, LabelStatus, RejectReason
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
+from ionloop.selection.plausible import doubts
 from ionloop.stores.connect import LoopStore, StoreError, collection, describe, open_store
 from ionloop.workflows.concurrent_learning import ExistingData
 
@@ -108,8 +110,13 @@ class Inputs:
     """What could be read of structures and data, and what could not."""
 
     structures: list[Frames] = field(default_factory=list)
-    data: list[Frames] = field(default_factory=list)
+    files: list[list[Frames]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def data(self) -> list[Frames]:
+        """The frames of all of `initial.data`, which `files` keeps apart."""
+        return [part for parts in self.files for part in parts]
 
     @property
     def elements(self) -> list[str]:
@@ -125,12 +132,11 @@ def read_inputs(run_file: RunFile) -> Inputs:
         for number, path in enumerate(run_file.structures)
         for part in _try(f"structures[{number}]", path, partial(read_frames, path), findings)
     ]
-    data = [
-        part
+    files = [
+        _try(f"initial.data[{number}]", Path(each.path), partial(read, each), findings)
         for number, each in enumerate(run_file.initial.data)
-        for part in _try(f"initial.data[{number}]", Path(each.path), partial(read, each), findings)
     ]
-    return Inputs(concatenate(part.unlabelled() for part in structures), data, findings)
+    return Inputs(concatenate(part.unlabelled() for part in structures), files, findings)
 
 
 def _try(
@@ -161,6 +167,8 @@ def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
                 "give it in Å, without vacuum: neither LAMMPS nor a search of neighbours takes it"
             )
             yield error("structures", sentence, cure)
+        for doubt in doubts([frames]):
+            yield warning("structures", doubt, "convert them to Å")
         for fault in sorted({fault for fault in unphysical(frames, limits).tolist() if fault}):
             cure = "relax it first (initial.relax) or correct it"
             yield warning("structures", f"a start structure of {frames.formula}: {fault}", cure)
@@ -196,6 +204,11 @@ def look_at_data(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         yield from _look_at_level(f"initial.data[{number}]", data, initial.allow_mixed)
     if not all(frames.is_labelled for frames in inputs.data):
         yield error("initial.data", "some frames have no energies and forces", "name labelled data")
+
+
+def look_at_numbers(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Judge the labels of existing data as the run will."""
+    yield from look_at_labels(run_file, inputs.files)
 
 
 def _look_at_level(key: str, data: ExistingData, allow_mixed: bool) -> Iterator[Finding]:
@@ -440,6 +453,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterator[Finding]]] = {
     "cells and distances": look_at_cells,
     "the type map": look_at_types,
     "the first training set": look_at_data,
+    "the labels that are there": look_at_numbers,
     "the labeller, which is started": look_at_labeller,
     "the k-points": look_at_kpoints,
     "the trainer, which is started": look_at_trainer,

@@ -153,7 +153,11 @@ def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
 
 
 def import_labels(
-    store_url: str, run: str, paths: Sequence[Path], fmt: str | None = None
+    store_url: str,
+    run: str,
+    paths: Sequence[Path],
+    fmt: str | None = None,
+    check_units: bool = True,
 ) -> Imported:
     """Import finished calculations as labels of the frames that a run waits for.
 
@@ -167,6 +171,8 @@ def import_labels(
         Files, or folders of DeePMD data.
     fmt
         Format in the words of dpdata or ASE; worked out from each path when not given.
+    check_units
+        Take nothing from a file whose numbers look like those of other units.
 
     Raises
     ------
@@ -183,7 +189,7 @@ def import_labels(
                 "only a run with label.code: external takes labels from outside"
             )
         ledger = Ledger(collection(store, "labels"))
-        return label_external.import_labels(ledger, run_file.label, run, paths, fmt)
+        return label_external.import_labels(ledger, run_file.label, run, paths, fmt, check_units)
 
 
 def find_run(store: JobStore, run: str | None = None) -> RunDoc:

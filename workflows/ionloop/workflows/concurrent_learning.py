@@ -10,6 +10,7 @@ from jobflow import Flow, Job, Maker, OutputReference, Response
 from jobflow.core.reference import ResolvedReference
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from ionloop.codes.acceptance import AcceptanceLimits
 from ionloop.codes.dynamics import AboveZero, DynamicsSettings, MolecularDynamics
 from ionloop.codes.structures import perturb
 from ionloop.makers.base import (
@@ -63,6 +64,18 @@ class ExistingData(Model):
     level: str | None = Field(
         None, description="their level of theory in words, where it is another (allow_mixed)"
     )
+    check_units: bool = Field(
+        True,
+        description="refuse numbers that look like Bohr, Hartree or kcal/mol instead of Å, eV and "
+        "eV/Å",
+    )
+
+    def limits(self, limits: AcceptanceLimits) -> AcceptanceLimits:
+        """Return the labeller's limits as far as they hold for these data.
+
+        Energies of another level of theory have another zero.
+        """
+        return limits if self.same_level else limits.model_copy(update={"energy_window": None})
 
 
 class InitialDynamics(DynamicsSettings):
@@ -291,15 +304,7 @@ class ConcurrentLearningMaker(Maker):
     def _initial_dataset(
         self, structures: Reference, n_starts: int
     ) -> tuple[list[Reference], list[Flow | Job]]:
-        jobs: list[Flow | Job] = [
-            assign(
-                ingest([data.path], data.format, data.type_map, self._level_of(data)),
-                "label",
-                f"ingest {data.path}",
-                light=True,
-            )
-            for data in self.initial.data
-        ]
+        jobs: list[Flow | Job] = [self._ingest(data) for data in self.initial.data]
         jobs += self._dynamics(structures, n_starts)
         outputs = [job.output for job in jobs]
         if self.initial.n_perturbed:
@@ -310,6 +315,18 @@ class ConcurrentLearningMaker(Maker):
             jobs += [perturbed, label]
             outputs.append(label.output)
         return outputs, jobs
+
+    def _ingest(self, data: ExistingData) -> Job:
+        job: Job = ingest(
+            [data.path],
+            data.format,
+            data.type_map,
+            self._level_of(data),
+            data.limits(self.label.terms.limits),
+            getattr(self.select, "limits", None),
+            data.check_units,
+        )
+        return assign(job, "label", f"ingest {data.path}", light=True)
 
     def _dynamics(self, structures: Reference, n_starts: int) -> list[Job]:
         starts = _single_starts(structures, n_starts)

@@ -250,7 +250,7 @@ def _accepted(
 
 def _unmixed(frames: Iterable[Frames], dataset: DatasetDoc) -> Iterable[Frames]:
     """Leave out the level of each frame where the data set has several, by the user's leave."""
-    return (replace(frame, level=None) if dataset.notes else frame for frame in frames)
+    return (replace(frame, level=None) if len(dataset.levels) > 1 else frame for frame in frames)
 
 
 def _sides(dataset: DatasetDoc) -> dict[str, list[str]]:
