@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -21,6 +24,7 @@ from ionloop.codes.conversions import (
     to_dpdata,
     to_multi_systems,
     to_pymatgen,
+    unconverged,
     write_frames,
 )
 from ionloop.schemas.frames import Frames
@@ -360,6 +364,38 @@ def test_energies_without_forces_are_refused(tmp_path):
     (tmp_path / "data" / "Li1S1" / "set.000" / "force.npy").unlink()
     with pytest.raises(FrameFileError, match="forces"):
         read_frames(tmp_path / "data")
+
+
+@pytest.fixture
+def vasp_files(monkeypatch):
+    """Return a function that gives the text of OUTCAR and vasprun.xml of three steps."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "vasp"))
+    outputs = importlib.import_module("vasp_outputs")
+    atoms = bulk("Cu", cubic=True)
+    tags = dict.fromkeys(outputs.PARAMETERS, 0) | {"ENCUT": 300, "EDIFF": 1e-4, "NELM": 5}
+    none = {"forces": np.zeros((4, 3)), "stress": np.zeros((3, 3)), "cell": atoms.cell.array}
+    steps = [SimpleNamespace(positions=atoms.positions, energy=-e, **none) for e in (10, 11, 12)]
+    kinds = [outputs.Type("PAW_PBE Cu 05Jan2001", "Cu", 4, 11.0)]
+    run = outputs.Run({}, tags, (1, 1, 1), kinds, atoms, steps, 3)
+    return outputs.outcar(run), outputs.vasprun(run)
+
+
+def test_frames_whose_scf_did_not_converge_are_left_out_and_counted(tmp_path, vasp_files):
+    outcar, vasprun = vasp_files
+    (tmp_path / "OUTCAR").write_text(outcar.replace("Iteration    2(   3)", "Iteration    2(   5)"))
+    (frames,) = read_frames(tmp_path / "OUTCAR")
+    assert frames.energies.tolist() == [-10, -12]
+    assert unconverged(tmp_path / "OUTCAR") == 1
+    (tmp_path / "vasprun.xml").write_text(vasprun)
+    assert unconverged(tmp_path / "vasprun.xml") == 0
+    write_frames(frames, tmp_path / "x.extxyz", "extxyz")
+    assert unconverged(tmp_path / "x.extxyz") is None
+
+
+def test_a_file_in_which_nothing_converged_says_so(tmp_path, vasp_files):
+    (tmp_path / "OUTCAR").write_text(vasp_files[0].replace("(   3)", "(   5)"))
+    with pytest.raises(FrameFileError, match="OUTCAR: it holds no frames whose SCF converged"):
+        read_frames(tmp_path / "OUTCAR")
 
 
 @needs_data

@@ -581,7 +581,11 @@ def _read_dpdata(source: Any, fmt: str, type_map: list[str] | None) -> Frames:
     kind = dpdata.LabeledSystem if _may_be_labelled(source, fmt) else dpdata.System
     with warnings.catch_warnings():  # `unconverged` counts them
         warnings.filterwarnings("ignore", "The following structures were unconverged")
-        return from_dpdata(kind(source, fmt=fmt, type_map=type_map))
+        system = kind(source, fmt=fmt, type_map=type_map)
+    if not len(system):
+        told = " whose SCF converged" if fmt in _TELLS_CONVERGENCE else ""
+        raise FrameFileError(f"it holds no frames{told}; calculate them again, or leave it out")
+    return from_dpdata(system)
 
 
 def _may_be_labelled(source: Any, fmt: str) -> bool:
