@@ -182,12 +182,15 @@ def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 
 
 
 def parameters(settings: GpawSettings, frame: Frames) -> dict[str, Any]:
-    """Return GPAW's keyword arguments for a frame; symmetry is off, as forces are to be exact."""
+    """Return GPAW's keyword arguments for a frame.
+
+    A frame has no symmetry but that of time, which halves the k-points and no value feels.
+    """
     return {
         "mode": {"name": "pw", "ecut": settings.cutoff},
         "xc": settings.xc,
         "kpts": {"size": list(mesh_of(settings.kpoints, frame)), "gamma": True},
-        "symmetry": "off",
+        "symmetry": {"point_group": False},
         "spinpol": settings.spin_polarised,
         "occupations": {"name": "fermi-dirac", "width": settings.smearing},
         "convergence": {
