@@ -125,3 +125,38 @@ def test_an_unknown_run_is_named(toy_run: Path) -> None:
     told = invoke("label", "absent", "some.extxyz", "--store", str(toy_run / "ionloop.db"))
     assert told.exit_code == 2
     assert "there is no run" in told.output
+
+
+def test_forget_names_what_it_would_drop_before_it_drops(
+    tmp_path: Path, gold_copper: Frames
+) -> None:
+    from ionloop.codes.acceptance import AcceptanceLimits, accept, failed
+    from ionloop.makers.imports import calculated
+    from ionloop.makers.ledger import Ledger
+    from ionloop.schemas.label import LevelOfTheory
+    from ionloop.stores.connect import collection
+
+    level = LevelOfTheory(code="toy", settings={})
+    bad = failed(gold_copper[0], level, RuntimeError("lost"), seconds=3600.0)
+    result = calculated(labelled(gold_copper[1]))
+    good = accept(gold_copper[1], result, level, AcceptanceLimits())
+    with opened(tmp_path) as store:
+        Ledger(collection(store, "labels")).record([bad, good])
+
+    def forget(*arguments: str) -> Result:
+        return invoke("label", "forget", *arguments, "--store", str(tmp_path / "ionloop.db"))
+
+    def kept() -> int:
+        with opened(tmp_path) as store:
+            return int(collection(store, "labels").count())
+
+    assert "say which labels" in forget().output
+    listed = forget("--level", level.hash)
+    assert bad.label_id[:40] in listed.output.replace("\n", "")
+    assert "1 labels, which took 1 core hours, would be dropped" in listed.output
+    assert kept() == 2
+    told = json.loads(forget("--level", level.hash, "--yes", "--json").stdout)
+    assert [each["label_id"] for each in told["labels"]] == [bad.label_id]
+    assert kept() == 1
+    forget("--frame", gold_copper.ids[1][:8], "--accepted", "--yes")
+    assert kept() == 0

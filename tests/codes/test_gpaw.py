@@ -48,7 +48,7 @@ def test_the_request_holds_the_level_of_theory(gold_copper, tmp_path):
         "mode": {"name": "pw", "ecut": 340},
         "xc": "LDA",
         "kpts": {"size": [2, 1, 1], "gamma": True},
-        "symmetry": {"point_group": False},
+        "symmetry": "off",
         "spinpol": False,
         "occupations": {"name": "fermi-dirac", "width": 0.1},
         "convergence": {"energy": 1e-5, "density": 1e-4},

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from ionloop.codes.gpaw import GpawSettings
 from ionloop.makers.label_dft import Cp2kLabelMaker, GpawLabelMaker
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.kpoints import Kept, mesh_of, widest
 from ionloop.schemas.label import Labels
 
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")
@@ -65,6 +62,18 @@ def test_unconverged_is_rejected_for_good(
     assert set(settled) == set(gold_copper[:1].ids)
 
 
+def test_unconverged_is_calculated_again_unasked_with_more_steps(
+    store: JobStore, gold_copper: Frames, place: Path
+) -> None:
+    frames = [gold_copper[:1]]
+    few = maker("unconverged", floor=0.0, max_scf_steps=50)
+    assert labels_of(few.make(frames), store).rejected_by_reason == {"unconverged": 1}
+    same = labels_of(maker(floor=0.0, max_scf_steps=50).make(frames), store)
+    assert (same.rejected_by_reason, same.n_reused) == ({"unconverged": 1}, 1)
+    more = labels_of(maker(max_scf_steps=500).make(frames), store)
+    assert (more.n_accepted, more.n_reused) == (1, 0)
+
+
 def test_a_crash_costs_the_frame_and_is_asked_again(
     store: JobStore, gold_copper: Frames, place: Path
 ) -> None:
@@ -81,22 +90,6 @@ def test_relaxation_by_the_program(store: JobStore, gold_copper: Frames, place: 
     (relaxed,) = job.output.resolve(store)
     settings = GpawSettings(relax_fmax=0.3)
     assert np.allclose(relaxed.positions, relax(EMT, gold_copper[0], settings).positions, atol=1e-5)
-
-
-def test_a_kept_mesh_travels_with_the_maker_and_its_labels_are_found_again(
-    store: JobStore, gold_copper: Frames, place: Path
-) -> None:
-    start = gold_copper[0]
-    strained = replace(start, cells=start.cells * 1.04)
-    points = Kept(kept=0.99 * widest((2, 2, 2), start.cells[0])).of_starts([start])
-    mesh = list(points.start_cells[0].mesh)
-    assert max(mesh) == 3 and mesh_of(points.kept, strained) == (2, 2, 2)
-    labeller = maker(kpoints=points)
-    labels = labels_of(labeller.make([start, strained]), store)
-    requests = [json.loads(path.read_text()) for path in place.glob("**/request.json")]
-    assert [each["parameters"]["kpts"]["size"] for each in requests] == [mesh] * 2
-    again = labels_of(labeller.make([start, strained]), store)
-    assert (labels.n_reused, again.n_reused, again.n_accepted) == (0, 2, 2)
 
 
 def test_each_maker_has_its_program() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from jobflow import Flow, JobStore, run_locally
 
+from ionloop.codes.acceptance import AcceptanceLimits
 from ionloop.codes.conversions import write_frames
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.label import (
@@ -79,6 +80,20 @@ def test_nan_is_rejected_for_good(toy: Path, store: JobStore, gold_copper: Frame
     assert sum(label.status is LabelStatus.REJECTED for label in stored.values()) == len(
         labels.rejections
     )
+
+
+def test_reused_labels_are_judged_by_the_limits_of_the_run_at_hand(
+    toy: Path, store: JobStore, gold_copper: Frames
+) -> None:
+    def limited(**limits: Any) -> Labels:
+        settings = maker().settings.model_copy(update={"limits": AcceptanceLimits(**limits)})
+        flow = ForceFieldLabelMaker(settings=settings, floor=0.0).make([gold_copper])
+        return labels_of(flow, store)
+
+    assert limited(energy_window=(50.0, 60.0)).rejected_by_reason == {"outlier": 12}
+    assert limited().n_accepted == 12
+    assert limited(max_force=1e-3).rejected_by_reason == {"outlier": 12}
+    assert len(toy.read_text().splitlines()) == 12
 
 
 def test_a_raising_labeller_costs_one_frame_and_is_asked_again(

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from jobflow import Flow, JobStore, run_locally
 
+from ionloop.codes.acceptance import AcceptanceLimits, accept
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import FloorError
+from ionloop.makers.imports import calculated
 from ionloop.makers.label import (
     ForceFieldLabelMaker,
     account,
     check_floor,
-    imported,
     join_late_labels,
     outstanding,
 )
@@ -122,4 +123,6 @@ def documents(frames: Frames) -> list[Any]:
         np.zeros_like(frames.positions),
         np.zeros((n, 3, 3)),
     )
-    return [imported(given[index], LEVEL) for index in range(n)]
+    limits = AcceptanceLimits()
+    frames = [given[index] for index in range(n)]
+    return [accept(frame, calculated(frame), LEVEL, limits) for frame in frames]

@@ -385,8 +385,7 @@ def _dft(settings: Cp2kSettings, frame: Frames) -> dict[str, Any]:
         dft["UKS"] = ".TRUE."
         dft["MULTIPLICITY"] = settings.multiplicity
     if grid != GAMMA:
-        # Of the symmetries time reversal alone is used: a frame has no other.
-        dft["&KPOINTS"] = {"SCHEME": _scheme(grid), "SYMMETRY": ".FALSE."}
+        dft["&KPOINTS"] = {"SCHEME": _scheme(grid), "FULL_GRID": ".TRUE."}
     return dft
 
 

@@ -182,15 +182,12 @@ def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 
 
 
 def parameters(settings: GpawSettings, frame: Frames) -> dict[str, Any]:
-    """Return GPAW's keyword arguments for a frame.
-
-    A frame has no symmetry but that of time, which halves the k-points and no value feels.
-    """
+    """Return GPAW's keyword arguments for a frame; symmetry is off, as forces are to be exact."""
     return {
         "mode": {"name": "pw", "ecut": settings.cutoff},
         "xc": settings.xc,
         "kpts": {"size": list(mesh_of(settings.kpoints, frame)), "gamma": True},
-        "symmetry": {"point_group": False},
+        "symmetry": "off",
         "spinpol": settings.spin_polarised,
         "occupations": {"name": "fermi-dirac", "width": settings.smearing},
         "convergence": {

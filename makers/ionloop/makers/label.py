@@ -375,7 +375,7 @@ def collect_labels(
     labels = account(level, wanted, found, set(calculated), late=late)
     tolerances = {"floor": floor, "allowance": allowance} | changed()
     check_floor(labels, tolerances["floor"], tolerances["allowance"])
-    return labels.model_copy(update=stamp(level))
+    return labels.model_copy(update={**stamp(level), "notes": _not_taken(calculated, level)})
 
 
 @stored_job(Labels, expose_store=True)
@@ -392,6 +392,15 @@ def join_late_labels(
     found = _judged(frame_ids, level, limits)
     labels = account(level, frame_ids, found, set(found), late=True)
     return labels.model_copy(update=stamp(level))
+
+
+def _not_taken(frame_ids: list[str], level: LevelOfTheory) -> list[str]:
+    others = current_ledger().not_taken(frame_ids, level)
+    return [
+        f"the store has {n} labels of these frames at {words}, which were not taken: nothing "
+        f"proves that this is the level of this run, {level.words}"
+        for words, n in sorted(others.items())
+    ]
 
 
 def _judged(

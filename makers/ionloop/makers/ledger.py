@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -121,6 +122,17 @@ class Ledger:
         criteria = {"frame_id": {"$in": list(frame_ids)}}
         found = self._store.query(criteria, properties=["frame_id", "level", "species"])
         return len({each["frame_id"] for each in found if _is_of(each, level)})
+
+    def not_taken(self, frame_ids: Iterable[str], level: LevelOfTheory) -> Counter[str]:
+        """Count accepted labels of the same code at levels that are not this one, by their words.
+
+        An earlier version may have kept labels of this very level under a key that does not say
+        all that decides it: nothing proves that they are of it.
+        """
+        criteria = {"frame_id": {"$in": list(frame_ids)}, "status": LabelStatus.ACCEPTED.value}
+        found = self._store.query(criteria, properties=["level", "level_words", "species"])
+        words = (each["level_words"] for each in found if not _is_of(each, level))
+        return Counter(each for each in words if level.is_same_code(each))
 
     def of_run(self, run: str, level: LevelOfTheory) -> list[LabelDoc]:
         """Return the labels of a level that a run asked for first."""

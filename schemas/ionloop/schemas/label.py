@@ -60,6 +60,10 @@ class LevelOfTheory(Model):
         starts = [start.words for start in self.start_cells]
         return f"{self.code} ({', '.join(settings + elements + starts)})"
 
+    def is_same_code(self, words: str) -> bool:
+        """Tell whether a level in words is one of the same code."""
+        return words.startswith(f"{self.code} (")
+
     def of(self, species: Iterable[str]) -> Self:
         """Return the level of a frame that consists of these elements.
 

@@ -1,12 +1,13 @@
-"""The command that imports labels from outside."""
+"""The commands that import labels from outside, and drop labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from ionloop.cli import render
 
@@ -15,8 +16,20 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(label)
+    """Add the commands to the application."""
+    commands = typer.Typer(cls=ImportUnlessNamed, no_args_is_help=True)
+    commands.command("import")(label)
+    commands.command()(forget)
+    app.add_typer(commands, name="label", help="Import labels from outside, or drop labels.")
+
+
+class ImportUnlessNamed(TyperGroup):
+    """A group that imports where no command of it is named: ``ionloop label RUN PATH...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command first where it is left out."""
+        named = not args or args[0] in self.commands or args[0] == "--help"
+        return list(super().parse_args(ctx, args if named else ["import", *args]))
 
 
 def label(
@@ -50,6 +63,57 @@ def label(
         render.print_json(report.model_dump(mode="json"))
     else:
         print_import(report, run, url)
+
+
+def forget(
+    run: Annotated[str | None, typer.Option(help="Labels that this run asked for first.")] = None,
+    frame: Annotated[
+        list[str] | None, typer.Option(help="Frame id, or its first characters; may be repeated.")
+    ] = None,
+    level: Annotated[str | None, typer.Option(help="Hash of the level of theory.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Reason of the rejection, such as unconverged.")
+    ] = None,
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="Accepted labels too, not only rejected ones.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Drop them; without it they are listed.")
+    ] = False,
+    store: Annotated[
+        str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
+    ] = render.DEFAULT_STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List labels that would be dropped, and drop them with --yes.
+
+    A frame whose label was dropped is calculated again when it is asked for.
+
+    \b
+    ionloop label forget --run lgps --reason unconverged
+    ionloop label forget --frame 3f9a61d2 --accepted --yes
+    """  # noqa: D301 (typer's mark for lines to keep)
+    from ionloop.config.launch import existing_store, forget_labels
+
+    criteria: dict[str, Any] = {"run": run, "frames": frame or [], "level": level, "reason": reason}
+    found = forget_labels(existing_store(store), **criteria, accepted=accepted, really=yes)
+    if as_json:
+        render.print_json({"dropped": yes, "labels": found})
+    else:
+        print_forgotten(found, yes)
+
+
+def print_forgotten(found: list[dict[str, Any]], dropped: bool) -> None:
+    """Say which labels were dropped, or would be."""
+    for each in found:
+        verdict = each["status"] + (f" ({each['reason']})" if each["reason"] else "")
+        words = f"{each['label_id']}  {verdict}  run {each['run']}  {each['level_words']}"
+        render.out().print(words, markup=False)
+    spent = sum(each["seconds"] * each["cores"] for each in found) / 3600
+    what = f"{len(found)} labels, which took {spent:.3g} core hours,"
+    render.out().print(f"{what} {'are dropped' if dropped else 'would be dropped'}", markup=False)
+    if found and not dropped:
+        render.out().print("nothing was dropped yet; drop them with --yes", markup=False)
 
 
 def print_import(report: Imported, run: str, store: str) -> None:

@@ -25,7 +25,7 @@ from ionloop.makers import probe as first
 from ionloop.makers.label import BatchLabelMaker
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames, concatenate
-from ionloop.schemas.label import LabelDoc, LabelStatus, RejectReason
+from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, RejectReason
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
 from ionloop.selection.plausible import doubts
@@ -406,6 +406,7 @@ def _look_into_store(run_file: RunFile) -> Iterator[Finding]:
         with closing(open_store(run_file.store, read_only=True)) as store:
             yield ok("store", f"{describe(store)} is there")
             yield from _look_at_doubtful_labels(run_file.label.doubtful_keys, store)
+            yield from _look_at_other_levels(run_file, store)
     except StoreError as problem:
         yield error("store", str(problem))
 
@@ -422,6 +423,32 @@ def _look_at_doubtful_labels(keys: list[str], store: LoopStore) -> Iterator[Find
             "dataset) and name it in initial.data with same_level: true"
         )
         yield warning("label", sentence, cure)
+
+
+def _look_at_other_levels(run_file: RunFile, store: LoopStore) -> Iterator[Finding]:
+    """Say which labels of the same code are there and will not be taken."""
+    labels = collection(store, "labels")
+    accepted = {"status": LabelStatus.ACCEPTED.value}
+    for found in labels.distinct("level"):
+        criteria = {**accepted, "level": found}
+        one = labels.query_one(criteria, properties=["level_words", "species"])
+        level = _level(run_file)
+        if one is None or level is None or not level.is_same_code(one.get("level_words", "")):
+            continue
+        if found in [*level.keys(one["species"]), *run_file.label.doubtful_keys]:
+            continue
+        sentence = (
+            f"the store has {labels.count(criteria)} labels at {one['level_words']}, which are not "
+            "taken: nothing proves that this is the level of this run"
+        )
+        yield ok("label", sentence)
+
+
+def _level(run_file: RunFile) -> LevelOfTheory | None:
+    try:
+        return run_file.label.maker().level
+    except (ImportError, OSError, ValueError, RuntimeError):  # said where the labeller is looked at
+        return None
 
 
 def look_at_machine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -25,8 +26,20 @@ from ionloop.runners.local_engine import LocalEngine
 from ionloop.runners.lock import RunLockedError
 from ionloop.runners.progress import Observer, Silent
 from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.schemas.label import LabelStatus
 from ionloop.schemas.run import WAITING, Change, RunDoc, RunState, SummaryDoc
-from ionloop.stores.connect import check_there, collection, describe, open_store, store_file
+from ionloop.stores.connect import (
+    check_there,
+    collection,
+    describe,
+    open_store,
+    store_file,
+    write_if,
+)
+
+
+class NothingNamedError(IonloopError, ValueError):
+    """It is not said which labels are meant."""
 
 
 class UnknownRunError(IonloopError, LookupError):
@@ -192,6 +205,62 @@ def import_labels(
         return label_external.import_labels(ledger, run_file.label, run, paths, fmt, check_units)
 
 
+def forget_labels(
+    store_url: str,
+    *,
+    run: str | None = None,
+    frames: Sequence[str] = (),
+    level: str | None = None,
+    reason: str | None = None,
+    accepted: bool = False,
+    really: bool = False,
+) -> list[dict[str, Any]]:
+    """Find labels to drop, and drop them if that is really meant.
+
+    Parameters
+    ----------
+    store_url
+        The store.
+    run
+        Only labels that this run asked for first.
+    frames
+        Only labels of these frames: ids, or their first characters.
+    level
+        Only labels at the level of theory with this hash.
+    reason
+        Only labels that were rejected for this reason.
+    accepted
+        Accepted labels too.
+    really
+        Drop them.
+
+    Returns
+    -------
+    list of dict
+        What was, or would be, dropped: key, verdict, run, level in words, cost.
+
+    Raises
+    ------
+    NothingNamedError
+        If neither run, frames, level nor reason say which.
+    """
+    named = {"run": run, "level": level, "reason": reason}
+    criteria: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    if frames:
+        criteria["frame_id"] = {"$regex": f"^({'|'.join(map(re.escape, frames))})"}
+    if not criteria:
+        raise NothingNamedError("say which labels: --run, --frame, --level or --reason")
+    if not accepted:
+        criteria["status"] = LabelStatus.REJECTED.value
+    wanted = ["label_id", "status", "reason", "run", "level_words", "seconds", "cores"]
+    with closing(open_store(store_url, read_only=not really)) as store:
+        labels = collection(store, "labels")
+        found = [{key: each.get(key) for key in wanted} for each in labels.query(criteria, wanted)]
+        if really:
+            labels.remove_docs({"label_id": {"$in": [each["label_id"] for each in found]}})
+    return found
+
+
 def find_run(store: JobStore, run: str | None = None) -> RunDoc:
     """Return a run of the store, the latest by default.
 
@@ -272,11 +341,15 @@ def is_there(run_file: RunFile) -> bool:
 
 
 def enter(run_file: RunFile) -> str:
-    """Enter the run into the store and return its id."""
+    """Enter the run into the store and return its id, which no other start has taken."""
     with closing(open_store(run_file.store)) as store:
-        run = free_name(run_file.name, set(collection(store, "runs").distinct("run")))
-        _write(store, _document(run_file, run))
-    return run
+        runs = collection(store, "runs")
+        while True:
+            run = free_name(run_file.name, set(runs.distinct("run")))
+            document = _document(run_file, run)
+            mine = {"started": document["started"], "host": document["host"]}
+            if write_if(runs, document, mine):
+                return run
 
 
 def marked(flow: Flow, run: str) -> Flow:

@@ -271,6 +271,8 @@ class SqliteStore(Store):
         self, field: str, criteria: Document | None = None, all_exist: bool = False
     ) -> list[Any]:
         """Return the different values of a field; those inside arrays count one by one."""
+        if not criteria and (words := self._distinct_words(field)) is not None:
+            return words
         found: dict[bytes, Any] = {}
         for document in self.query(criteria):
             for value in iter_key_candidates(field, document):  # type: ignore[no-untyped-call]
@@ -278,6 +280,15 @@ class SqliteStore(Store):
                     if item is not NOTHING:
                         found.setdefault(bson.encode({"": item}), item)
         return list(found.values())
+
+    def _distinct_words(self, field: str) -> list[Any] | None:
+        """Return the different values of an indexed field; None if not all are words."""
+        if field not in self._columns():
+            return None
+        found = [
+            row[0] for row in self._rows(f"SELECT DISTINCT {column(field)} FROM {self._table}")
+        ]
+        return found if all(isinstance(value, str) for value in found) else None
 
     def groupby(
         self,

@@ -611,7 +611,11 @@ def dataset_document(
     share = split_note(len(held), len(set(ids)), validation_fraction)
     return DatasetDoc(
         level=level,
-        notes=[*([mixed] if len(levels) > 1 else []), *([share] if share else [])],
+        notes=[
+            *([mixed] if len(levels) > 1 else []),
+            *([share] if share else []),
+            *dict.fromkeys(note for labels in dataset for note in labels.notes),
+        ],
         training=sorted(set(ids) - held),
         validation=sorted(held),
         sha256=dataset_hash(level, ids),
