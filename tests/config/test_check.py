@@ -179,7 +179,7 @@ def test_plan_and_estimate_say_what_will_happen(tmp_path):
             stages=stages,
             select={"max_labels": 50},
             initial={"n_perturbed": 40},
-            validation={"temperatures": [450], "n_frames": 10, "steps": 100},
+            validation={"temperatures": [450], "n_frames": 10, "steps": 1000},
             production={"n_models": 2},
         )
     )
@@ -187,11 +187,20 @@ def test_plan_and_estimate_say_what_will_happen(tmp_path):
     assert (least.turns, most.turns) == (2, 5)
     assert (least.labels, most.labels) == (50, 40 + 3 * 20 + 2 * 50 + 10)
     assert (least.trainings, most.trainings) == (2 * 4 + 2, 5 * 4 + 2)
-    assert (least.md_steps, most.md_steps) == (3100, 3 * 1000 + 2 * 2000 + 100)
+    assert (least.md_steps, most.md_steps) == (7000, 3 * 1000 + 2 * 2000 + 4000)
     assert 0 < least.core_hours < most.core_hours
     words = "\n".join(report.plan)
+    assert "Validate it: 4 trajectories of 1000 steps" in words
+    assert "label 10 of their frames, 200 fs apart or more, drawn at random" in words
     assert "Perturb LGPS.vasp 40 times" in words
     assert "Stage 2, at most 2 turns: 2 trajectories of 1000 steps (2 ps), NVT at 900 K" in words
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_validation_of_more_frames_than_its_md_gives_is_refused(tmp_path):
+    asked = {"temperatures": [450], "n_frames": 30, "steps": 200}
+    told = found(check(run_file(tmp_path, validation=asked)), "error", "validation.n_frames")
+    assert "30 frames are asked for, and the validation MD gives 8" in told
 
 
 @pytest.mark.usefixtures("programs")

@@ -52,6 +52,11 @@ class Prediction:
         arrays = (self.energies, self.forces, self.virials)
         return Prediction(*(array.mean(axis=0, keepdims=True) for array in arrays))
 
+    def of(self, model: int) -> Prediction:
+        """Return what one of the models says."""
+        arrays = (self.energies, self.forces, self.virials)
+        return Prediction(*(array[model : model + 1] for array in arrays))
+
     @property
     def is_finite(self) -> bool:
         """Whether no number is NaN or infinite."""

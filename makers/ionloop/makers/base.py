@@ -282,6 +282,10 @@ class LabelMaker(Maker, ABC):
     def make(self, frames: Reference) -> Flow:
         """Label a list of Frames; the output is a `Labels` document."""
 
+    def for_all(self) -> LabelMaker:
+        """Return the Maker that waits for every label, where it would go on without some."""
+        return self
+
     @abstractmethod
     def relax(self, frames: Reference) -> Job:
         """Relax cells and positions of a list of Frames; the output is a list of Frames."""
@@ -383,6 +387,10 @@ class SelectMaker(Maker, ABC):
     @abstractmethod
     def max_labels(self) -> int:
         """Labels per turn, where a stage has no number of its own."""
+
+    @abstractmethod
+    def at_random(self) -> SelectMaker:
+        """Return the Maker that picks at random from all frames that are physically sound."""
 
     @abstractmethod
     def make(

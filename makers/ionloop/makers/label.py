@@ -94,6 +94,10 @@ class BatchLabelMaker(LabelMaker):
     quorum: float = 1.0
     cores: int = 1
 
+    def for_all(self) -> BatchLabelMaker:
+        """Return the Maker that waits for every label: nothing comes that late ones could join."""
+        return replace(self, quorum=1.0)
+
     @abstractmethod
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids and records each label."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from jobflow import Job
@@ -54,6 +54,10 @@ class WindowSelectMaker(SelectMaker):
     def max_labels(self) -> int:
         """Labels per turn, where a stage has no number of its own."""
         return self.settings.max_labels
+
+    def at_random(self) -> WindowSelectMaker:
+        """Return the Maker that picks at random, whatever the strategy of the loop."""
+        return replace(self, settings=self.settings.model_copy(update={"strategy": "random"}))
 
     def make(
         self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0

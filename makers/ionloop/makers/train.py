@@ -282,6 +282,10 @@ def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction
     comparison = join_tables(map(_deviations, frames, predictions))
     return EvaluationDoc(
         errors=deepmd.force_errors([p.mean for p in predictions], frames),
+        model_errors=[
+            deepmd.force_errors([p.of(model) for p in predictions], frames)
+            for model in range(len(predictions[0].energies))
+        ],
         deviation_against_error=comparison,
         energies=join_tables(map(_energies, frames, predictions)),
         rank_correlation=rank_correlation(comparison),

@@ -18,6 +18,8 @@ from ionloop.schemas.table import Table, join_tables
 from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temperature
 
 NonEmpty = Field(min_length=1)
+Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
+Supercell = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 LOST = "its job failed"
 """Why a trajectory ended of which nothing came back."""
@@ -32,7 +34,7 @@ class Stage(Model):
 
     temperatures: Annotated[list[Temperature], NonEmpty] = Field(description="in K")
     pressures: Annotated[list[Pressure], NonEmpty] = Field([1.0], description="in bar (NPT only)")
-    ensemble: Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"] = Field(
+    ensemble: Ensemble = Field(
         "nvt", description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
     )
     steps: PositiveInt = Field(description="MD steps of each trajectory")
@@ -44,7 +46,7 @@ class Stage(Model):
         description="start from perturbed start structures, or each trajectory where it was in the "
         "turn before, at its last good frame",
     )
-    supercell: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+    supercell: Supercell = Field(
         (1, 1, 1), description="repetitions of the start structures along a, b and c"
     )
     skip: int | None = Field(

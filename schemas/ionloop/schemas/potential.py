@@ -153,6 +153,9 @@ class EvaluationDoc(Document):
     """
 
     errors: ForceErrors | None = Field(None, description="of the ensemble mean")
+    model_errors: list[ForceErrors] = Field(
+        default_factory=list, description="of each model, in their order"
+    )
     deviation_against_error: Table
     energies: Table = Field(description="reference and predicted energy per atom in eV")
     rank_correlation: float | None = Field(

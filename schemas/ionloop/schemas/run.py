@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from ionloop.schemas.document import Document, Model
-from ionloop.schemas.exploration import Unfinished
+from ionloop.schemas.exploration import Stage, Unfinished
 from ionloop.schemas.iteration import TurnCounts
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.units import CoreHours, Seconds, Temperature
@@ -62,11 +62,22 @@ class RunDoc(Document):
 class ValidationDoc(Document):
     """Errors of the production potential on frames it has never seen."""
 
-    errors: ForceErrors
-    temperatures: list[Temperature] = Field(description="of the validation MD")
+    errors: ForceErrors = Field(description="of the potential; of several, of the worst")
+    models: list[ForceErrors] = Field(
+        default_factory=list, description="of each production model, in their order"
+    )
+    temperatures: list[Temperature] = Field(description="of the frames")
+    stage: Stage | None = Field(None, description="conditions of the validation MD")
+    n_trajectories: int | None = Field(None, description="trajectories of the validation MD")
+    n_unfinished: int = Field(0, description="trajectories that stopped early")
     n_requested: int
     n_accepted: int
     core_seconds: Seconds = 0.0
+
+    @property
+    def which(self) -> str:
+        """Which model the errors are of, as a part of a sentence; empty where there is one."""
+        return f" (the worst of {len(self.models)} models)" if len(self.models) > 1 else ""
 
 
 class SummaryDoc(Document):

@@ -136,7 +136,8 @@ def summary_lines(run: str, document: SummaryDoc) -> list[str]:
     if document.validation is not None:
         temperatures = ", ".join(f"{t:g}" for t in document.validation.temperatures)
         lines.append(
-            f"on unseen frames at {temperatures} K: {errors_words(document.validation.errors)}"
+            f"on unseen frames at {temperatures} K{document.validation.which}: "
+            f"{errors_words(document.validation.errors)}"
         )
     lines += [f"ended early in the last turn: {each.words}" for each in document.unfinished]
     return [*lines, *(f"note: {note}" for note in document.notes)]

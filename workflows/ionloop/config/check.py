@@ -307,6 +307,9 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if cold := [t for t in temperatures if t <= 0]:
             sentence = f"{cold[0]:g} K is not above 0"
             yield error(f"{key}.temperatures", sentence, "give temperatures in K")
+    if lack := run_file.validation.lack(run_file.stages[-1], sum(map(len, inputs.structures))):
+        cure = "lower it, or raise validation.steps or validation.n_structures"
+        yield error("validation.n_frames", lack, cure)
     exploded = getattr(run_file.explore, "stop_max_devi_f", np.inf)
     windows = {f"stages[{i}].trust": s.trust for i, s in enumerate(run_file.stages) if s.trust}
     for key, window in {"trust": run_file.trust, **windows}.items():

@@ -109,7 +109,7 @@ def _span(low: float, high: float, form: str = ",d") -> str:
 def _cost(
     run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage], *, new_labels: bool
 ) -> Cost:
-    explored = [*turns, *([run_file.validation.stage] if n_validation(run_file) else [])]
+    explored = [*turns, *([run_file.validation_stage] if n_validation(run_file) else [])]
     labels, label_seconds = _labels(run_file, structures, turns if new_labels else [])
     spent = _training_seconds(run_file, _mean_atoms(structures), len(turns)) + sum(
         _md_seconds(run_file, stage, structures) for stage in explored
@@ -128,7 +128,10 @@ def _labels(
 ) -> tuple[int, float | None]:
     """Return the number of labels and their core seconds, None where the rate is not known."""
     small = _mean_atoms(structures)
-    asked = [(n_perturbed(run_file, structures) + n_validation(run_file), small)]
+    asked = [(n_perturbed(run_file, structures), small)]
+    if n_validation(run_file):
+        atoms = small * prod(run_file.validation_stage.supercell)
+        asked.append((n_validation(run_file), atoms))
     asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
     of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
     total = sum(n for n, _ in asked) + of_dynamics

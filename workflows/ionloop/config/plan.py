@@ -171,9 +171,10 @@ def _origin(run_file: RunFile) -> str:
 def _validation(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:
     validation = run_file.validation
     if validation.n_labels:
+        stage = run_file.validation_stage
         yield (
-            f"Validate it: {_trajectories(validation.stage, structures)} of "
-            f"{_length(validation.stage)}, {_conditions(validation.stage)}; label "
-            f"{validation.n_frames} of their frames, drawn at random and never trained "
-            "on, and compare."
+            f"Validate it: {_trajectories(stage, structures)} of {_length(stage)}, "
+            f"{_conditions(stage)}{_cell(stage)}; label {validation.n_frames} of their frames, "
+            f"{validation.spacing:g} fs apart or more, drawn at random and never trained on, and "
+            "compare."
         )

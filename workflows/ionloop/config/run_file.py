@@ -219,6 +219,11 @@ class RunFile(Model):
         return self.model_copy(update={"store": store}).located(Path())
 
     @property
+    def validation_stage(self) -> Stage:
+        """The validation MD as a stage of exploration."""
+        return self.validation.stage(self.stages[-1])
+
+    @property
     def placement(self) -> dict[str, ManagerConfig]:
         """Where the engine is to run the jobs, by role; as many processes as the role has cores."""
         roles = {"label": self.label, "train": self.train, "explore": self.explore}

@@ -102,7 +102,8 @@ def summary_lines(summary: SummaryDoc) -> list[Text]:
     errors = summary.validation.errors
     error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
     reached = Text(
-        f"validation on {errors.n_frames} frames: force RMSE {error:.0f} meV/Å, "
+        f"validation on {errors.n_frames} frames{summary.validation.which}: "
+        f"force RMSE {error:.0f} meV/Å, "
         f"{error / rms:.0%} of the forces' own RMS ({rms:.0f} meV/Å); "
         f"energy {errors.energy_mev_per_atom:.1f} meV/atom"
     )

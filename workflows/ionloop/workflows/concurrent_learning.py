@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from math import ceil
+from typing import Annotated, Any, Self
 
 from jobflow import Flow, Job, Maker, OutputReference, Response
 from jobflow.core.reference import ResolvedReference
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ionloop.codes.acceptance import AcceptanceLimits
 from ionloop.codes.dynamics import AboveZero, DynamicsSettings, MolecularDynamics
@@ -30,14 +31,15 @@ from ionloop.makers.label import await_quorum, ingest, join_late_labels, outstan
 from ionloop.makers.tolerances import in_force
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
-from ionloop.schemas.exploration import ExplorationDoc, Stage
+from ionloop.schemas.errors import InputError
+from ionloop.schemas.exploration import Ensemble, ExplorationDoc, Stage, Supercell
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
-from ionloop.schemas.units import Temperature
+from ionloop.schemas.units import Pressure, Temperature
 from ionloop.workflows.decision import (
     Convergence,
     Limits,
@@ -48,6 +50,9 @@ from ionloop.workflows.decision import (
 
 # Every frame that is physically sound is a candidate in this window: validation does not choose.
 ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
+
+CONDITIONS = ("ensemble", "pressures", "supercell", "timestep")
+"""What the validation MD takes from the last stage."""
 
 
 class ExistingData(Model):
@@ -115,31 +120,99 @@ class InitialData(Model):
 
 
 class Validation(Model):
-    """Frames that judge the production potential: never trained on, picked at random."""
+    """Frames that judge the production potential: never trained on, picked at random.
+
+    Its molecular dynamics has the conditions of the last stage, unless told otherwise here.
+    """
 
     temperatures: list[Temperature] = Field(
         default_factory=list,
         description="temperatures in K of the validation MD; empty: no validation",
     )
-    n_frames: PositiveInt = Field(30, description="frames labelled for it, over all temperatures")
-    steps: PositiveInt = Field(1000, description="MD steps of each validation trajectory")
-    timestep: float = Field(2.0, gt=0, description="time step in fs")
+    n_frames: PositiveInt = Field(30, description="frames labelled for it, over all trajectories")
+    steps: PositiveInt = Field(
+        1000,
+        description="MD steps of each validation trajectory, of which the first fifth is set aside",
+    )
+    n_structures: PositiveInt = Field(
+        4, description="trajectories per temperature, pressure and start structure"
+    )
+    spacing: float = Field(
+        200.0,
+        gt=0,
+        description="smallest time between frames of one trajectory, so that each counts as one "
+        "of its own",
+        json_schema_extra={"unit": "fs"},
+    )
+    timestep: float | None = Field(
+        None, gt=0, description="time step in fs; none: that of the last stage"
+    )
+    ensemble: Ensemble | None = Field(None, description="NVT or NPT; none: that of the last stage")
+    pressures: Annotated[list[Pressure], Field(min_length=1)] | None = Field(
+        None, description="in bar (NPT only); none: those of the last stage"
+    )
+    supercell: Supercell | None = Field(
+        None, description="repetitions of the start structures; none: those of the last stage"
+    )
+
+    @model_validator(mode="after")
+    def _check_pressures(self) -> Self:
+        if self.pressures and self.ensemble == "nvt":
+            raise ValueError("pressures are for NPT, and ensemble is nvt: leave them out")
+        return self
 
     @property
     def n_labels(self) -> int:
         """Labels that the validation asks for."""
         return self.n_frames if self.temperatures else 0
 
-    @property
-    def stage(self) -> Stage:
-        """The validation MD as a stage of exploration."""
+    def stage(self, last: Stage) -> Stage:
+        """Return the validation MD as a stage of exploration.
+
+        Parameters
+        ----------
+        last
+            The last stage of the run.
+        """
+        given = {key: getattr(self, key) or getattr(last, key) for key in CONDITIONS}
+        if given["ensemble"] == "nvt":
+            del given["pressures"]
+        apart = ceil(self.spacing / given["timestep"])
         return Stage(
             temperatures=self.temperatures,
             steps=self.steps,
-            timestep=self.timestep,
-            dump_every=max(1, self.steps // 50),
+            n_structures=self.n_structures,
+            dump_every=min(apart, self.steps),
             skip=self.steps // 5,
             max_labels=self.n_frames,
+            **given,
+        )
+
+    def n_given(self, last: Stage, n_starts: int) -> int:
+        """Return how many frames the validation MD gives at most.
+
+        Parameters
+        ----------
+        last
+            The last stage of the run.
+        n_starts
+            Number of start structures.
+        """
+        stage = self.stage(last)
+        if stage.dump_every * stage.timestep < self.spacing:
+            return 0
+        each = stage.steps // stage.dump_every - ceil(stage.warm_up / stage.dump_every) + 1
+        return each * len(stage.conditions) * stage.n_structures * n_starts
+
+    def lack(self, last: Stage, n_starts: int) -> str | None:
+        """Say why the validation MD cannot give the frames that are asked for; None if it can."""
+        given = self.n_given(last, n_starts) if self.temperatures else 0
+        if given >= self.n_labels:
+            return None
+        return (
+            f"{self.n_frames} frames are asked for, and the validation MD gives {given}: frames of "
+            f"one trajectory lie {self.spacing:g} fs apart, and {self.steps} steps are "
+            f"{self.steps * self.stage(last).timestep:g} fs, of which a fifth is set aside"
         )
 
 
@@ -181,7 +254,15 @@ class ConcurrentLearningMaker(Maker):
     name: str = "concurrent learning"
 
     def make(self, structures: Sequence[Frames]) -> Flow:
-        """Build the flow from start structures; the output is a `SummaryDoc`."""
+        """Build the flow from start structures; the output is a `SummaryDoc`.
+
+        Raises
+        ------
+        InputError
+            If the validation asks for more frames than its MD gives.
+        """
+        if lack := self.validation.lack(self.stages[-1], sum(map(len, structures))):
+            raise InputError(f"validation.n_frames: {lack}")
         starts, relax = self._start_structures(list(structures))
         dataset, initial = self._initial_dataset(starts, sum(map(len, structures)))
         loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop", light=True)
@@ -350,15 +431,17 @@ class ConcurrentLearningMaker(Maker):
         if not self.validation.temperatures:
             return [], None
         seed = self.seed + 999_983  # away from the seeds of every turn
-        stage = self.validation.stage
+        stage = self.validation.stage(self.stages[-1])
         explore = self.explore.make(loop.ensemble, stage, structures, ANY_DEVIATION, seed)
-        select = self.select.make(explore.output, loop.labels, self.validation.n_frames, seed)
-        label = self.label.make(select.output.picked)
+        random = self.select.at_random()
+        select = random.make(explore.output, loop.labels, self.validation.n_frames, seed)
+        label = self.label.for_all().make(select.output.picked)
         compare = self.production.evaluate(potential, label.output)
         jobs: list[Flow | Job] = [explore, select, label, compare]
         for part in jobs:
             part.append_name("validation ", prepend=True)
         judged = {
+            "exploration": explore.output,
             "selection": select.output,
             "labels": label.output,
             "evaluation": compare.output,
@@ -633,13 +716,24 @@ def split_note(n_held: int, n_frames: int, fraction: float) -> str:
 
 
 def validate(
-    selection: SelectionDoc, labels: Labels, evaluation: EvaluationDoc
+    selection: SelectionDoc,
+    labels: Labels,
+    evaluation: EvaluationDoc,
+    exploration: ExplorationDoc | None = None,
 ) -> ValidationDoc | None:
-    """Describe the validation; None if no label came back."""
+    """Describe the validation; None if no label came back.
+
+    What is delivered are the models, not their mean: the worst of them is what can be promised.
+    """
     if evaluation.errors is None:
         return None
+    models = evaluation.model_errors
     return ValidationDoc(
-        errors=evaluation.errors,
+        errors=max(models or [evaluation.errors], key=lambda each: each.force_mev_per_angstrom),
+        models=models,
+        stage=exploration.stage if exploration else None,
+        n_trajectories=len(exploration.trajectories) if exploration else None,
+        n_unfinished=sum(not t.finished for t in exploration.trajectories) if exploration else 0,
         temperatures=sorted({pick.temperature for pick in selection.picks}),
         n_requested=labels.n_requested,
         n_accepted=labels.n_accepted,
