@@ -9,13 +9,17 @@ import toy_jobs as toy
 
 from ionloop.runners.journal import Journal
 from ionloop.runners.local import LocalRunner
+from ionloop.runners.progress import RichProgress, Silent
 from ionloop.stores.connect import collection, open_store
 
 RUN = "toy"
 
 
 def main(folder: Path, flow: str) -> int:
-    runner = LocalRunner(store_url=str(folder / "run.db"), scratch=folder / "scratch", cores=2)
+    progress = RichProgress() if sys.stdout.isatty() else Silent()
+    runner = LocalRunner(
+        store_url=str(folder / "run.db"), scratch=folder / "scratch", cores=2, progress=progress
+    )
     with open_store(runner.store_url) as store:
         submitted = Journal(collection(store, "jobs"), RUN).submitted()
     notes = folder / "notes"

@@ -171,7 +171,7 @@ def test_programs_of_a_killed_worker_end_at_resume(tmp_path: Path) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stops_on_request_and_resumes(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path, "sleeping")
     (note,) = wait_until(lambda: toy.notes(tmp_path / "notes"))
@@ -189,6 +189,59 @@ def test_stops_on_request_and_resumes(tmp_path: Path, number: signal.Signals) ->
     with open_store(tmp_path / "run.db") as store:
         assert collection(store, "runs").query_one({"run": RUN})["runner"] is None
     assert runner_of(tmp_path).resume(RUN).ok
+
+
+def test_a_lost_terminal_stops_it_as_cleanly(tmp_path: Path) -> None:
+    ours, its = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(tmp_path), "sleeping"],
+        preexec_fn=lambda: os.login_tty(its),  # noqa: PLW1509 -- no threads here
+    )
+    os.close(its)
+    (note,) = wait_until(lambda: toy.notes(tmp_path / "notes"))
+    os.close(ours)
+    assert process.wait(20) == 3
+    assert gone(note["pid"])
+    assert gone(note["program"])
+    with open_store(tmp_path / "run.db") as store:
+        assert collection(store, "runs").query_one({"run": RUN})["runner"] is None
+        assert [entry.state for entry in journal_of(store).entries()] == ["waiting"]
+
+
+def test_under_nohup_a_lost_terminal_changes_nothing(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        ["nohup", sys.executable, str(SCRIPT), str(tmp_path), "sleeping"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        (note,) = wait_until(lambda: toy.notes(tmp_path / "notes"))
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert process.poll() is None
+        assert not gone(note["program"])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 3
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_moved_away_ends_the_run_with_a_sentence(
+    tmp_path: Path, replaced: bool
+) -> None:
+    process = start(tmp_path, "everything")
+    wait_until(lambda: toy.notes(tmp_path / "notes"))
+    (tmp_path / "run.db").rename(tmp_path / "elsewhere.db")
+    if replaced:
+        with open_store(tmp_path / "another.db"):
+            pass
+        (tmp_path / "another.db").rename(tmp_path / "run.db")
+    text = output_of(process)
+    assert process.returncode == 1
+    assert f"StoreError: Store {tmp_path}/run.db: the file was moved or deleted" in text
+    assert (tmp_path / "run.db").exists() is replaced
+    (tmp_path / "elsewhere.db").rename(tmp_path / "run.db")
+    assert output_of(start(tmp_path, "everything")).splitlines() == ["run toy: 19 completed"]
+    check_everything(tmp_path)
 
 
 def test_a_second_request_ends_a_stubborn_job_at_once(tmp_path: Path) -> None:

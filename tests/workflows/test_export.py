@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -91,6 +92,44 @@ def test_nothing_is_overwritten_unless_told(store, writer, tmp_path):
     assert len(frames) == len(accepted(writer, None, 0, 1, 2))
 
 
+@pytest.mark.parametrize("strange", ["dataset/mine.txt", "dataset/set.000/mine.npy"])
+def test_force_never_removes_what_is_not_of_an_export(store, writer, tmp_path, strange):
+    mine = tmp_path / strange
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for _ in range(2):
+        with pytest.raises(ExportError, match=f"{mine} is not of an earlier export: move it"):
+            export_dataset(store, "lgps", tmp_path, force=True)
+    assert mine.read_text() == "mine"
+    shutil.rmtree(tmp_path / "dataset")
+    export_dataset(store, "lgps", tmp_path, force=True)
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(ExportError, match="is not of an earlier export"):
+        export_dataset(store, "lgps", tmp_path, force=True)
+    assert len(read_frames(tmp_path / "dataset", "deepmd/npy")) == 1
+
+
+def test_a_model_of_another_program_is_not_replaced(store, writer, tmp_path):
+    (tmp_path / "potential-0.pb").write_bytes(b"mine")
+    (tmp_path / "potential.json").write_text("[]")
+    with pytest.raises(ExportError, match="is not of an earlier export"):
+        export_models(store, "lgps", tmp_path, force=True)
+    assert (tmp_path / "potential-0.pb").read_bytes() == b"mine"
+
+
+def test_force_replaces_all_that_the_export_wrote(store, writer, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    export_models(store, "lgps", tmp_path, iteration=1)
+    export_dataset(store, "lgps", tmp_path, split=True)
+    export_models(store, "lgps", tmp_path, force=True)
+    export_dataset(store, "lgps", tmp_path, "extxyz", force=True)
+    names = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("run.db"))
+    assert names == [
+        *("dataset.extxyz", "dataset.json", "mine.txt", "potential-0.pb", "potential.json")
+    ]
+
+
 def test_what_cannot_be_exported_is_said(store, writer, tmp_path):
     with pytest.raises(ExportError, match="no turn 7; it has 0, 1, 2"):
         export_dataset(store, "lgps", tmp_path, iteration=7)
@@ -145,7 +184,7 @@ def test_poscars_of_candidates_picked_or_not(store, writer, tmp_path):
     np.testing.assert_allclose(
         np.sort(back[0].positions[:, 0, 0]), np.sort(frames.positions[[0, -1], 0, 0]), atol=1e-9
     )
-    with pytest.raises(ExportError, match="out is there already"):
+    with pytest.raises(ExportError, match=r"out is not empty; choose another one$"):
         export_poscars(store, "lgps", chosen, tmp_path / "out")
 
 

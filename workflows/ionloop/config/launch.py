@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.label import LabelStatus
 from ionloop.schemas.run import WAITING, Change, RunDoc, RunState, SummaryDoc
 from ionloop.stores.connect import (
+    StoreError,
     check_there,
     collection,
     describe,
@@ -371,7 +372,8 @@ def _execute(
     except RunLockedError:
         raise  # the run goes on, elsewhere
     except BaseException:
-        set_state(run_file.store, run, RunState.INTERRUPTED)
+        with suppress(StoreError):  # if it is the store that is lost, that is the error to tell
+            set_state(run_file.store, run, RunState.INTERRUPTED)
         raise
     set_state(run_file.store, run, _state(run_file.store, ended))
     return ended
@@ -404,7 +406,7 @@ def is_paused(ended: RunSummary) -> bool:
 
 def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
     """Write the state of a run, and other fields of its document."""
-    with closing(open_store(store_url)) as store:
+    with closing(open_store(existing_store(store_url))) as store:
         _write(store, {"run": run, "state": state.value, **fields})
 
 

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import stat
 import sys
 import threading
 import types
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.process import BaseProcess
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 # Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
@@ -44,7 +45,7 @@ def launch(task: worker.Task) -> BaseProcess:
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
     # numpy's thread pool is made when the server process imports it: it must see these.
-    with environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main():
+    with environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main(), _no_hangup():
         process.start()
     return process
 
@@ -105,7 +106,7 @@ def death_sentence(name: str, exit_code: int) -> str:
 
 @dataclass
 class StopRequests:
-    """Ctrl-C and SIGTERM, counted; each makes ``reader`` readable.
+    """Ctrl-C, SIGTERM and the loss of the terminal, counted; each makes ``reader`` readable.
 
     Attributes
     ----------
@@ -121,6 +122,10 @@ class StopRequests:
 
     def receive(self, number: int, frame: Any) -> None:
         """Note a request (a signal handler)."""
+        if number == signal.SIGHUP:
+            _leave_lost_terminal()
+            if self.count:  # it comes from the terminal, and once more from its shell
+                return
         self.count += 1
         os.write(self.writer, b"!")
 
@@ -131,10 +136,15 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Turn Ctrl-C and SIGTERM into requests to stop, as long as the context lasts."""
+    """Turn Ctrl-C, SIGTERM and SIGHUP into requests to stop, as long as the context lasts.
+
+    What is ignored, such as SIGHUP under nohup, stays ignored.
+    """
     reader, writer = os.pipe()
     requests = StopRequests(reader, writer)
-    handled = STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    in_main = threading.current_thread() is threading.main_thread()
+    heard = [each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    handled = heard if in_main else []
     previous = {number: signal.signal(number, requests.receive) for number in handled}
     try:
         yield requests
@@ -149,6 +159,26 @@ def _signal_group(pid: int | None, number: signal.Signals) -> None:
     assert pid is not None
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
+
+
+def _leave_lost_terminal() -> None:
+    """Let what is still said go nowhere: a write to a terminal that is gone would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _no_hangup() -> Iterator[None]:
+    # The server process is in the runner's group and would die of it, and with it the knowledge
+    # how workers end. What is blocked here stays blocked in what is started meanwhile.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,14 @@ from jobflow.utils.log import initialize_logger
 from monty.json import MontyDecoder
 
 from ionloop.runners.journal import Journal, now, spawned_documents
-from ionloop.stores.connect import OUTAGE, LoopStore, collection, open_store
+from ionloop.stores.connect import (
+    OUTAGE,
+    LoopStore,
+    check_there,
+    collection,
+    open_store,
+    store_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -140,6 +147,8 @@ def execute(document: Document, store: JobStore) -> Document:
 
 
 def _work(task: Task, obstacle: OSError | None) -> None:
+    if file := store_file(task.store_url):
+        check_there(file)  # moved away, it would be made anew
     store = open_store(task.store_url, patience=OUTAGE)
     journal = Journal(collection(store, "jobs"), task.run)
     document = journal.read(task.job_id) | _running(task)

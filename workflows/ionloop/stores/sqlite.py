@@ -75,6 +75,7 @@ class _Link:
     """A connection, and what it knows of its file. Never shared with a forked process."""
 
     connection: sqlite3.Connection
+    file: tuple[int, int]  # device and inode
     seen: tuple[int, ...] | None = None  # state of the file, where changes are not heard of
     process: int = field(default_factory=os.getpid)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -354,7 +355,7 @@ class SqliteStore(Store):
         except (sqlite3.Error, StoreError):
             connection.close()
             raise
-        return _Link(connection)
+        return _Link(connection, self._identity())
 
     def _open_to_read(self) -> _Link:
         # A reader makes a log where there is none, and leaves it behind, unless it is told that
@@ -363,6 +364,7 @@ class SqliteStore(Store):
         alone = not seen[-1]
         link = _Link(
             self._connection(f"{Path(self.path).as_uri()}?mode=ro{'&immutable=1' * alone}"),
+            self._identity(),
             seen=seen if alone else None,
         )
         try:
@@ -394,6 +396,14 @@ class SqliteStore(Store):
                 f"Store {self.path}: the file is empty, no run was started in it. Name another one."
             )
 
+    def _identity(self) -> tuple[int, int]:
+        """Return device and inode of the file that has the name of the store; zeros for none."""
+        try:
+            found = Path(self.path).stat()
+        except FileNotFoundError:
+            return (0, 0)
+        return (found.st_dev, found.st_ino)
+
     def _state(self) -> tuple[int, ...]:
         """Return what changes when somebody writes: times and sizes of the file and of its log."""
         return (*_time_and_size(Path(self.path)), *_time_and_size(Path(f"{self.path}-wal")))
@@ -417,10 +427,20 @@ class SqliteStore(Store):
         if self._link.process != os.getpid():
             _INHERITED.append(self._link)
             self._link = self._open()
-        if self._link.seen not in (None, self._state()):
-            self.close()
-            self._link = self._open()
+        if self.read_only:
+            if self._has_changed(self._link):
+                self.close()
+                self._link = self._open()
+        elif self._link.file != self._identity():
+            raise StoreError(
+                f"Store {self.path}: the file was moved or deleted while it was in use, or another "
+                "one took its place. Put it back, and go on."
+            )
         return self._link
+
+    def _has_changed(self, link: _Link) -> bool:
+        """Whether a reader has to open its file anew to see what others did to it."""
+        return link.file != self._identity() or link.seen not in (None, self._state())
 
     def _create_tables(self) -> None:
         if self._columns_or_none() is not None:

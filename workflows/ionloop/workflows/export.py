@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import operator
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +58,7 @@ def export_dataset(
     split
         Write ``training`` and ``validation`` instead, as the trainings had them.
     force
-        Overwrite.
+        Replace what an earlier export wrote; files of anything else are never touched.
 
     Returns
     -------
@@ -77,12 +77,13 @@ def export_dataset(
     parts = _sides(turn.dataset) if split else {"dataset": _all_ids(turn.dataset)}
     targets = {side: folder / f"{side}{DATASET_FORMATS[fmt]}" for side, ids in parts.items() if ids}
     account = folder / "dataset.json"
-    _make_way([*targets.values(), account], force)
+    _make_way([*targets.values(), account], force, account)
     labels = _labels(store, run, turn.dataset)
     for side, target in targets.items():
         frames = (labels[i].frame for i in parts[side])
         write_frames(concatenate(_unmixed(frames, turn.dataset)), target, fmt)
-    _write_json(account, _dataset_account(run, turn, labels))
+    files = _files(targets.values())
+    _write_json(account, _dataset_account(run, turn, labels) | {"files": files})
     return [*targets.values(), account]
 
 
@@ -102,7 +103,7 @@ def export_models(
     iteration
         The ensemble of this turn; the production potential if left out.
     force
-        Overwrite.
+        Replace what an earlier export wrote; files of anything else are never touched.
 
     Returns
     -------
@@ -119,10 +120,11 @@ def export_models(
     suffixes = [Path(member.model.name).suffix for member in members]
     targets = [folder / f"potential-{i}{suffix}" for i, suffix in enumerate(suffixes)]
     account = folder / "potential.json"
-    _make_way([*targets, account], force)
+    _make_way([*targets, account], force, account)
     for member, target in zip(members, targets, strict=True):
         member.model.write(folder, target.name)
-    _write_json(account, _potential_account(store, run, iteration, targets, members))
+    content = _potential_account(store, run, iteration, targets, members)
+    _write_json(account, content | {"files": _files(targets)})
     return [*targets, account]
 
 
@@ -156,7 +158,9 @@ def export_poscars(store: JobStore, run: str, frame_ids: Iterable[str], folder: 
         raise ExportError(
             "none of these frames is in the store: an exploration sends back its candidates only"
         )
-    _make_way([folder], force=False)
+    if _inside(folder):
+        raise ExportError(f"the folder {folder} is not empty; choose another one")
+    folder.mkdir(parents=True, exist_ok=True)
     write_frames(concatenate(frames), folder, "poscar")
     return sorted(folder.iterdir())
 
@@ -321,21 +325,79 @@ def _additional(store: Any, name: str) -> Any:
     return store.additional_stores[name]
 
 
-def _make_way(targets: Sequence[Path], force: bool) -> None:
-    """Make the folders; remove what is there if told to, else refuse.
+def _make_way(targets: Sequence[Path], force: bool, account: Path | None = None) -> None:
+    """Make the folders; remove what an earlier export wrote if told to, else refuse.
+
+    Parameters
+    ----------
+    targets
+        Files and folders to write.
+    force
+        Whether to replace what is there.
+    account
+        The account of the earlier export, which names all that it wrote.
 
     Raises
     ------
     ExportError
         Naming what is in the way.
     """
-    there = [path for path in targets if path.is_file() or (path.is_dir() and any(path.iterdir()))]
+    there = [path for path in targets if path.is_file() or _inside(path)]
     if there and not force:
         raise ExportError(f"{there[0]} is there already; choose another folder, or --force")
-    for path in there:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in _earlier(there, account):
+        _remove(path)
     for path in targets:
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _earlier(there: Iterable[Path], account: Path | None) -> set[Path]:
+    """Return the files to replace, after looking that they are of an earlier export."""
+    found = {file for path in there for file in (_inside(path) or {path})}
+    if account is None:
+        return found
+    written = _written_before(account) | {account}
+    if strange := found - written:
+        raise ExportError(
+            f"{min(strange)} is not of an earlier export: move it, or choose another folder"
+        )
+    return written if found else set()
+
+
+def _remove(file: Path) -> None:
+    """Remove a file, and the folders that are empty without it."""
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a folder that holds something stays
+        for folder in file.parents:
+            folder.rmdir()
+
+
+def _written_before(account: Path) -> set[Path]:
+    if not account.is_file():
+        return set()
+    try:
+        names = json.loads(account.read_text()).get("files", [])
+    except (ValueError, AttributeError):
+        raise ExportError(
+            f"{account} is not of an earlier export: move it, or choose another folder"
+        ) from None
+    home = account.parent.resolve()
+    found = {account.parent / name for name in names}
+    return {path for path in found if path.resolve().is_relative_to(home) and path.is_file()}
+
+
+def _inside(path: Path) -> set[Path]:
+    """Return the files of a folder; none of a file."""
+    return {each for each in path.rglob("*") if not each.is_dir()} if path.is_dir() else set()
+
+
+def _files(targets: Iterable[Path]) -> list[str]:
+    """Return the names of all files that were written, relative to the folder of the export."""
+    return sorted(
+        str(file.relative_to(target.parent))
+        for target in targets
+        for file in (_inside(target) or {target})
+    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
