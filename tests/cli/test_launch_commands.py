@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from ionloop.cli import render
 from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
-from ionloop.config import launch
+from ionloop.config import launch, load
+from ionloop.config.check import read_inputs
 from ionloop.runners.local import RunSummary
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.potential import ForceErrors
@@ -272,3 +273,42 @@ def test_run_learns_a_toy_potential(tmp_path):
     assert told["jobs"].keys() == {"completed"}
     assert told["summary"]["n_labels"] == told["summary"]["n_accepted"] >= 12
     assert (tmp_path / "ionloop.db").exists()
+
+
+def test_remarks_of_libraries_are_findings_and_do_not_leak(run_file, tmp_path):
+    rounded = """data_LiCl
+_cell_length_a 5.13
+_cell_length_b 5.13
+_cell_length_c 5.13
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Li1 Li 0.3333 0.6667 0.0
+Cl1 Cl 0.5 0.5 0.5
+"""
+    (tmp_path / "LiCl.cif").write_text(rounded)
+    run_file.write_text("structures: [LiCl.cif]\n")
+    findings = read_inputs(load(run_file)).findings
+    assert [each.level for each in findings if "fractional coord" in each.sentence] == ["warning"]
+    program = Path(sys.executable).with_name("ionloop")
+    command = [program, "init", "LiCl.cif", "--out", "new.yaml"]
+    answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert answer.stderr == ""
+
+
+def test_retry_of_a_role_that_is_none_names_the_roles(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_file = tmp_path / "run.yaml"
+    run_file.write_text(f"name: toy\nstructures: [{TOY / 'AuCu.vasp'}]\n")
+    launch.enter(load(run_file))
+    answer = cli.invoke(app, ["retry", "toy", "--role", "foo"])
+    assert answer.exit_code == 2
+    known = "decide, evaluate, explore, label, select, train"
+    assert f"there is no role 'foo'; choose one of {known}" in answer.stderr

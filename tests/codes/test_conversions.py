@@ -285,7 +285,7 @@ def test_cif(tmp_path):
         ("x.cif", "nothing", "cannot be read as cif"),
         ("OUTCAR", "nothing", "cannot be read as vasp/outcar"),
         ("x.h5", "nothing", "cannot be read as deepmd/hdf5"),
-        ("notes", "hello", "the format of .*notes cannot be told; name it"),
+        ("notes", "hello", "the format of .*notes cannot be told; write it in a usual format"),
         ("m.xyz", "2\n\nH 0 0 0\nH 0 0 1\n", "no three lattice vectors"),
     ],
 )
@@ -294,6 +294,20 @@ def test_bad_files_are_named_with_the_cure(tmp_path, name, content, words):
     with pytest.raises(FrameFileError, match=words) as caught:
         read_frames(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "told"), [("", False), ("--format", True)])
+@pytest.mark.parametrize("name", ["notes", "notes.vasp", "folder"])
+def test_to_name_the_format_is_told_where_something_takes_it(tmp_path, name, key, told):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    else:
+        path.write_text("hello")
+    with pytest.raises(FrameFileError) as caught:
+        read_frames(path, format_key=key)
+    assert ("--format" in str(caught.value)) is told
+    assert "name its format" not in str(caught.value) or told
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")

@@ -282,3 +282,16 @@ def test_a_key_that_holds_itself_is_refused(tmp_path):
 def test_a_tolerance_below_zero_is_refused(tmp_path):
     (line,) = refused(tmp_path, f"{LEAST}select: {{tolerance: -1}}\n")
     assert line.startswith("run.yaml, line 2: select.tolerance")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: my run", "expected letters, digits, '.', '_' and '-', the first a letter or"),
+        ("resources: {label: {time: 2 days}}", "expected [days-]hours:minutes:seconds, such as"),
+    ],
+)
+def test_a_form_is_said_in_words_not_as_a_regular_expression(tmp_path, text, words):
+    (line,) = refused(tmp_path, f"{LEAST}{text}\n")
+    assert words in line
+    assert not set("^$\\") & set(line)

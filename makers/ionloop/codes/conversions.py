@@ -329,7 +329,10 @@ def from_multi_systems(systems: MultiSystems, level: str | None = None) -> list[
 
 
 def read_frames(
-    path: Path, fmt: str | None = None, type_map: Sequence[str] | None = None
+    path: Path,
+    fmt: str | None = None,
+    type_map: Sequence[str] | None = None,
+    format_key: str = "",
 ) -> list[Frames]:
     """Read labelled or bare frames from any format of dpdata, ASE, or from a CIF.
 
@@ -347,6 +350,8 @@ def read_frames(
         worked out from the path when not given.
     type_map
         Chemical symbols in the order of the type numbers, for formats that hold only numbers.
+    format_key
+        Where the user names the format, for the cure; where nothing takes it, none is told.
 
     Returns
     -------
@@ -360,14 +365,15 @@ def read_frames(
     """
     path = Path(path)
     _check_content(path)
-    fmt = (fmt or guess_format(path)).lower()
+    fmt = (fmt or guess_format(path, format_key)).lower()
     try:
         frames = concatenate(_finite(_read(path, fmt, list(type_map) if type_map else None)))
     except FrameFileError as error:
         raise FrameFileError(f"{path}: {error}") from error
     except Exception as error:
         raise FrameFileError(
-            f"{path} cannot be read as {fmt}: {_words(error)}. Check the file, or name its format"
+            f"{path} cannot be read as {fmt}: {_words(error)}. Check the file, or "
+            f"{_other_format(format_key)}"
         ) from error
     if not frames:
         raise FrameFileError(f"{path} holds no frames (read as {fmt}); check how it was written")
@@ -447,8 +453,21 @@ def _words(error: Exception) -> str:
     return textwrap.shorten(str(error), 200).rstrip(".") or type(error).__name__
 
 
-def guess_format(path: Path) -> str:
+def _other_format(format_key: str) -> str:
+    if format_key:
+        return f"name its format ({format_key}), such as vasp/outcar or extxyz"
+    return "write it in a usual format with its usual name, such as .cif, .vasp or .extxyz"
+
+
+def guess_format(path: Path, format_key: str = "") -> str:
     """Work out the format of a file or folder from its name and content.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    format_key
+        Where the user names the format, for the cure; where nothing takes it, none is told.
 
     Raises
     ------
@@ -458,7 +477,7 @@ def guess_format(path: Path) -> str:
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if path.is_dir():
-        return _guess_folder_format(path)
+        return _guess_folder_format(path, format_key)
     if "OUTCAR" in path.name:
         return "vasp/outcar"
     if path.name.startswith("vasprun"):
@@ -470,11 +489,11 @@ def guess_format(path: Path) -> str:
         return str(filetype(str(path)))
     except UnknownFileTypeError as error:
         raise FrameFileError(
-            f"the format of {path} cannot be told; name it, such as vasp/outcar or extxyz"
+            f"the format of {path} cannot be told; {_other_format(format_key)}"
         ) from error
 
 
-def _guess_folder_format(path: Path) -> str:
+def _guess_folder_format(path: Path, format_key: str) -> str:
     if any(path.rglob("set.*/real_atom_types.npy")):
         return "deepmd/npy/mixed"
     if any(path.rglob("set.*/coord.npy")):
@@ -483,7 +502,7 @@ def _guess_folder_format(path: Path) -> str:
         return "deepmd/raw"
     raise FrameFileError(
         f"the folder {path} holds no DeePMD system (type.raw beside set.*/coord.npy); "
-        "name the file to read, or the format of the folder"
+        f"name the file to read{f', or the format of the folder ({format_key})' * bool(format_key)}"
     )
 
 

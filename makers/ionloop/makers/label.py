@@ -459,7 +459,7 @@ def read_labelled(
         If there are frames without energies and forces, or, unless `check_units` is off, if the
         numbers look like those of other units than Å, eV and eV/Å.
     """
-    frames = read_frames(path, fmt, type_map=type_map)
+    frames = read_frames(path, fmt, type_map, format_key="format, or --format")
     if not all(part.is_labelled for part in frames):
         raise FrameFileError(
             f"{path} holds frames without energies and forces; they cannot be labels"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +29,10 @@ class Friendly(TyperGroup):
         """Run the command."""
         wants_json = "--json" in [*ctx._protected_args, *ctx.args]
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                if not ctx.params.get("debug"):  # of libraries; ionloop's own go by print
+                    warnings.simplefilter("ignore")
+                return super().invoke(ctx)
         except (CLICK_ERROR, typer.Exit, typer.Abort):
             raise
         except Exception as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -143,10 +145,14 @@ def _try(
     key: str, path: Path, reader: Callable[[], list[Frames]], findings: list[Finding]
 ) -> list[Frames]:
     try:
-        frames = reader()
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            frames = reader()
     except FrameFileError as problem:
         findings.append(error(key, str(problem)))
         return []
+    said = dict.fromkeys(" ".join(str(each.message).split()) for each in remarks)
+    findings += [warning(key, f"{path}: {shorten(sentence, 300)}") for sentence in said]
     parts = ", ".join(f"{len(part)} of {part.formula}" for part in frames)
     findings.append(ok(key, f"{path} holds frames: {parts}"))
     return frames

@@ -23,9 +23,13 @@ from ionloop.makers.base import FloorError
 from ionloop.runners.engine import Engine, JobRow
 from ionloop.runners.local_engine import LocalEngine
 from ionloop.runners.resources import EngineName, ResourceTable
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.job import JobState
 from ionloop.schemas.run import Change, RunState, SummaryDoc
 from ionloop.stores.connect import open_store
+
+ROLES = ({*ResourceTable.model_fields} - {"default"}) | {"decide"}
+"""Roles of the jobs of a run."""
 
 LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
@@ -187,8 +191,15 @@ def retry(store_url: str, run: str, role: str | None = None, error: str | None =
         Only jobs of this role.
     error
         Only jobs whose error holds this text.
+
+    Raises
+    ------
+    InputError
+        If there is no such role.
     """
     run, run_file = known(store_url, run)
+    if role is not None and role not in ROLES:
+        raise InputError(f"there is no role {role!r}; choose one of {', '.join(sorted(ROLES))}")
     n = engine_of(run_file).retry(run, role, error)
     if n:
         set_state(store_url, run, RunState.RUNNING)

@@ -45,6 +45,7 @@ from ionloop.schemas.environment import absolute
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.pattern import matching
 from ionloop.schemas.selection import TrustWindow
 from ionloop.stores.connect import store_file
 from ionloop.workflows.concurrent_learning import (
@@ -62,10 +63,16 @@ LARGEST_NUMBER = 2**63 - 1
 """The largest integer that a store keeps, and larger than any quantity of a run."""
 
 
+_NAME = matching(
+    r"[A-Za-z0-9][\w.-]*",
+    "letters, digits, '.', '_' and '-', the first a letter or a digit",
+)
+
+
 class RunFile(Model):
     """Everything that decides a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=200)] = Field(
+    name: Annotated[str, Field(max_length=200), _NAME] = Field(
         "run", description="name of the run; a second run of that name becomes name-2"
     )
     structures: list[Path] = Field(
@@ -337,7 +344,7 @@ def read(data: ExistingData) -> list[Frames]:
     FrameFileError
         If they cannot be read.
     """
-    return read_frames(Path(data.path), data.format, type_map=data.type_map)
+    return read_frames(Path(data.path), data.format, data.type_map, "initial.data[].format")
 
 
 def symbols_of(frames: list[Frames]) -> list[str]:

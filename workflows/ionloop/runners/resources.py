@@ -7,10 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ionloop.schemas.document import Model
+from ionloop.schemas.pattern import matching
 
 EngineName = Literal["local", "fireworks", "remote"]
 
 ManagerConfig = dict[str, Any]
+
+
+_TIME = matching(
+    r"(\d+-)?\d{1,3}:\d\d:\d\d", "[days-]hours:minutes:seconds, such as 12:00:00 or 2-12:00:00"
+)
 
 
 class Resources(Model):
@@ -31,7 +37,7 @@ class Resources(Model):
     memory: PositiveFloat | None = Field(
         None, description="memory of the job on a node", json_schema_extra={"unit": "GB"}
     )
-    time: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,3}:\d\d:\d\d$")] | None = Field(
+    time: Annotated[str, _TIME] | None = Field(
         None, description="longest time, [days-]hours:minutes:seconds"
     )
     exec_config: str | None = Field(
