@@ -113,7 +113,10 @@ def job_counts(run: str) -> Iterator[Callable[[Sequence[JobRow]], None]]:
         def show(rows: Sequence[JobRow]) -> None:
             nonlocal last
             counts = Counter(row.state.value for row in rows)
-            line = f"run {run}: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+            turns = [row.iteration for row in rows if row.iteration is not None]
+            turn = f"turn {max(turns)}, " if turns else ""
+            states = ", ".join(f"{n} {state}" for state, n in counts.items())
+            line = f"run {run}: {turn}jobs so far: {states}"
             status.update(line)
             if not console.is_terminal and line != last:
                 console.print(line, markup=False)

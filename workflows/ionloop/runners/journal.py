@@ -66,6 +66,8 @@ class Entry:
         Creation time of the worker process, seconds since the epoch.
     error
         Sentence that says why the job failed or was skipped.
+    iteration
+        Turn that the job belongs to, counted from 0; None outside of the loop.
     """
 
     job_id: str
@@ -86,6 +88,7 @@ class Entry:
     process_created: float | None = None
     folder: str | None = None
     error: str | None = None
+    iteration: int | None = None
 
     @classmethod
     def from_document(cls, document: Document) -> Entry:

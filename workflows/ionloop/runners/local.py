@@ -277,6 +277,15 @@ def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
     journal.put_back(journal.judged_again())
 
 
+def last_turn(store: JobStore, run: str) -> tuple[int, float] | None:
+    """Return number and accurate fraction of the last finished turn of a run; None before it."""
+    criteria = {"metadata.run": run, "output.@class": "IterationDoc"}
+    found = store.docs_store.query(criteria, properties=["output.progress"])
+    turns = [document["output"]["progress"] for document in found]
+    last = max(turns, key=lambda progress: progress["index"], default=None)
+    return (last["index"], last["accurate_fractions"][-1]) if last else None
+
+
 @dataclass
 class _Worker:
     entry: Entry
@@ -304,6 +313,8 @@ class _Execution:
         self.requests = requests
         self.entries = {entry.job_id: entry for entry in journal.entries()}
         self.workers: dict[int, _Worker] = {}
+        self.accurate = last_turn(store, journal.run)
+        self.turn: int | None = None
 
     def to_end(self) -> RunSummary:
         """Run until nothing is left to do, or a request to stop."""
@@ -383,8 +394,9 @@ class _Execution:
         for entry in self.journal.complete(job_id, self.store.docs_store):
             self.entries[entry.job_id] = entry
         self._reload(job_id)
-        entry, root = worker.entry, self.runner.folder(self.journal.run) / "unfinished"
-        unfinished = root / f"{entry.uuid}-{entry.index}"
+        unfinished = self._unfinished(worker.entry)
+        if worker.entry.role == "decide":
+            self.accurate = last_turn(self.store, self.journal.run)
         if self.runner.keep == "failed":
             shutil.rmtree(worker.folder, ignore_errors=True)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -439,12 +451,26 @@ class _Execution:
         return entries, schedule.Survey.of(entries)
 
     def _report(self) -> None:
-        running = tuple(
-            Running(worker.entry.name, worker.entry.role, worker.cores, worker.started)
-            for worker in self.workers.values()
+        if self.workers:  # else it is between two jobs of the same turn
+            at_work = [worker.entry.iteration for worker in self.workers.values()]
+            self.turn = max((turn for turn in at_work if turn is not None), default=None)
+        snapshot = Snapshot(
+            run=self.journal.run,
+            counts=count_by_role(self.entries.values()),
+            running=tuple(map(self._running, self.workers.values())),
+            turn=self.turn,
+            accurate=self.accurate,
         )
-        counts = count_by_role(self.entries.values())
-        self.runner.progress.update(Snapshot(self.journal.run, counts, running))
+        self.runner.progress.update(snapshot)
+
+    def _running(self, worker: _Worker) -> Running:
+        entry = worker.entry
+        folders = (worker.folder, self._unfinished(entry))
+        return Running(entry.name, entry.role, worker.cores, worker.started, folders)
+
+    def _unfinished(self, entry: Entry) -> Path:
+        root = self.runner.folder(self.journal.run) / "unfinished"
+        return root / f"{entry.uuid}-{entry.index}"
 
     def _summary(self) -> RunSummary:
         entries = self.entries.values()
