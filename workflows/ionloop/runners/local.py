@@ -43,6 +43,7 @@ from ionloop.runners.processes import (
 )
 from ionloop.runners.progress import Running, Silent, Snapshot, count_by_role
 from ionloop.runners.worker import Task
+from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.process import HEARTBEAT
 from ionloop.stores.connect import collection, open_store
 
@@ -451,9 +452,10 @@ class _Execution:
         return entries, schedule.Survey.of(entries)
 
     def _report(self) -> None:
-        if self.workers:  # else it is between two jobs of the same turn
-            at_work = [worker.entry.iteration for worker in self.workers.values()]
-            self.turn = max((turn for turn in at_work if turn is not None), default=None)
+        at_work = [w.entry for w in self.workers.values() if w.entry.name != STORE_INPUTS]
+        if at_work:  # else it is between two jobs of the same turn
+            turns = [entry.iteration for entry in at_work if entry.iteration is not None]
+            self.turn = max(turns, default=None)
         snapshot = Snapshot(
             run=self.journal.run,
             counts=count_by_role(self.entries.values()),
