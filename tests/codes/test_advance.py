@@ -56,11 +56,9 @@ def test_of_trainings_side_by_side_the_slowest_is_told(tmp_path):
 
 def test_a_trajectory_tells_its_step(tmp_path):
     (start,) = load_structures([TOY / "AuCu.vasp"])
-    tasks = [
-        TrajectoryTask(index=i, start=start, temperature=300.0, pressure=1.0, ensemble="nvt", steps=1000,
-                       timestep=1.0, dump_every=10, seed=1)
-        for i in range(4)
-    ]  # fmt: skip
+    conditions = {"temperature": 300.0, "pressure": 1.0, "ensemble": "nvt", "timestep": 1.0}
+    asked = {**conditions, "steps": 1000, "dump_every": 10, "seed": 1}
+    tasks = [TrajectoryTask(index=i, start=start, **asked) for i in range(4)]
     settings = LammpsSettings(restart_every=300)
     scripts = [input_script(task, ["a.pb", "b.pb"], ["Au", "Cu"], settings) for task in tasks]
     (tmp_path / "in.lammps").write_text("".join(scripts))
