@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from ionloop.config.codes import CODES
+from ionloop.config.codes import CODES, section_type
 from ionloop.config.run_file import RunFile, model_in
 
 ROOT = Path(__file__).parents[2]
@@ -58,42 +58,68 @@ def bases() -> list[dict[str, Any]]:
     return given
 
 
-def key_paths(model: type[BaseModel], depth: int = 3) -> list[tuple[str | int, ...]]:
-    """Return the paths of all keys that a section may hold."""
-    paths: list[tuple[str | int, ...]] = []
+def key_paths(
+    model: type[BaseModel], data: Any, depth: int = 3
+) -> dict[tuple[str | int, ...], Any]:
+    """Return the paths of all keys that a section may hold, and what each is by default."""
+    paths: dict[tuple[str | int, ...], Any] = {}
     for name, field in model.model_fields.items():
-        paths.append((name,))
-        sections: Sequence[type[BaseModel]] = list(CODES[name].values()) if name in CODES else []
-        if not sections:
-            try:
-                sections = [model_in(field.annotation)]
-            except LookupError:
-                sections = []
-        in_list = str(field.annotation).startswith("list")
-        if depth:
-            for section in sections:
-                below = key_paths(section, depth - 1)
-                paths += [(name, *((0,) if in_list else ()), *path) for path in below]
-    return list(dict.fromkeys(paths))
+        paths[name,] = None if field.is_required() else field.get_default(call_default_factory=True)
+        part = data.get(name) if isinstance(data, dict) else None
+        if depth and (section := _section(name, part, field.annotation)):
+            place = (name, 0) if str(field.annotation).startswith("list") else (name,)
+            for path, default in key_paths(section, part, depth - 1).items():
+                paths[*place, *path] = default
+    return paths
 
 
-PATHS = key_paths(RunFile)
+def _section(name: str, data: Any, annotation: Any) -> type[BaseModel] | None:
+    if name in CODES:
+        return section_type(name, data)
+    try:
+        return model_in(annotation)
+    except LookupError:
+        return None
+
+
+BASES = bases()
+PATHS = [key_paths(RunFile, base) for base in BASES]
+
+
+def like(default: Any) -> st.SearchStrategy[Any]:  # noqa: PLR0911
+    """Draw values of the kind of a default, which may well be in order."""
+    match default:
+        case bool():
+            return st.booleans()
+        case int():
+            return st.sampled_from([1, 2, 3, 10, 1000, 10**6, 10**12])
+        case float():
+            return st.sampled_from([0.001, 0.5, 1.0, 2.5, 100.0, 1e6, 1e-12])
+        case str():
+            return st.sampled_from([default, "PBE", "chgnet", "pytorch", "a b"])
+        case tuple() | list() if default and isinstance(default[0], int | float):
+            return st.lists(st.sampled_from([1, 2, 8, 0.5, 300]), min_size=1, max_size=4)
+        case dict():
+            return st.dictionaries(st.sampled_from(["Li", "S", "NSW", "x"]), LEAVES, max_size=2)
+        case _:
+            return PLAUSIBLE
 
 
 @st.composite
 def run_files(draw: st.DrawFn) -> dict[str, Any]:
     """Draw the data of a run file in which up to three keys hold something drawn."""
-    data = copy.deepcopy(draw(st.sampled_from(bases())))
+    number = draw(st.integers(0, len(BASES) - 1))
+    data, paths = copy.deepcopy(BASES[number]), PATHS[number]
     for _ in range(draw(st.sampled_from([1, 1, 2, 3]))):
-        path = draw(st.sampled_from(PATHS))
-        if draw(st.integers(0, 9)) == 0:
+        path = draw(st.sampled_from(list(paths)))
+        values = draw(st.sampled_from([like(paths[path])] * 3 + [PLAUSIBLE, VALUES]))
+        if draw(st.integers(0, 19)) == 0:
             path = (*path, draw(KEYS))
-        put(data, path, draw(st.one_of(PLAUSIBLE, VALUES)))
-    if draw(st.booleans()):
+        put(data, path, draw(values))
+    if draw(st.integers(0, 3)) == 0:
         role = draw(st.sampled_from(sorted(CODES)))
         code = draw(st.sampled_from([*CODES[role], "", "no such code"]))
-        if isinstance(data.get(role), dict):
-            data[role]["code"] = code
+        data[role] = {"code": code}
     return data
 
 

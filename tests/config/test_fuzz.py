@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from run_file_fuzz import as_yaml, run_files
 
 from ionloop.codes import deepmd, forcefield, gpaw, lammps
-
 from ionloop.config import check
 from ionloop.config.errors import RunFileError
 from ionloop.config.run_file import load

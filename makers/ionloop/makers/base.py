@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
@@ -312,6 +312,8 @@ class TrainMaker(Maker, ABC):
 
     Parameters
     ----------
+    type_map
+        Chemical symbols in the order of the models' types; empty: those of the start structures.
     validation_fraction
         Fraction of the frames held back from training, decided by trajectory for good.
     allow_mixed
@@ -319,6 +321,7 @@ class TrainMaker(Maker, ABC):
     """
 
     name: str = "train"
+    type_map: list[str] = field(default_factory=list)
     validation_fraction: float = 0.05
     allow_mixed: bool = False
 
@@ -343,9 +346,16 @@ class TrainMaker(Maker, ABC):
 
 @dataclass
 class ExploreMaker(Maker, ABC):
-    """Explores configuration space with an ensemble."""
+    """Explores configuration space with an ensemble.
+
+    Parameters
+    ----------
+    type_map
+        Chemical symbols in the order of the models' types; empty: those of the start structures.
+    """
 
     name: str = "explore"
+    type_map: list[str] = field(default_factory=list)
 
     @abstractmethod
     def make(

@@ -210,6 +210,11 @@ def label_id(frame_id: str, level: str) -> str:
     return f"{frame_id}-{level}"
 
 
+def symbols_of(parts: Iterable[Frames]) -> list[str]:
+    """Return the chemical symbols in the order of appearance, each once."""
+    return list(dict.fromkeys(symbol for part in parts for symbol in part.symbols))
+
+
 def concatenate(parts: Iterable[Frames]) -> list[Frames]:
     """Join frames of equal symbols and level, in the order of appearance.
 

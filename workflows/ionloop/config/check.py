@@ -21,12 +21,12 @@ from ionloop.config.engines import look_at_engine
 from ionloop.config.estimate import Estimate, estimate, first_labels, labels_of, n_validation
 from ionloop.config.findings import Finding, error, ok, warning
 from ionloop.config.plan import plan
-from ionloop.config.run_file import RunFile, read, symbols_of
+from ionloop.config.run_file import RunFile, read
 from ionloop.config.sampling import meshes
 from ionloop.makers import probe as first
 from ionloop.makers.label import BatchLabelMaker
 from ionloop.schemas.document import Model
-from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.frames import Frames, concatenate, symbols_of
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, RejectReason
 from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical

@@ -647,7 +647,7 @@ def section_type(role: str, value: Any) -> type[CodeSection]:
     """
     known = CODES[role]
     code = value.get("code") if isinstance(value, Mapping) else None
-    return known[code or next(iter(known))]
+    return known[str(code) if code else next(iter(known))]
 
 
 def _section(role: str) -> BeforeValidator:

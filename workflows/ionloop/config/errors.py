@@ -79,8 +79,14 @@ def explain(error: ValidationError, source: Source, allowed: AllowedKeys) -> Run
 
 def dotted(keys: KeyPath) -> str:
     """Return a key path in words, such as ``stages[0].steps``."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_short_key(key)}" for key in keys)
     return text.removeprefix(".")
+
+
+def _short_key(key: str) -> str:
+    """Return a key as one word of a sentence, whatever letters it has."""
+    plain = str(key) if str(key).isprintable() and str(key).strip() else repr(key)
+    return _cut(plain)
 
 
 def _key_path(details: ErrorDetails, data: Any) -> KeyPath:
@@ -135,5 +141,8 @@ def _expected(details: Iterable[ErrorDetails]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

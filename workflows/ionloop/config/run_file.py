@@ -44,11 +44,13 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.environment import absolute
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Stage
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.pattern import matching
 from ionloop.schemas.selection import TrustWindow
 from ionloop.stores.connect import store_file
 from ionloop.workflows.concurrent_learning import (
+    STAGES,
+    TRUST,
     ConcurrentLearningMaker,
     ExistingData,
     InitialData,
@@ -118,11 +120,11 @@ class RunFile(Model):
     explore: AnyExploreSection = Field(LammpsSection(), description="the exploration")
     select: SelectSettings = Field(SelectSettings(), description="the pick of every turn")
     trust: TrustWindow = Field(
-        TrustWindow(low=0.12, high=0.25),
+        TRUST,
         description="trust levels of the model deviation, where a stage has none of its own",
     )
     stages: list[Stage] = Field(
-        [Stage(temperatures=[300.0, 600.0, 900.0], steps=2000)],
+        list(STAGES),
         min_length=1,
         description="stages of the exploration, in order",
     )
@@ -345,11 +347,6 @@ def read(data: ExistingData) -> list[Frames]:
         If they cannot be read.
     """
     return read_frames(Path(data.path), data.format, data.type_map, "initial.data[].format")
-
-
-def symbols_of(frames: list[Frames]) -> list[str]:
-    """Return the chemical symbols in the order of appearance, each once."""
-    return list(dict.fromkeys(symbol for part in frames for symbol in part.symbols))
 
 
 def allowed_keys(keys: KeyPath, data: Any) -> list[str]:

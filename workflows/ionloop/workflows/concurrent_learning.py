@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from jobflow import Flow, Job, Maker, OutputReference, Response
 from jobflow.core.reference import ResolvedReference
@@ -27,13 +27,22 @@ from ionloop.makers.base import (
     stamp,
     stored_job,
 )
-from ionloop.makers.label import await_quorum, ingest, join_late_labels, outstanding
+from ionloop.makers.explore import LammpsExploreMaker
+from ionloop.makers.label import (
+    ForceFieldLabelMaker,
+    await_quorum,
+    ingest,
+    join_late_labels,
+    outstanding,
+)
+from ionloop.makers.select import WindowSelectMaker
 from ionloop.makers.tolerances import in_force
+from ionloop.makers.train import DeepmdTrainMaker
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Ensemble, ExplorationDoc, Stage, Supercell
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
@@ -47,6 +56,12 @@ from ionloop.workflows.decision import (
     labels_left,
     next_progress,
 )
+
+Typed = TypeVar("Typed", TrainMaker, ExploreMaker)
+
+STAGES = (Stage(temperatures=[300.0, 600.0, 900.0], steps=2000),)
+TRUST = TrustWindow(low=0.12, high=0.25)
+"""Stages and trust levels where none are given: those of Huang et al. (2021) for LGPS."""
 
 # Every frame that is physically sound is a candidate in this window: validation does not choose.
 ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
@@ -223,9 +238,9 @@ class ConcurrentLearningMaker(Maker):
     Parameters
     ----------
     label, train, explore, select
-        The four roles.
+        The four roles. Without a type map, models have the elements of the start structures.
     production
-        Trains the potential at the end, usually for more steps.
+        Trains the potential at the end, usually for more steps; as `train` where it is None.
     stages
         Stages of the exploration, in order.
     trust
@@ -238,13 +253,13 @@ class ConcurrentLearningMaker(Maker):
         Seed from which all others follow.
     """
 
-    label: LabelMaker
-    train: TrainMaker
-    explore: ExploreMaker
-    select: SelectMaker
-    production: TrainMaker
-    stages: list[Stage]
-    trust: TrustWindow
+    label: LabelMaker = field(default_factory=ForceFieldLabelMaker)
+    train: TrainMaker = field(default_factory=DeepmdTrainMaker)
+    explore: ExploreMaker = field(default_factory=LammpsExploreMaker)
+    select: SelectMaker = field(default_factory=WindowSelectMaker)
+    production: TrainMaker | None = None
+    stages: list[Stage] = field(default_factory=lambda: list(STAGES))
+    trust: TrustWindow = field(default_factory=lambda: TRUST)
     initial: InitialData = field(default_factory=InitialData)
     convergence: Convergence = field(default_factory=Convergence)
     limits: Limits = field(default_factory=Limits)
@@ -263,6 +278,20 @@ class ConcurrentLearningMaker(Maker):
         """
         if lack := self.validation.lack(self.stages[-1], sum(map(len, structures))):
             raise InputError(f"validation.n_frames: {lack}")
+        return self._complete(structures)._flow(structures)
+
+    def _complete(self, structures: Sequence[Frames]) -> Self:
+        """Return the Maker with what was left to the start structures, or to `train`, filled in."""
+        symbols = symbols_of(structures)
+        return replace(
+            self,
+            train=_typed(self.train, symbols),
+            explore=_typed(self.explore, symbols),
+            production=_typed(self.production or self.train, symbols),
+        )
+
+    def _flow(self, structures: Sequence[Frames]) -> Flow:
+        assert self.production is not None
         starts, relax = self._start_structures(list(structures))
         dataset, initial = self._initial_dataset(starts, sum(map(len, structures)))
         loop = assign(begin_loop(self, starts, dataset), "decide", "begin loop", light=True)
@@ -436,6 +465,7 @@ class ConcurrentLearningMaker(Maker):
         random = self.select.at_random()
         select = random.make(explore.output, loop.labels, self.validation.n_frames, seed)
         label = self.label.for_all().make(select.output.picked)
+        assert self.production is not None
         compare = self.production.evaluate(potential, label.output)
         jobs: list[Flow | Job] = [explore, select, label, compare]
         for part in jobs:
@@ -739,6 +769,11 @@ def validate(
         n_accepted=labels.n_accepted,
         core_seconds=labels.core_seconds,
     )
+
+
+def _typed(maker: Typed, symbols: list[str]) -> Typed:
+    """Return a Maker with a type map: its own, or else these symbols."""
+    return maker if maker.type_map else replace(maker, type_map=symbols)
 
 
 def _single_starts(structures: Reference, n_starts: int) -> list[Reference]:

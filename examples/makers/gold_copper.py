@@ -1,0 +1,52 @@
+"""A potential without a run file: the loop from Makers, run by jobflow itself.
+
+Ordered AuCu, 8 atoms; ASE's effective medium theory stands for DFT. Every Maker has defaults: what
+is given here makes networks and trainings small, so that the whole loop takes a few minutes.
+
+    python examples/makers/gold_copper.py
+"""
+
+from __future__ import annotations
+
+from ase.build import bulk
+from jobflow import JobStore, run_locally
+from maggma.stores import MemoryStore
+
+from ionloop.codes.conversions import from_ase
+from ionloop.codes.deepmd import DeepmdSettings
+from ionloop.codes.forcefield import ForceFieldSettings
+from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.makers.train import DeepmdTrainMaker
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.run import SummaryDoc
+from ionloop.schemas.selection import TrustWindow
+from ionloop.workflows.concurrent_learning import ConcurrentLearningMaker, InitialData
+
+NET = DeepmdSettings(rcut=4.5, neurons=[4, 8], axis_neurons=4, fitting=[16, 16], steps=300)
+
+
+def main() -> SummaryDoc:
+    """Run the loop, keeping everything in memory, and return its summary."""
+    crystal = bulk("Au", "fcc", a=3.87, cubic=True) * (1, 1, 2)
+    crystal.symbols[::2] = "Cu"
+    maker = ConcurrentLearningMaker(
+        label=ForceFieldLabelMaker(settings=ForceFieldSettings(model="ase.calculators.emt:EMT")),
+        train=DeepmdTrainMaker(settings=NET, n_models=2),
+        stages=[Stage(temperatures=[300.0], steps=60, max_turns=1)],
+        trust=TrustWindow(low=0.05, high=2.0),
+        initial=InitialData(n_perturbed=12),
+    )
+    flow = maker.make(from_ase([crystal]))
+    # jobflow's own store with the two that ionloop needs beside it: for arrays and files, and for
+    # labels. To keep them: ionloop.stores.connect.open_store("ionloop.db" or "mongodb://…").
+    store = JobStore(
+        MemoryStore(), additional_stores={"data": MemoryStore(), "labels": MemoryStore()}
+    )
+    answers = run_locally(flow, store=store, create_folders=True, ensure_success=True)
+    return answers[flow.output.uuid][1].output
+
+
+if __name__ == "__main__":
+    summary = main()
+    print(summary.reason)
+    print(summary.train_errors[0])
