@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from math import prod
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -25,6 +26,10 @@ LOST = "its job failed"
 """Why a trajectory ended of which nothing came back."""
 
 
+MOST = 10_000
+"""Start structures of a condition, turns of a stage, cells of a supercell: more are a slip."""
+
+
 class Stage(Model):
     """Conditions of one stage of the exploration.
 
@@ -40,7 +45,7 @@ class Stage(Model):
     steps: PositiveInt = Field(description="MD steps of each trajectory")
     timestep: Annotated[Femtoseconds, Field(gt=0)] = Field(2.0, description="time step in fs")
     dump_every: PositiveInt = Field(10, description="steps between frames that are judged")
-    n_structures: PositiveInt = Field(1, description="start structures per condition")
+    n_structures: PositiveInt = Field(1, le=MOST, description="start structures per condition")
     start: Literal["perturbed", "continued"] = Field(
         "perturbed",
         description="start from perturbed start structures, or each trajectory where it was in the "
@@ -55,12 +60,16 @@ class Stage(Model):
         description="first MD steps set aside as not yet equilibrated; none: a tenth of the steps; "
         "step 0 never counts",
     )
-    max_turns: PositiveInt = Field(5, description="turns before the next stage begins anyway")
+    max_turns: PositiveInt = Field(
+        5, le=MOST, description="turns before the next stage begins anyway"
+    )
     trust: TrustWindow | None = Field(None, description="window of this stage, if not the run's")
     max_labels: PositiveInt | None = Field(None, description="labels per turn, if not the run's")
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
+        if prod(self.supercell) > MOST:
+            raise ValueError(f"supercell {self.supercell} repeats the cell more than {MOST} times")
         if self.dump_every > self.steps:
             raise ValueError(f"dump_every ({self.dump_every}) exceeds steps ({self.steps})")
         if self.warm_up > self.steps // self.dump_every * self.dump_every:

@@ -56,6 +56,9 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import Kept, KPoints, n_points
 from ionloop.selection.physical import PhysicalLimits
 
+MOST_MODELS = 100
+"""Models of a training: more are a slip of the pen, and each is a job."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Floor = Annotated[
     Fraction,
@@ -196,7 +199,9 @@ class Production(Model):
     steps: PositiveInt | None = Field(
         None, description="training steps, also of a warm start; none: those of `train.steps`"
     )
-    n_models: PositiveInt = Field(1, description="models, of which the first is the potential")
+    n_models: PositiveInt = Field(
+        1, le=MOST_MODELS, description="models, of which the first is the potential"
+    )
     warm_start: bool = Field(
         True,
         description="start from the last ensemble, not from scratch; another network than the "
@@ -493,7 +498,9 @@ class DeepmdSection(TrainSection, DeepmdSettings):
 
     code: Literal["deepmd"] = Field("deepmd", description="DeePMD-kit")
     n_models: PositiveInt = Field(
-        DeepmdTrainMaker.n_models, description="models in the ensemble, 2 or more"
+        DeepmdTrainMaker.n_models,
+        le=MOST_MODELS,
+        description="models in the ensemble, 2 or more",
     )
     min_models: PositiveInt = Field(
         DeepmdTrainMaker.min_models, description="models that must succeed for a turn to go on"

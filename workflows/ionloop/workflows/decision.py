@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ionloop.schemas.document import Model
-from ionloop.schemas.exploration import Stage
+from ionloop.schemas.exploration import MOST, Stage
 from ionloop.schemas.iteration import Action, Decision, StageProgress, TurnCounts
 from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 
@@ -34,7 +34,7 @@ class Convergence(Model):
     pooled: bool = Field(
         False, description="judge the frames of all conditions as one, not the worst condition"
     )
-    turns: PositiveInt = Field(1, description="consecutive turns that must reach it")
+    turns: PositiveInt = Field(1, le=MOST, description="consecutive turns that must reach it")
 
 
 class Limits(Model):
