@@ -129,7 +129,7 @@ def test_every_misdeed_has_its_reason_and_the_counts_add_up(
         "non-finite": 2,
     }
     vasp.reset()
-    again: Labels = run(maker(vasp).make([frames]), store)
+    again: Labels = run(maker(vasp, max_errors=3).make([frames]), store)
     assert sorted(vasp.starts) == sorted(
         frame_id
         for frame_id, misdeed in zip(frames.ids, misdeeds, strict=True)
