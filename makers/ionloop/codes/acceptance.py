@@ -116,7 +116,7 @@ def accept(
     -------
     LabelDoc
         Accepted, or rejected with the reason and a sentence; with the labelled frame where its
-        numbers are whole and finite, else with the bare one.
+        numbers are whole, finite and of the level asked for, else with the bare one.
 
     Raises
     ------
@@ -125,7 +125,8 @@ def accept(
     """
     doc = _start(request, level, result.seconds, result.cores)
     calculation = _calculation(request, result)
-    if not (calculation.misshaped or calculation.non_finite):
+    faults = (calculation.misshaped, calculation.non_finite, calculation.level_difference)
+    if not any(faults):  # numbers of another level have no place under this key
         doc |= {"frame": _labelled(request, result, level), "energy": float(result.energy)}
     return judged(LabelDoc(**doc, calculation=calculation, status=LabelStatus.ACCEPTED), limits)
 
