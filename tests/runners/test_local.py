@@ -233,7 +233,10 @@ def test_a_job_that_segfaults_fails_alone(runner: LocalRunner, store: JobStore) 
     bad, good = toy.dying(), toy.count(1, 2, 3)
     summary = runner.run(Flow([bad, good]), RUN)
     assert summary.counts == {"failed": 1, "completed": 1}
-    assert summary.failures[0].summary == "dying failed: its process was killed by SIGSEGV"
+    assert (
+        summary.failures[0].summary
+        == "dying failed: its process was killed by SIGSEGV (Segmentation fault)"
+    )
     assert document(store, "dying")["tries"] == 2
 
 
