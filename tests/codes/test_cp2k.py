@@ -10,6 +10,7 @@ import pytest
 from ionloop.codes import cp2k
 from ionloop.codes.acceptance import accept
 from ionloop.codes.cp2k import Cp2kSettings, input_file, level_of_theory, read_output
+from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.program import ProgramError
 from ionloop.schemas.frames import Frames
 
@@ -124,7 +125,7 @@ def test_a_hang_ends_within_the_time_limit(tmp_path):
 
 
 def test_another_version_or_number_of_ranks_is_refused(tmp_path):
-    with pytest.raises(ProgramError, match=r"CP2K is 2023\.1.*label\.version says 2025"):
+    with pytest.raises(OtherLevelError, match=r"CP2K is 2023\.1.*label\.version says 2025"):
         cp2k.calculate(settings(version="2025"), LIF, tmp_path, cores=2)
     with pytest.raises(ProgramError, match=r"sees 2 MPI ranks where label\.cores says 4"):
         cp2k.calculate(settings(), LIF, tmp_path, cores=4)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ionloop.codes import forcefield, gpaw
 from ionloop.codes.acceptance import accept
-from ionloop.codes.errors import ProgramNotFoundError
+from ionloop.codes.errors import OtherLevelError, ProgramNotFoundError
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.codes.gpaw import GpawSettings, level_of_theory
 from ionloop.codes.program import ProgramError
@@ -97,10 +97,15 @@ def test_the_answer_of_an_earlier_try_is_not_taken(gold_copper, tmp_path):
 def test_another_version_is_refused(gold_copper, tmp_path):
     gpaw.calculate(settings(version="26.9"), gold_copper[0], tmp_path)
     gpaw.calculate(settings(version="26"), gold_copper[0], tmp_path)
-    with pytest.raises(ProgramError, match=r"GPAW is 25\.1.*label\.version says 26.*'25\.1'"):
+    with pytest.raises(OtherLevelError, match=r"GPAW is 25\.1.*label\.version says 26.*'25\.1'"):
         gpaw.calculate(settings(version="25.1"), gold_copper[0], tmp_path)
-    with pytest.raises(ProgramError, match=r"260"):
+    with pytest.raises(OtherLevelError, match=r"260"):
         gpaw.calculate(settings(version="260.1"), gold_copper[0], tmp_path)
+
+
+def test_k_points_have_one_key():
+    with pytest.raises(ValueError, match="options: kpts is not set there: say kpoints"):
+        GpawSettings(options={"kpts": {"size": (2, 2, 2)}})
 
 
 def test_a_missing_program_names_the_cure(gold_copper, tmp_path):

@@ -13,13 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ionloop.codes.acceptance import stands
+from ionloop.codes.gpaw import GpawSettings
 from ionloop.codes.vasp import VaspSettings
 from ionloop.config.check import Inputs, look_at_first_labels
 from ionloop.config.codes import GpawSection, VaspSection
 from ionloop.config.run_file import RunFile
+from ionloop.makers.label_dft import GpawLabelMaker
 from ionloop.makers.label_vasp import VaspLabelMaker
 from ionloop.makers.probe import EDGE, probe, probe_cells
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import RejectReason
 
 STAND_IN = Path(__file__).parents[1] / "dft" / "stand_in_gpaw.py"
 ELEMENTS = ["Li", "Na", "Ag", "Y", "Zr", "P", "S", "Cl", "I", "Cs"]
@@ -49,6 +53,14 @@ def test_vasp_labels_two_atoms_by_the_way_of_every_label(vasp: Any) -> None:
     assert label.reason is None, label.detail
     assert vasp.starts == [cells[0].ids[0]]
     assert label.frame.is_labelled
+
+
+def test_another_version_is_another_level_as_with_vasp() -> None:
+    maker = GpawLabelMaker(settings=GpawSettings(command=command(), version="25"))
+    (label,) = probe(maker, probe_cells(["Au", "Cu"]), 60)
+    assert label.reason is RejectReason.OTHER_LEVEL
+    assert "label.version says 25" in label.detail
+    assert not stands(label, maker.terms)  # calculated again once the place is mended
 
 
 @pytest.mark.parametrize(

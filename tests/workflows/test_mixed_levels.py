@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ionloop.codes import gpaw
+from ionloop.codes.gpaw import GpawSettings
 from ionloop.config.check import check
 from ionloop.config.run_file import RunFile
 from ionloop.makers.train import split
@@ -18,7 +20,10 @@ TOY = Path(__file__).parents[1] / "toy" / "AuCu.vasp"
 
 
 def labels(frames: Frames, code: str) -> Labels:
-    level = LevelOfTheory(code=code, settings={"cut-off": 400})
+    return labels_at(LevelOfTheory(code=code, settings={"cut-off": 400}), frames)
+
+
+def labels_at(level: LevelOfTheory, frames: Frames) -> Labels:
     f, n = len(frames), frames.n_atoms
     labelled = Frames(
         frames.symbols,
@@ -37,6 +42,23 @@ def test_two_levels_are_refused(gold_copper: Frames) -> None:
         dataset_document(dataset, 0.1)
     training, validation = split(dataset, 0.1)
     assert len({part.level for part in [*training, *validation]}) == 2
+
+
+def test_a_run_that_version_0_1_began_goes_on_with_its_labels(gold_copper: Frames) -> None:
+    today = gpaw.level_of_theory(GpawSettings(setups={"Cu": "11"}))
+    settings = today.settings | {"special setups": {"Cu": "11"}}
+    before = LevelOfTheory(code="gpaw", settings=settings)
+    assert today.former == [before.hash] != [today.hash]
+    dataset = [labels_at(before, gold_copper[:5]), labels_at(today, gold_copper[5:])]
+    document = dataset_document(dataset, 0.1)
+    assert document.levels == [today.hash]
+    assert document.notes == []
+    training, validation = split(dataset, 0.1)
+    assert {part.level for part in [*training, *validation]} == {today.hash}
+    assert sum(map(len, [*training, *validation])) == 12
+    other = gpaw.level_of_theory(GpawSettings(setups={"Cu": "11"}, cutoff=400))
+    with pytest.raises(ValueError, match="allow_mixed"):
+        dataset_document([*dataset, labels_at(other, gold_copper[:1])], 0.1)
 
 
 def test_allowed_levels_are_one_data_set_that_says_so(gold_copper: Frames) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ionloop.codes.acceptance import Calculated
-from ionloop.codes.dft import DftSettings, as_calculator, unconverged
+from ionloop.codes.dft import DftSettings, as_calculator, check_version, unconverged
 from ionloop.codes.program import Command, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
@@ -204,8 +204,9 @@ def calculate(settings: Cp2kSettings, frame: Frames, folder: Path, cores: int = 
     ProgramNotFoundError
         If the command is not there.
     ProgramError
-        If CP2K crashed, hung, or is of another version than the settings say; with the end of
-        its output.
+        If CP2K crashed or hung; with the end of its output.
+    OtherLevelError
+        If CP2K is of another version than the settings say.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INPUT).write_text(input_file(settings, frame))
@@ -269,7 +270,9 @@ def probe(settings: Cp2kSettings, cores: int = 1) -> tuple[str, Path]:
     ProgramNotFoundError
         If the command is not there.
     ProgramError
-        If it does not answer, or is of another version than the settings say.
+        If it does not answer.
+    OtherLevelError
+        If it is of another version than the settings say.
     """
     with TemporaryDirectory() as place:
         log = Path(place) / "version"
@@ -472,9 +475,5 @@ def _check(settings: Cp2kSettings, text: str, cores: int) -> None:
 def _version(settings: Cp2kSettings, text: str) -> str:
     match = _VERSION.search(text)
     found = match[1] if match else "unknown"
-    if found != settings.version and not found.startswith(f"{settings.version}."):
-        raise ProgramError(
-            f"the version of CP2K is {found}, and label.version says {settings.version}: labels "
-            f"of two versions do not mix; set label.version: '{found}', or run the other one"
-        )
+    check_version("CP2K", found, "version", settings.version)
     return found

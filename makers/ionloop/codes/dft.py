@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from ionloop.codes.acceptance import AcceptanceLimits, Calculated
+from ionloop.codes.errors import OtherLevelError
 from ionloop.codes.program import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError
@@ -69,6 +70,27 @@ class DftSettings(Model):
     @abstractmethod
     def ase_calculator(self, folder: Path, cores: int) -> Calculator:
         """Return an ASE calculator that starts the program in `folder` on so many MPI ranks."""
+
+
+def check_version(name: str, found: str, key: str, asked: str) -> None:
+    """Raise an `OtherLevelError` if a program is not of the version that ``label.KEY`` says.
+
+    Parameters
+    ----------
+    name
+        What it is the version of.
+    found
+        The version that is there.
+    key
+        Key of the settings.
+    asked
+        The version as far as labels depend on it: 26 takes 26.7, and not 260.1.
+    """
+    if found != asked and not found.startswith(f"{asked}."):
+        raise OtherLevelError(
+            f"the version of {name} is {found}, and label.{key} says {asked}: labels of two "
+            f"versions do not mix; set label.{key}: '{found}', or run the other one"
+        )
 
 
 def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ionloop.codes.acceptance import Calculated
-from ionloop.codes.dft import DftSettings, as_calculator, unconverged
+from ionloop.codes.dft import DftSettings, as_calculator, check_version, unconverged
 from ionloop.codes.program import Command, Ended, ProgramError, arguments, last_lines, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import mesh_of, words
@@ -78,8 +78,16 @@ class GpawSettings(DftSettings):
         description="initial magnetic moment by chemical symbol in μB, with spin_polarised",
     )
     options: dict[str, Any] = Field(
-        default_factory=dict, description="further keyword arguments of GPAW, or other values"
+        default_factory=dict,
+        description="further keyword arguments of GPAW, or other values, but not kpts",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _leave_kpoints_alone(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "kpts" in options:  # what is said of the meshes, and kept, is said of kpoints
+            raise ValueError("options: kpts is not set there: say kpoints")
+        return options
 
     def ase_calculator(self, folder: Path, cores: int) -> Calculator:
         """Return an ASE calculator that starts GPAW in `folder` on so many MPI ranks."""
@@ -155,8 +163,9 @@ def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 
     ProgramNotFoundError
         If the command is not there.
     ProgramError
-        If GPAW crashed, hung, or is of another version than the settings say; with the end of
-        its log.
+        If GPAW crashed or hung; with the end of its log.
+    OtherLevelError
+        If GPAW or its setups are of another version than the settings say.
     """
     atoms: dict[str, Any] = {
         "symbols": list(frame.symbols),
@@ -223,7 +232,7 @@ def probe(
 
     Raises
     ------
-    ProgramNotFoundError, ProgramError
+    ProgramNotFoundError, ProgramError, OtherLevelError
         As for `calculate`.
     """
     request = {"elements": list(elements), "xc": settings.xc, "setups": settings.setups}
@@ -265,9 +274,4 @@ def _check_ranks(answer: dict[str, Any], cores: int) -> None:
 
 def _check_versions(settings: GpawSettings, answer: dict[str, Any]) -> None:
     for key, name in (("version", "GPAW"), ("setups_version", "its setups")):
-        asked, found = getattr(settings, key), answer[key]
-        if found != asked and not found.startswith(f"{asked}."):
-            raise ProgramError(
-                f"the version of {name} is {found}, and label.{key} says {asked}: labels of two "
-                f"versions do not mix; set label.{key}: '{found}', or run the other one"
-            )
+        check_version(name, answer[key], key, getattr(settings, key))

@@ -28,7 +28,7 @@ from ionloop.makers.tolerances import changed, in_force
 from ionloop.schemas.dataset import held_back
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate
-from ionloop.schemas.label import Labels
+from ionloop.schemas.label import Labels, at_todays_levels
 from ionloop.schemas.potential import (
     EnsembleDoc,
     EvaluationDoc,
@@ -312,7 +312,7 @@ def split(
     InputError
         If every frame is held back.
     """
-    parts = [part for labels in dataset for part in labels.frames]
+    parts = [part for labels in at_todays_levels(dataset) for part in labels.frames]
     held = held_back(parts, fraction)
     frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
     masks = [np.array([i in held for i in part.ids], dtype=bool) for part in frames]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -63,6 +64,10 @@ class LevelOfTheory(Model):
     def is_same_code(self, words: str) -> bool:
         """Tell whether a level in words is one of the same code."""
         return words.startswith(f"{self.code} (")
+
+    def is_same(self, other: LevelOfTheory) -> bool:
+        """Tell whether the two are provably one level, which versions may have hashed otherwise."""
+        return self.hash == other.hash or other.hash in self.former or self.hash in other.former
 
     def of(self, species: Iterable[str]) -> Self:
         """Return the level of a frame that consists of these elements.
@@ -223,3 +228,24 @@ class Labels(Document):
     def rejected_by_reason(self) -> dict[str, int]:
         """Number of rejected labels by reason."""
         return dict(Counter(rejection.reason.value for rejection in self.rejections))
+
+    def at(self, level: LevelOfTheory) -> Self:
+        """Return the labels at a level that is provably theirs, under the hash that it has now."""
+        frames = [replace(part, level=level.hash) for part in self.frames]
+        return self.model_copy(update={"level": level, "frames": frames})
+
+
+def at_todays_levels(dataset: Sequence[Labels]) -> list[Labels]:
+    """Name each level of a data set by one hash, where an earlier version began it with another.
+
+    Parameters
+    ----------
+    dataset
+        What the steps of a run gave, in their order: the last one that says so decides.
+    """
+    levels = [labels.level for labels in dataset]
+    named = [next(each for each in reversed(levels) if each.is_same(level)) for level in levels]
+    return [
+        labels if labels.level.hash == level.hash else labels.at(level)
+        for labels, level in zip(dataset, named, strict=True)
+    ]

@@ -35,7 +35,7 @@ from ionloop.codes import cp2k, deepmd, forcefield, gpaw, lammps, vasp
 from ionloop.codes.cp2k import Cp2kSettings
 from ionloop.codes.deepmd import DeepmdSettings
 from ionloop.codes.dft import DftSettings
-from ionloop.codes.errors import MissingExtraError, ProgramNotFoundError
+from ionloop.codes.errors import MissingExtraError, OtherLevelError
 from ionloop.codes.external import ExternalSettings
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.codes.gpaw import GpawSettings
@@ -295,7 +295,7 @@ class DftSection(LabelSection, DftSettings):
         """Start the program for its version, and look for what it needs for each element."""
         try:
             yield from self.probe(elements)
-        except (ProgramError, ProgramNotFoundError, FileNotFoundError) as problem:
+        except (ProgramError, OtherLevelError, FileNotFoundError) as problem:
             yield error("label.command", _words(problem))
             return
         yield ok("label", f"labels come from {self.maker().level.words}")
@@ -306,7 +306,7 @@ class DftSection(LabelSection, DftSettings):
 
         Raises
         ------
-        ProgramError, ProgramNotFoundError, FileNotFoundError
+        ProgramError, OtherLevelError, ProgramNotFoundError, FileNotFoundError
             If it does not answer.
         """
 

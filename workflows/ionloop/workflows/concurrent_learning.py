@@ -44,7 +44,7 @@ from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Ensemble, ExplorationDoc, Stage, Supercell
 from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
-from ionloop.schemas.label import Labels, LevelOfTheory
+from ionloop.schemas.label import Labels, LevelOfTheory, at_todays_levels
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
@@ -711,6 +711,7 @@ def dataset_document(
     ValueError
         If labels of two levels of theory come together and that is not allowed.
     """
+    dataset = at_todays_levels(dataset)
     levels = {labels.level.hash: labels.level.words for labels in dataset}
     words = " and ".join(levels.values())
     if len(levels) > 1 and not allow_mixed:
