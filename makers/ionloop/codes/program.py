@@ -27,7 +27,7 @@ CORES = "{cores}"
 ENDING_SECONDS = 5.0
 """How long a program may take to end by itself once it was asked to, in s."""
 
-PROBE_SECONDS = 120.0
+PROBE_SECONDS = 300.0
 """How long a program may take to say its version, in s; on a busy machine it imports slowly."""
 
 LONGEST_LINE = 300
