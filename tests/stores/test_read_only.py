@@ -10,7 +10,6 @@ from uuid import uuid4
 
 import pytest
 
-from ionloop.schemas.errors import InputError
 from ionloop.stores.connect import StoreError, collection, open_store, store_file
 from ionloop.stores.sqlite import SqliteStore
 
@@ -145,7 +144,7 @@ def test_an_unset_variable_in_a_files_name_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PLACE", str(tmp_path))
     assert store_file("${PLACE}/run.db") == tmp_path / "run.db"
-    with pytest.raises(InputError, match="the environment variable NOWHERE is not set"):
+    with pytest.raises(StoreError, match="the environment variable NOWHERE is not set"):
         open_store("${NOWHERE}run.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from jobflow.core.store import JobStore
 
 from ionloop.schemas.environment import absolute, expand
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.stores.sqlite import SqliteStore, StoreError
 
 if TYPE_CHECKING:
@@ -164,8 +164,6 @@ def open_store(
     StoreError
         If the file or the server cannot be reached, the file is of something else, or the URL is
         of another kind.
-    InputError
-        If an environment variable in the URL is not set.
     """
     from pymongo.errors import PyMongoError
 
@@ -190,7 +188,7 @@ def _at(url: str | Path, read_only: bool) -> LoopStore:
                 f"Store {file}: the folder {file.parent} does not exist; create it first."
             )
         return _build(partial(_sqlite, file, read_only), str(url), read_only)
-    expanded = expand(str(url))
+    expanded = _expanded(url)
     scheme = expanded.partition("://")[0]
     if scheme in ("mongodb", "mongodb+srv"):
         return _build(partial(_mongo, expanded, _database(expanded)), str(url), read_only)
@@ -205,14 +203,22 @@ def store_file(url: str | Path) -> Path | None:
 
     Raises
     ------
-    InputError
+    StoreError
         If an environment variable in it is not set.
     """
-    expanded = expand(str(url))
+    expanded = _expanded(url)
     scheme, found, rest = expanded.partition("://")
     if found and scheme != "sqlite":
         return None
     return absolute(Path(rest or expanded), Path())
+
+
+def _expanded(url: str | Path) -> str:
+    # A worker that has not been given the secret of the server cannot reach the store.
+    try:
+        return expand(str(url))
+    except InputError as error:
+        raise StoreError(str(error)) from None
 
 
 def check_there(file: Path) -> None:
