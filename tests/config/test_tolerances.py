@@ -59,6 +59,8 @@ def test_a_changed_floor_is_taken_over_and_recorded(tmp_path: Path) -> None:
         ("seed: 2", "seed: 1 → 2"),
         ("train: {steps: 7}", "train.steps: "),
         ("trust: {low: 0.3, high: 0.4}", "trust.low: 0.12 → 0.3"),
+        ("stages: [{temperatures: [300, 600, 900], steps: 9000}]", "stages[0].steps: 2000 → 9000"),
+        ("validation: {temperatures: [300]}", "validation.temperatures: none → "),
         ("label: {floor: 0.5, model: chgnet}", "label.model: 7net-0 → chgnet"),
         ("explore: {limits: {distance_fraction: 0.9}}", "explore.limits.distance_fraction: "),
     ],
@@ -73,6 +75,29 @@ def test_what_defines_the_results_is_refused_by_its_key(
     assert told in str(refused.value)
     assert "floor" not in str(refused.value)
     assert document(begun.store).changes == []
+
+
+@pytest.mark.parametrize(("timestep", "refused"), [(2, False), (1, True)])
+def test_what_the_last_stage_says_too_is_no_other_setting(
+    tmp_path: Path, timestep: int, refused: bool
+) -> None:
+    """Version 0.1 stored a time step of the validation, today it is that of the last stage."""
+    stages = f"stages: [{{{{temperatures: [300], steps: 2000, timestep: {timestep}}}}}]"
+    text = stages + "\nvalidation: {{temperatures: [300]{}}}\n"
+    begun = write(tmp_path, text.format(", timestep: 2"))
+    launch.enter(begun)
+    given = write(tmp_path, text.format(""))
+    if refused:
+        with pytest.raises(OtherSettingsError, match=r"validation\.timestep: 2\.0 → 1\.0\)"):
+            launch.take_over(begun.store, None, given)
+    else:
+        assert launch.take_over(begun.store, None, given) == []
+
+
+def test_what_a_validation_that_there_is_not_would_do_is_no_setting(tmp_path: Path) -> None:
+    begun = write(tmp_path, "validation: {timestep: 1}")
+    launch.enter(begun)
+    assert launch.take_over(begun.store, None, write(tmp_path)) == []
 
 
 def test_every_tolerance_is_a_key_of_some_code() -> None:

@@ -31,9 +31,11 @@ from ionloop.makers.explore import (
     thin,
     trajectory_tasks,
 )
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage, TrajectoryDoc
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow, Verdict, VerdictCounts
+from ionloop.schemas.table import Table
 from ionloop.selection import PhysicalLimits, select
 
 TRUST = TrustWindow(low=0.1, high=0.3)
@@ -56,7 +58,7 @@ def part_of(*runs: Trajectory, skip: int = 0) -> ExplorationPart:
 
 
 def collected(
-    asked: list[TrajectoryDoc], parts: list[ExplorationPart | None], floor: float = 0.0
+    asked: list[TrajectoryDoc] | int, parts: list[ExplorationPart | None], floor: float = 0.0
 ) -> ExplorationDoc:
     """Gather parts; those that are None were lost."""
     references = [SimpleNamespace(value=part, reference=part) for part in parts]
@@ -235,10 +237,40 @@ def test_the_trajectories_of_a_job_share_its_gpu_and_outlive_it(
     maker = LammpsExploreMaker(per_gpu=3, cores=2)
     ensemble: Any = SimpleNamespace(members=[])
     part = explore_with_lammps.original(
-        maker, ensemble, tasks(gold_copper)[:5], [gold_copper[:1]], TRUST, 0
+        maker, ensemble, tasks(gold_copper)[:5], TRUST, 0, [gold_copper[:1]]
     )
     assert asked == [(5, tmp_path / "a-job-1", 3)]
     assert part.core_seconds == 2 * 5 * 2.0
+
+
+def test_an_exploration_that_version_0_1_began_is_finished(
+    gold_copper: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It entered jobs without originals, and stored tables without compositions."""
+    whole = [trajectory(gold_copper, [0.05] * 5, index) for index in range(12)]
+    monkeypatch.setattr(lammps, "run_trajectories", lambda *_: whole[4:8])
+    monkeypatch.setattr(lammps, "version_of_run", lambda folder: "1 Jan 2020")
+    monkeypatch.chdir(tmp_path)
+    asked = [run.task for run in whole[4:8]]
+    ensemble: Any = SimpleNamespace(members=[])
+    second = explore_with_lammps.original(LammpsExploreMaker(), ensemble, asked, TRUST, 0)
+    first = part_of(*whole[:4])
+    columns = {k: v for k, v in first.deviations.columns.items() if k != "composition"}
+    first = first.model_copy(update={"deviations": Table(columns)})
+    for parts in ([first, second, None], [second, first, None]):
+        found = collected(12, parts)
+        assert [each.index for each in found.trajectories] == list(range(12))
+        assert [each.temperature for each in found.trajectories] == [300] * 6 + [600] * 6
+        assert (found.n_finished, found.n_lost) == (8, 4)
+        counts = select(found.deviations, found.candidates, [], TRUST, max_labels=5).counts
+        assert (counts.accurate, counts.failed, counts.skipped) == (40, 16, 4)
+
+
+def test_pressures_of_nvt_are_refused_without_a_run_file_too(gold_copper: Frames) -> None:
+    stage = STAGE.model_copy(update={"ensemble": "npt-iso"})
+    LammpsExploreMaker().make(None, stage, [gold_copper], TRUST)
+    with pytest.raises(InputError, match="2 pressures, but NVT has none"):
+        LammpsExploreMaker().make(None, STAGE, [gold_copper], TRUST)
 
 
 def test_a_job_asks_for_the_cores_of_all_its_processes(gold_copper: Frames) -> None:

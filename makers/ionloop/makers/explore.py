@@ -26,6 +26,7 @@ from ionloop.makers.base import (
 )
 from ionloop.makers.tolerances import changed, in_force
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import (
     LOST,
     DeviationSummary,
@@ -117,7 +118,15 @@ class LammpsExploreMaker(ExploreMaker):
         seed: int = 0,
         previous: Reference = None,
     ) -> Flow:
-        """Run a stage; the output is an `ExplorationDoc`."""
+        """Run a stage; the output is an `ExplorationDoc`.
+
+        Raises
+        ------
+        InputError
+            If the stage has several pressures, but NVT.
+        """
+        if idle := stage.idle_pressures:
+            raise InputError(f"pressures: {idle}")
         spread = assign(
             spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
             "explore",
@@ -150,9 +159,9 @@ def spread_trajectories(
                 maker,
                 ensemble.reference,
                 tasks[number::n_batches],
-                originals,
                 trust,
                 stage.warm_up,
+                originals,
             ),
             "explore",
             f"explore batch {number + 1} of {n_batches}",
@@ -171,14 +180,15 @@ def explore_with_lammps(
     maker: LammpsExploreMaker,
     ensemble: EnsembleDoc,
     tasks: list[TrajectoryTask],
-    originals: list[Frames],
     trust: TrustWindow,
     skip: int,
+    originals: Sequence[Frames] = (),
 ) -> ExplorationPart:
     """Run the trajectories of one job and send back what selection needs.
 
     Cells are compared with those of the originals, the start structures as they were given, so
-    that what trajectories drift from turn to turn adds up.
+    that what trajectories drift from turn to turn adds up. Jobs that version 0.1 entered know of
+    no originals: there a cell is compared with that of its own start.
     """
     maker = in_force(maker)
     models = [member.model for member in ensemble.members]
@@ -190,7 +200,7 @@ def explore_with_lammps(
     reduced = [
         reduce_trajectory(
             cooled(trajectory, maker.settings),
-            originals[trajectory.task.structure],
+            originals[trajectory.task.structure] if originals else trajectory.task.start,
             trust,
             maker.limits,
             skip,
@@ -208,10 +218,12 @@ def collect_exploration(
     floor: float,
     stage: Stage,
     trust: TrustWindow,
-    asked: list[TrajectoryDoc],
+    asked: list[TrajectoryDoc] | int,
     parts: list[Any],
 ) -> ExplorationDoc:
     """Gather the batches that came back; the trajectories of the others count as lost.
+
+    Jobs that version 0.1 entered know only the number of trajectories that were asked for.
 
     Raises
     ------
@@ -220,7 +232,8 @@ def collect_exploration(
     """
     done = [part for part in parts if part.value is not None]
     came = {doc.index: doc for part in done for doc in part.value.trajectories}
-    trajectories = [came.get(each.index, each) for each in asked]
+    plan = planned_by_number(stage, asked) if isinstance(asked, int) else asked
+    trajectories = [came.get(each.index, each) for each in plan]
     check_floor(trajectories, changed().get("floor", floor))
     failures = [f"{len(parts) - len(done)} batches of trajectories failed"]
     return ExplorationDoc(
@@ -412,6 +425,27 @@ def planned(task: TrajectoryTask) -> TrajectoryDoc:
         finished=False,
         stop_reason=LOST,
     )
+
+
+def planned_by_number(stage: Stage, n: int) -> list[TrajectoryDoc]:
+    """Describe n trajectories of a stage, which has equally many at each of its conditions."""
+    each = n // len(stage.conditions)
+    conditions = [condition for condition in stage.conditions for _ in range(each)]
+    return [
+        TrajectoryDoc(
+            index=index,
+            temperature=temperature,
+            pressure=pressure,
+            seed=0,
+            start_id="",
+            steps_asked=stage.steps,
+            steps_done=0,
+            n_frames=0,
+            finished=False,
+            stop_reason=LOST,
+        )
+        for index, (temperature, pressure) in enumerate(conditions)
+    ]
 
 
 def document(trajectory: Trajectory, last_good: int | None = None) -> TrajectoryDoc:

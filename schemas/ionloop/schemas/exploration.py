@@ -9,7 +9,7 @@ from math import prod
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from ionloop.schemas.document import ByReference, Document, Model
 from ionloop.schemas.frames import Frames
@@ -20,7 +20,6 @@ from ionloop.schemas.units import Femtoseconds, Force, Pressure, Seconds, Temper
 
 NonEmpty = Field(min_length=1)
 Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
-Supercell = tuple[PositiveInt, PositiveInt, PositiveInt]
 
 LOST = "its job failed"
 """Why a trajectory ended of which nothing came back."""
@@ -28,6 +27,15 @@ LOST = "its job failed"
 
 MOST = 10_000
 """Start structures of a condition, turns of a stage, cells of a supercell: more are a slip."""
+
+
+def _check_cells(supercell: tuple[int, int, int]) -> tuple[int, int, int]:
+    if prod(supercell) > MOST:
+        raise ValueError(f"{supercell} repeats the cell more than {MOST} times")
+    return supercell
+
+
+Supercell = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], AfterValidator(_check_cells)]
 
 
 class Stage(Model):
@@ -68,8 +76,6 @@ class Stage(Model):
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
-        if prod(self.supercell) > MOST:
-            raise ValueError(f"supercell {self.supercell} repeats the cell more than {MOST} times")
         if self.dump_every > self.steps:
             raise ValueError(f"dump_every ({self.dump_every}) exceeds steps ({self.steps})")
         if self.warm_up > self.steps // self.dump_every * self.dump_every:
@@ -93,6 +99,20 @@ class Stage(Model):
     def conditions(self) -> list[tuple[float, float]]:
         """Temperature (K) and pressure (bar) of every condition."""
         return [(t, p) for t in self.temperatures for p in self.pressures]
+
+    @property
+    def idle_pressures(self) -> str | None:
+        """A sentence where several pressures would repeat one condition; None where they do not.
+
+        Stages that an earlier version stored may have such pressures, so that they are no error
+        of the stage itself.
+        """
+        if self.ensemble != "nvt" or len(self.pressures) == 1:
+            return None
+        return (
+            f"{len(self.pressures)} pressures, but NVT has none: every trajectory would run as "
+            "often; name one, or an NPT ensemble"
+        )
 
 
 class TrajectoryDoc(Model):

@@ -81,13 +81,15 @@ class Table(Packed):
 
 
 def join_tables(tables: Iterable[Table]) -> Table:
-    """Stack tables of the same columns, in order."""
+    """Stack tables, in order, with the columns that all of them have.
+
+    Tables that an earlier version stored may lack a column.
+    """
     parts = list(tables)
     if not parts:
         return Table({})
-    return Table(
-        {name: np.concatenate([part[name] for part in parts]) for name in parts[0].columns}
-    )
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return Table({name: np.concatenate([part[name] for part in parts]) for name in shared})
 
 
 def _encode_column(column: Array) -> dict[str, Any]:

@@ -162,14 +162,17 @@ class RunFile(Model):
     @classmethod
     def _check_pressures(cls, stages: list[Stage]) -> list[Stage]:
         for number, stage in enumerate(stages):
-            if stage.ensemble == "nvt" and len(stage.pressures) > 1:
-                raise _refused(
-                    (number, "pressures"),
-                    f"{len(stage.pressures)} pressures, but NVT has none: every trajectory would "
-                    "run as often; name one, or an NPT ensemble",
-                    stage.pressures,
-                )
+            if idle := stage.idle_pressures:
+                raise _refused((number, "pressures"), idle, stage.pressures)
         return stages
+
+    @field_validator("validation")
+    @classmethod
+    def _check_validation(cls, validation: Validation, info: ValidationInfo) -> Validation:
+        stages = info.data.get("stages")
+        if stages and (idle := validation.idle_pressures(stages[-1])):
+            raise _refused(("pressures",), idle, validation.pressures)
+        return validation
 
     @model_validator(mode="after")
     def _check_labeller(self) -> Self:

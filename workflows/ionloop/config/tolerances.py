@@ -12,7 +12,9 @@ from typing import Any
 
 from ionloop.config.run_file import RunFile
 from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.exploration import Stage
 from ionloop.schemas.run import Change, RunDoc
+from ionloop.workflows.concurrent_learning import Validation
 
 CIRCUMSTANCES = frozenset(
     {
@@ -83,14 +85,18 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, A
     --------
     >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}}))
     [('a.b', 1, 3)]
+    >>> list(differences({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}))
+    [('a[1].b', 2, 3)]
     """
-    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
-        if before != after:
-            yield key, before, after
-        return
-    for name in dict.fromkeys([*before, *after]):
-        inner = f"{key}.{name}" if key else str(name)
-        yield from differences(before.get(name), after.get(name), inner)
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in dict.fromkeys([*before, *after]):
+            inner = f"{key}.{name}" if key else str(name)
+            yield from differences(before.get(name), after.get(name), inner)
+    elif _are_sections(before) and _are_sections(after) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from differences(one, other, f"{key}[{number}]")
+    elif before != after:
+        yield key, before, after
 
 
 def cores_by_part(run_file: RunFile) -> dict[str, int]:
@@ -104,9 +110,21 @@ def cores_by_part(run_file: RunFile) -> dict[str, int]:
     return {part: int(getattr(section, "cores", 1)) for part, section in sections.items()}
 
 
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
+
+
 def _content(run_file: RunFile) -> dict[str, Any]:
     # The store is where the run was found, and a run stays with the engine that has its jobs.
-    return run_file.model_dump(mode="json", exclude={"store", "runner"})
+    content = run_file.model_dump(mode="json", exclude={"store", "runner"})
+    return content | {"validation": _of_validation(run_file.validation, run_file.stages[-1])}
+
+
+def _of_validation(validation: Validation, last: Stage) -> dict[str, Any]:
+    """Return what a validation does: what it takes from the last stage may be said or not."""
+    if not validation.temperatures:
+        return {}
+    return validation.model_dump(mode="json") | validation.conditions(last)
 
 
 def _refusal(run: str, refused: list[Change]) -> str:

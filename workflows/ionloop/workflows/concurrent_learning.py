@@ -41,7 +41,7 @@ from ionloop.makers.train import DeepmdTrainMaker
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.exploration import Ensemble, ExplorationDoc, Stage, Supercell
+from ionloop.schemas.exploration import MOST, Ensemble, ExplorationDoc, Stage, Supercell
 from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.iteration import Action, Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import Labels, LevelOfTheory, at_todays_levels
@@ -68,6 +68,9 @@ ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
 
 CONDITIONS = ("ensemble", "pressures", "supercell", "timestep")
 """What the validation MD takes from the last stage."""
+
+ONE_PRESSURE: dict[str, Any] = {"pressures": [1.0]}
+"""Of an NVT validation after stages of NPT, whose pressures it does not have."""
 
 
 class ExistingData(Model):
@@ -152,7 +155,7 @@ class Validation(Model):
         description="MD steps of each validation trajectory, of which the first fifth is set aside",
     )
     n_structures: PositiveInt = Field(
-        4, description="trajectories per temperature, pressure and start structure"
+        4, le=MOST, description="trajectories per temperature, pressure and start structure"
     )
     spacing: float = Field(
         200.0,
@@ -183,6 +186,17 @@ class Validation(Model):
         """Labels that the validation asks for."""
         return self.n_frames if self.temperatures else 0
 
+    def conditions(self, last: Stage) -> dict[str, Any]:
+        """Return ensemble, pressures, supercell and timestep of the validation MD.
+
+        Parameters
+        ----------
+        last
+            The last stage of the run, whose conditions hold where no others are given.
+        """
+        given = {key: getattr(self, key) or getattr(last, key) for key in CONDITIONS}
+        return given if given["ensemble"] != "nvt" or self.pressures else given | ONE_PRESSURE
+
     def stage(self, last: Stage) -> Stage:
         """Return the validation MD as a stage of exploration.
 
@@ -191,9 +205,7 @@ class Validation(Model):
         last
             The last stage of the run.
         """
-        given = {key: getattr(self, key) or getattr(last, key) for key in CONDITIONS}
-        if given["ensemble"] == "nvt":
-            del given["pressures"]
+        given = self.conditions(last)
         apart = ceil(self.spacing / given["timestep"])
         return Stage(
             temperatures=self.temperatures,
@@ -204,6 +216,10 @@ class Validation(Model):
             max_labels=self.n_frames,
             **given,
         )
+
+    def idle_pressures(self, last: Stage) -> str | None:
+        """Return `Stage.idle_pressures` of the validation MD."""
+        return last.model_copy(update=self.conditions(last)).idle_pressures
 
     def n_given(self, last: Stage, n_starts: int) -> int:
         """Return how many frames the validation MD gives at most.
@@ -276,8 +292,14 @@ class ConcurrentLearningMaker(Maker):
         Raises
         ------
         InputError
-            If the validation asks for more frames than its MD gives.
+            If the validation asks for more frames than its MD gives, or a stage has several
+            pressures, but NVT.
         """
+        for number, stage in enumerate(self.stages):
+            if idle := stage.idle_pressures:
+                raise InputError(f"stages[{number}].pressures: {idle}")
+        if idle := self.validation.idle_pressures(self.stages[-1]):
+            raise InputError(f"validation.pressures: {idle}")
         if lack := self.validation.lack(self.stages[-1], sum(map(len, structures))):
             raise InputError(f"validation.n_frames: {lack}")
         return self._complete(structures)._flow(structures)
