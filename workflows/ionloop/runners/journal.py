@@ -182,8 +182,22 @@ class Journal:
         What was skipped because of something else is skipped again.
         """
         failed = self.entries({"state": "failed"})
-        by_tolerance = [entry for entry in failed if TOLERANCE_ERROR in (entry.error or "")]
+        by_tolerance = [entry for entry in failed if _is_by_tolerance(entry)]
         return [*by_tolerance, *self.entries({"state": "skipped"})] if by_tolerance else []
+
+    def judge_last(self) -> None:
+        """Let what failed by a tolerance wait for the failed jobs of its step, now run again.
+
+        The account of labels has no such parents where it goes on without the late ones.
+        """
+        failed = self.entries({"state": "failed"})
+        tried = [entry for entry in failed if not _is_by_tolerance(entry)]
+        for judge in filter(_is_by_tolerance, failed):
+            step = (judge.role, judge.iteration)
+            of_step = {entry.uuid for entry in tried if (entry.role, entry.iteration) == step}
+            if of_step:
+                parents = sorted(judge.parents | of_step)
+                self.change(judge.job_id, parents=parents, tolerant=True)
 
     def scale_cores(self, before: Mapping[str, int], after: Mapping[str, int]) -> None:
         """Change the cores of jobs that have not begun.
@@ -247,6 +261,10 @@ class Journal:
             raise JournalError(
                 f"this flow was submitted before, as run {other['run']!r}: build it anew"
             )
+
+
+def _is_by_tolerance(entry: Entry) -> bool:
+    return TOLERANCE_ERROR in (entry.error or "")
 
 
 def now() -> str:

@@ -273,6 +273,8 @@ def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
     """
     for entry in journal.entries({"state": "finished"}):
         journal.complete(entry.job_id, store.docs_store)
+    if retry_failed:
+        journal.judge_last()
     again = ["running", *(["failed", "skipped"] if retry_failed else [])]
     journal.put_back(journal.entries({"state": {"$in": again}}))
     journal.put_back(journal.judged_again())
