@@ -14,7 +14,7 @@ from ionloop.monitor import queries
 from ionloop.monitor.queries import NotFoundError, QueryError
 from ionloop.monitor.rows import RunRow
 from ionloop.schemas.job import STORE_INPUTS
-from ionloop.schemas.label import LabelStatus
+from ionloop.schemas.label import LabelStatus, RejectReason
 from ionloop.schemas.process import CLOCK_DRIFT
 from ionloop.schemas.run import RunState
 from ionloop.stores.connect import collection
@@ -164,6 +164,25 @@ def test_picked_frames_have_the_fate_of_their_label(store, writer):
     assert Counter(table["label_reason"].tolist())["outlier"] == 3
     others = queries.frames(store, "lgps", reason="over max")
     assert set(others["label"].tolist()) == {""}
+
+
+def test_the_fate_of_a_label_of_another_run_is_by_the_limits_of_this_one(store, writer):
+    ledger, outputs = collection(store, "labels"), store.docs_store
+    picked = queries.frames(store, "lgps", reason="picked")["frame_id"].tolist()
+    used, unused = (
+        next(each for each in writer.labels if each.reason is reason and each.frame_id in picked)
+        for reason in (None, RejectReason.OUTLIER)
+    )
+    strict = {"status": LabelStatus.REJECTED, "reason": RejectReason.OUTLIER}
+    wide = {"status": LabelStatus.ACCEPTED, "reason": None}
+    theirs = [used.model_copy(update=strict), unused.model_copy(update=wide)]
+    ledger.update([each.model_dump(mode="json") for each in theirs], key="label_id")
+    account = outputs.query_one({"output.@class": "Labels"})
+    account["output"]["rejections"] = [{"frame_id": unused.frame_id, "reason": "outlier"}]
+    outputs.update([account], key=["uuid", "index"])
+    table = queries.frames(store, "lgps", reason="picked")
+    assert table["label"][table["frame_id"] == used.frame_id].tolist() == ["accepted"]
+    assert table["label"][table["frame_id"] == unused.frame_id].tolist() == ["rejected"]
 
 
 def test_a_lost_label_is_missing_and_another_level_does_not_count(store, writer):

@@ -14,7 +14,7 @@ from ionloop.monitor.rows import JobsOverview, LabelRow, RunRow, RunStatus, Stan
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import JOURNAL_FIELDS, STORE_INPUTS, JobRow, JobState, journal_table
-from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.label import LabelStatus, LevelOfTheory
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.process import lives
@@ -486,12 +486,31 @@ def _with_label_fate(store: JobStore, run: str, table: Table) -> Table:
 def _label_fates(store: JobStore, run: str, frame_ids: list[str]) -> dict[str, tuple[str, str]]:
     criteria = {"frame_id": {"$in": frame_ids}}
     wanted = ["frame_id", "level", "species", "status", "reason"]
-    known = levels(store, run)
+    known, judged = levels(store, run), _own_verdicts(store, run)
     return {
-        document["frame_id"]: (document["status"], document.get("reason") or "")
+        document["frame_id"]: judged.get(
+            document["frame_id"], (document["status"], document.get("reason") or "")
+        )
         for document in collection(store, "labels").query(criteria, properties=wanted)
         if any(document["level"] in level.keys(document["species"]) for level in known)
     }
+
+
+def _own_verdicts(store: JobStore, run: str) -> dict[str, tuple[str, str]]:
+    """Return the verdicts of the run's own limits, as far as its labels are accounted for.
+
+    The ledger has those of the run that bought a label.
+    """
+    verdicts = {
+        each["frame_id"]: (LabelStatus.REJECTED.value, each["reason"])
+        for labels in outputs(store, run, "Labels", ["output.rejections"])
+        for each in labels.get("rejections", ())
+    }
+    sides = ["output.dataset.training", "output.dataset.validation"]
+    for turn in outputs(store, run, "IterationDoc", sides):
+        used = [*turn["dataset"]["training"], *turn["dataset"]["validation"]]
+        verdicts |= dict.fromkeys(used, (LabelStatus.ACCEPTED.value, ""))
+    return verdicts
 
 
 def _label_documents(store: JobStore, criteria: dict[str, Any]) -> Iterable[dict[str, Any]]:
