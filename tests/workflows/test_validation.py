@@ -22,7 +22,7 @@ from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.run import ValidationDoc
 from ionloop.schemas.selection import Histogram, SelectionDoc, TrustWindow, VerdictCounts
 from ionloop.schemas.table import Table
-from ionloop.workflows.concurrent_learning import Validation, validate
+from ionloop.workflows.concurrent_learning import Validation, of_validation, validate
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.yaml"))
 LAST = Stage(
@@ -120,6 +120,22 @@ def test_the_worst_production_model_is_the_headline_not_their_mean(gold_copper: 
     assert document.errors == judged.model_errors[1]
     assert document.models == judged.model_errors
     assert document.which == " (the worst of 2 models)"
+
+
+def test_a_validation_that_fell_short_says_so(gold_copper: Frames) -> None:
+    frames = labelled(gold_copper)
+    n = len(frames)
+    assert frames.forces is not None
+    prediction = Prediction(np.zeros((1, n)), frames.forces[None], np.zeros((1, n, 3, 3)))
+    whole = validate(selection(), labels(n), evaluation([frames], [prediction]))
+    assert whole is not None
+    assert of_validation(whole, n) == []
+    exploded = whole.model_copy(update={"n_unfinished": 3, "n_trajectories": 8})
+    assert of_validation(exploded, n + 2) == [
+        "validation: 3 of 8 trajectories stopped early, and the errors are of frames before that",
+        f"validation: the errors are of {n} frames, {n + 2} were asked for",
+    ]
+    assert "nothing judges the potential" in of_validation(None, 30)[0]
 
 
 def test_a_validation_of_version_0_1_still_loads() -> None:

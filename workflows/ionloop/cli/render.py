@@ -131,7 +131,7 @@ def summary_lines(run: str, document: SummaryDoc) -> list[str]:
     ending = "converged" if document.converged else "not converged"
     lines = [
         f"run {run}: {ending} after {document.n_turns} turns: {document.reason}",
-        f"accurate fraction by turn: {fractions}",
+        f"accurate fraction of all frames by turn: {fractions}",
         f"labels: {document.n_labels} requested, {document.n_accepted} accepted",
         f"core hours: {document.core_hours:.2f}",
         *training_lines(document.train_errors),

@@ -600,7 +600,9 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
     """Write the end of the run, readable on its own."""
     last: IterationDoc = loop.value
     potential: EnsembleDoc = production.value
-    validation = validate(**{k: v.value for k, v in judged.items()}) if judged else None
+    found = {name: result.value for name, result in (judged or {}).items()}
+    validation = validate(**found) if found else None
+    unjudged = of_validation(validation, found["selection"].max_labels) if found else []
     spent = potential.core_seconds + (validation.core_seconds if validation else 0.0)
     return SummaryDoc(
         **stamp(),
@@ -616,7 +618,12 @@ def summarise_run(loop: Any, production: Any, judged: dict[str, Any] | None) -> 
         potential=production.reference,
         train_errors=potential.train_errors,
         validation=validation,
-        notes=[*last.dataset.notes, *last.progress.notes, *of_potential(potential, last.dataset)],
+        notes=[
+            *last.dataset.notes,
+            *last.progress.notes,
+            *of_potential(potential, last.dataset),
+            *unjudged,
+        ],
     )
 
 
@@ -683,6 +690,29 @@ def of_potential(potential: EnsembleDoc, dataset: DatasetDoc) -> list[str]:
     if dataset.validation and not potential.validation_errors:
         notes.append(unjudged)
     return [f"production: {note}" for note in notes]
+
+
+def of_validation(validation: ValidationDoc | None, n_asked: int) -> list[str]:
+    """Return what a reader of the validation's errors has to know.
+
+    Parameters
+    ----------
+    validation
+        What came of it, if anything.
+    n_asked
+        Frames that were asked for.
+    """
+    if validation is None:
+        return [f"validation: none of {n_asked} frames was labelled, nothing judges the potential"]
+    notes = []
+    if validation.n_unfinished:
+        notes.append(
+            f"{validation.n_unfinished} of {validation.n_trajectories} trajectories stopped early, "
+            "and the errors are of frames before that"
+        )
+    if validation.n_accepted < n_asked:
+        notes.append(f"the errors are of {validation.n_accepted} frames, {n_asked} were asked for")
+    return [f"validation: {note}" for note in notes]
 
 
 def iteration_document(
@@ -792,7 +822,7 @@ def validate(
         temperatures=sorted({pick.temperature for pick in selection.picks}),
         n_requested=labels.n_requested,
         n_accepted=labels.n_accepted,
-        core_seconds=labels.core_seconds,
+        core_seconds=labels.core_seconds + (exploration.core_seconds if exploration else 0.0),
     )
 
 
