@@ -319,6 +319,19 @@ def test_a_dopant_in_the_settings_leaves_the_other_labels_alone(
     assert vasp.level_of_theory(doped).of(["Au", "Cu"]).hash not in keys
 
 
+def test_so_do_its_moment_and_its_hubbard_parameter() -> None:
+    def key(moments: dict[str, float], *species: str) -> str:
+        tags = {"ISPIN": 2, "LDAU": True, "LDAUU": {"Au": 4.0, **moments}, "MAGMOM": moments}
+        return vasp.level_of_theory(own(incar=tags)).of(species).hash
+
+    assert key({"Au": 5.0}, "Au") == key({"Au": 5.0, "Cu": 1.0}, "Au") != key({"Au": 4.0}, "Au")
+    assert key({"Au": 5.0}, "Au", "Cu") != key({"Au": 5.0, "Cu": 1.0}, "Au", "Cu")
+    words = vasp.level_of_theory(own(incar={"MAGMOM": {"Au": 5.0}})).of(["Au"]).words
+    assert words.endswith("MAGMOM 5.0)")
+    nested = own(incar={"LDAUU": {"Cu": {"Au": 4.0}}})  # by the anion, as pymatgen reads it too
+    assert "LDAUU" in vasp.level_of_theory(nested).of(["Au"]).settings
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -307,22 +307,34 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
         tags.pop(tag, None)
     known = pinned(settings).potentials or {}
     points = kpoints(settings)
+    # Moments and Hubbard parameters are said by symbol, and count for the frames that hold it.
+    by_element = {tag: table for tag, table in tags.items() if _is_by_element(settings, table)}
     return LevelOfTheory(
         code="vasp",
         settings={
             "version": settings.version,
             "ENCUT": plain(cutoff(settings)),
             "k-points": words(points),
-            **{tag: tags[tag] for tag in sorted(tags)},
+            **{tag: tags[tag] for tag in sorted(tags.keys() - by_element)},
         },
         elements={
-            element: known[element].model_dump()
-            if element in known
-            else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
+            element: (
+                known[element].model_dump()
+                if element in known
+                else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
+            )
+            | {tag: table[element] for tag, table in by_element.items() if element in table}
             for element, symbol in potcars(settings).items()
         },
         start_cells=points.start_cells if isinstance(points, Kept) else [],
     )
+
+
+def _is_by_element(settings: VaspSettings, value: Any) -> bool:
+    """Tell whether the value of a tag is a table of numbers by chemical symbol."""
+    if not isinstance(value, Mapping) or not value.keys() <= potcars(settings).keys():
+        return False
+    return not any(isinstance(each, Mapping) for each in value.values())
 
 
 def doubtful_keys(settings: VaspSettings) -> list[str]:

@@ -55,7 +55,7 @@ class LevelOfTheory(Model):
         """The level in words, such as ``sevennet (model 7net-0)``."""
         settings = [f"{key} {value}" for key, value in self.settings.items()]
         elements = [
-            f"{symbol} {', '.join(map(str, about.values()))}"
+            f"{symbol} {', '.join(_named(*each) for each in about.items())}"
             for symbol, about in sorted(self.elements.items())
         ]
         starts = [start.words for start in self.start_cells]
@@ -91,6 +91,11 @@ class LevelOfTheory(Model):
             Chemical symbols of the frame.
         """
         return [self.of(species).hash, *self.former]
+
+
+def _named(name: str, value: Any) -> str:
+    """Return a name as it is, such as that of a pseudopotential, and a number with what it is."""
+    return value if isinstance(value, str) else f"{name} {value}"
 
 
 class LabelStatus(StrEnum):
