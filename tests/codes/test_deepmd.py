@@ -213,6 +213,24 @@ def test_a_warm_start_has_its_own_steps_learning_rate_and_prefactors():
     assert script(TINY, warm=True, virials=False)["loss"]["start_pref_v"] == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "cold", "given", "warm"),
+    [
+        ("energy", (0.02, 1.0), None, (0.1, 1.0)),
+        ("energy", (1.0, 2.0), None, (1.0, 2.0)),
+        ("force", (1000.0, 10.0), None, (100.0, 10.0)),
+        ("force", (1000.0, 10.0), (50.0, 1.0), (50.0, 1.0)),
+        ("virial", (0.0, 0.0), None, (0.0, 0.0)),
+        ("virial", (0.0, 0.0), (0.1, 1.0), (0.1, 1.0)),
+    ],
+)
+def test_a_warm_start_ends_with_the_weights_of_the_training_unless_told(kind, cold, given, warm):
+    keys = {f"{kind}_prefactors": cold, f"warm_{kind}_prefactors": given}
+    settings = TINY.model_copy(update=keys)
+    loss = script(settings, warm=True)["loss"]
+    assert (loss[f"start_pref_{kind[0]}"], loss[f"limit_pref_{kind[0]}"]) == warm
+
+
 @given(st.integers(1, 10_000), st.integers(1, 500), st.floats(0.1, 100))
 def test_a_new_frame_is_drawn_so_many_times_as_often_as_a_learned_one(old, new, weight):
     replay = Replay(n_systems=(2, 1), n_frames=(old, new), new_weight=weight)

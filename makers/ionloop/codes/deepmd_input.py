@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositi
 PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
 SAVES = 20  # checkpoints of a training, from which it goes on if its worker is lost
 SHORTEST_SAVE = 1000  # steps that are sooner done again than a checkpoint is needed
-_KINDS = ("energy", "force", "virial")
+_KINDS: tuple[Literal["energy", "force", "virial"], ...] = ("energy", "force", "virial")
 RUN_FILE_KEYS = {
     "descriptor.type": "model",
     "descriptor.rcut": "rcut",
@@ -404,8 +404,7 @@ def _data(systems: Sequence[str], batch_size: int | str) -> dict[str, Any]:
 
 
 def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:
-    start = "warm_" if warm else ""
-    prefactors = {kind[0]: getattr(settings, f"{start}{kind}_prefactors") for kind in _KINDS}
+    prefactors = {kind[0]: settings.prefactors(kind, warm) for kind in _KINDS}
     if not virials:
         prefactors["v"] = (0.0, 0.0)
     loss: dict[str, Any] = {"type": "ener"}

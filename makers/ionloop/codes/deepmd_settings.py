@@ -70,16 +70,20 @@ class DeepmdSettings(Model):
     warm_learning_rate: float = Field(
         1e-4, gt=0, description="learning rate at the start of such a training"
     )
-    warm_energy_prefactors: Prefactors = Field(
-        (0.1, 1.0),
-        description="energy_prefactors of such a training; with those of a start from scratch it "
-        "would unlearn the energies first",
+    warm_energy_prefactors: Prefactors | None = Field(
+        None,
+        description="energy_prefactors of such a training; none: the same with 0.1 or more at the "
+        "start, since it might unlearn the energies otherwise",
     )
-    warm_force_prefactors: Prefactors = Field(
-        (100.0, 1.0), description="force_prefactors of such a training"
+    warm_force_prefactors: Prefactors | None = Field(
+        None,
+        description="force_prefactors of such a training; none: the same with 100 or less at the "
+        "start",
     )
-    warm_virial_prefactors: Prefactors = Field(
-        (0.1, 1.0), description="virial_prefactors of such a training"
+    warm_virial_prefactors: Prefactors | None = Field(
+        None,
+        description="virial_prefactors of such a training; none: the same with 0.1 or more at the "
+        "start",
     )
     warm_new_weight: float = Field(
         3.0,
@@ -91,6 +95,24 @@ class DeepmdSettings(Model):
         False, description="tabulate the embedding net after training: faster MD, larger files"
     )
     disp_every: int = Field(100, gt=0, description="steps between points of the learning curve")
+
+    def prefactors(self, kind: Literal["energy", "force", "virial"], warm: bool) -> Prefactors:
+        """Return the weights of energies, forces or virials in the loss, at the start and the end.
+
+        A warm start ends as a start from scratch does, and learns nothing that that one does not.
+
+        Parameters
+        ----------
+        kind
+            Which weights.
+        warm
+            Whether the training continues from another one.
+        """
+        own = getattr(self, f"warm_{kind}_prefactors") if warm else None
+        start, end = own or getattr(self, f"{kind}_prefactors")
+        if own or not warm or not (start or end):
+            return (start, end)
+        return (min(start, 100.0) if kind == "force" else max(start, 0.1), end)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
