@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from jobflow import JobStore
 
-from ionloop.codes.acceptance import Calculated, Terms, accept
+from ionloop.codes.acceptance import Calculated, Terms, accept, failed
 from ionloop.makers import claims, ledger
+from ionloop.makers import label as label_module
 from ionloop.makers.claims import Claims
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
@@ -97,6 +98,24 @@ def test_of_two_who_want_the_same_frames_each_takes_what_the_other_does_not_calc
     assert [*mine, *theirs] == []
     assert one.count(gold_copper.ids, TERMS.level) == 4
     assert one.being_calculated(frames, TERMS.level) == set()
+
+
+def test_a_label_that_another_run_finishes_while_frames_are_spread_stays(
+    store: JobStore, gold_copper: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, mine = singles(gold_copper[:3]), open_ledger(store)
+    lost = failed(frames[0], TERMS.level, RuntimeError("it crashed"))
+    mine.record([lost])
+
+    def meanwhile(frames: list[Frames], terms: Terms) -> list[str]:
+        open_ledger(store).record([label(frames[1])])
+        return [frame.ids[0] for frame in frames]
+
+    monkeypatch.setattr(label_module, "current_ledger", lambda: mine)
+    monkeypatch.setattr(label_module, "without_twins", meanwhile)
+    missing = label_module._missing(TERMS, frames)
+    assert set(missing) == {frame.ids[0] for frame in frames}
+    assert set(mine.find(missing, TERMS.level)) == {frames[1].ids[0]}
 
 
 def test_the_claim_of_a_killed_process_is_taken_over_at_once(store: JobStore) -> None:

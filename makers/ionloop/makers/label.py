@@ -17,7 +17,7 @@ from typing import Any
 from jobflow import Flow, Job, OnMissing, OutputReference, Response
 
 from ionloop.codes import forcefield
-from ionloop.codes.acceptance import AcceptanceLimits, Terms, accept, failed
+from ionloop.codes.acceptance import AcceptanceLimits, Terms, accept, failed, stands
 from ionloop.codes.conversions import FrameFileError, read_frames, unconverged
 from ionloop.codes.forcefield import ForceFieldSettings
 from ionloop.makers.base import (
@@ -204,7 +204,9 @@ def _missing(terms: Terms, frames: Sequence[Frames]) -> list[str]:
     settled = ledger.settled(wanted, terms)
     unsettled = [frame_id for frame_id in wanted if frame_id not in settled]
     missing = without_twins(by_id(frames, unsettled), terms)
-    ledger.forget(ledger.find(missing, terms.level).values())
+    left = ledger.find(missing, terms.level).values()
+    # What another run has finished meanwhile stays.
+    ledger.forget(label for label in left if not stands(label, terms))
     theirs = ledger.being_calculated(by_id(frames, missing), terms.level)
     run = metadata().get("run")
     return sorted(missing, key=lambda i: (i in theirs, _shuffled(run, i)))
