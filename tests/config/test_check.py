@@ -344,3 +344,21 @@ def test_data_are_judged_before_anything_costs(tmp_path):
     assert "nan.extxyz: frame 7, atom 8 (Li): the force holds nan" in found(
         report, "error", "initial.data[4]"
     )
+
+
+@pytest.mark.usefixtures("programs")
+def test_trajectories_of_more_frames_than_memory_holds_are_refused(tmp_path):
+    stages = [{"temperatures": [300], "steps": 10**12}]
+    report = check(run_file(tmp_path, stages=stages))
+    assert "1e+11 frames of every trajectory" in found(report, "error", "stages[0].steps")
+
+
+@pytest.mark.usefixtures("programs")
+def test_trajectories_of_more_legs_than_a_script_takes_are_refused(tmp_path):
+    stages = [{"temperatures": [300], "steps": 10**6}]
+    report = check(run_file(tmp_path, stages=stages, explore={"restart_every": 1}))
+    assert "1e+05 restart files" in found(report, "error", "explore.restart_every")
+    validation = {"temperatures": [300], "steps": 10**9}
+    report = check(run_file(tmp_path, validation=validation))
+    assert "restart files" in found(report, "error", "explore.restart_every")
+    assert "validation.spacing" in found(report, "error", "validation.steps")

@@ -20,7 +20,9 @@ def test_page_is_up_to_date():
 def test_page_has_units_and_defaults():
     lines = page().splitlines()
     assert "| `low` | number > 0 | eV/Å | **required** | σ_low in eV/Å |" in lines
-    assert any(line.startswith("| `n_models` | whole number > 0 |  | `4` |") for line in lines)
+    assert any(
+        line.startswith("| `n_models` | whole number > 0, ≤ 100 |  | `4` |") for line in lines
+    )
     assert any(line.startswith("| `temperatures` | list: number | K |") for line in lines)
 
 

@@ -7,6 +7,7 @@ import pytest
 from ionloop.codes.conversions import FrameFileError
 from ionloop.config.example import write_example
 from ionloop.config.run_file import load
+from ionloop.schemas.errors import InputError
 
 LGPS = Path(__file__).parents[2] / "examples/lgps/LGPS.vasp"
 
@@ -85,3 +86,18 @@ def test_a_structure_without_a_cell_is_refused(tmp_path):
     with pytest.raises(FrameFileError, match="give it a periodic cell"):
         write_example(tmp_path / "run.yaml", [tmp_path / "molecule.xyz"])
     assert not (tmp_path / "run.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["${HOME}.vasp", "$HOME.vasp"])
+def test_a_file_name_that_a_run_file_would_read_otherwise_is_refused(name, tmp_path):
+    (tmp_path / name).write_bytes(LGPS.read_bytes())
+    with pytest.raises(InputError, match="stands for an environment variable; rename it"):
+        write_example(tmp_path / "run.yaml", [tmp_path / name])
+    assert not (tmp_path / "run.yaml").exists()
+
+
+def test_a_run_file_goes_into_a_folder_that_is_there(tmp_path):
+    with pytest.raises(InputError, match=r"folder \S*new does not exist; create it"):
+        write_example(tmp_path / "new" / "run.yaml")
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        write_example(tmp_path, force=True)

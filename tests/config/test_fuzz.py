@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepmd.utils.argcheck import normalize
 from hypothesis import HealthCheck, given, settings
 from run_file_fuzz import as_yaml, run_files
 
-from ionloop.codes import deepmd, forcefield, gpaw, lammps
+from ionloop.codes import deepmd, deepmd_input, forcefield, gpaw, lammps, lammps_files
 from ionloop.config import check
 from ionloop.config.errors import RunFileError
-from ionloop.config.run_file import load
+from ionloop.config.run_file import RunFile, load
+from ionloop.makers.explore import trajectory_tasks
+from ionloop.workflows.concurrent_learning import perturb_structures
 
 QUICK, MANY = 300, 10_000
 HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
@@ -53,7 +56,26 @@ def answer(data: dict[str, Any], folder: Path) -> str:
         return "errors"
     assert run_file.flow().jobs
     assert run_file.placement is not None
+    begin(run_file)
     return "ok"
+
+
+def begin(run_file: RunFile) -> None:
+    """Build what the first jobs of the run build before they start a program."""
+    maker = run_file.maker()
+    start = run_file.read_structures()[0][:1]
+    assert maker.label.level.keys(start.species)
+    initial = run_file.initial.model_copy(update={"n_perturbed": 2})
+    frames = perturb_structures.original(initial, [start], maker.seed)
+    for trains in (maker.train, maker.production):
+        model = deepmd_input.model_section(trains.settings, frames, trains.type_map)
+        normalize(deepmd_input.input_script(trains.settings, model, ["a"], ["b"], seed=maker.seed))
+    for stage in (*run_file.stages, run_file.validation_stage):
+        one = stage.model_copy(update={"n_structures": 1})
+        for task in trajectory_tasks(one, [start], maker.explore.perturbation, maker.seed)[:2]:
+            assert lammps_files.data_file(task.start, maker.explore.type_map)
+            settings = maker.explore.settings
+            assert lammps_files.input_script(task, ["a"], maker.explore.type_map, settings)
 
 
 @pytest.mark.usefixtures("programs")

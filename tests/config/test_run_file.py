@@ -308,3 +308,18 @@ def test_a_form_is_said_in_words_not_as_a_regular_expression(tmp_path, text, wor
     (line,) = refused(tmp_path, f"{LEAST}{text}\n")
     assert words in line
     assert not set("^$\\") & set(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("validation: {temperatures: [300], supercell: [100, 100, 100]}", "validation.supercell"),
+        ("validation: {temperatures: [300], n_structures: 1000000}", "validation.n_structures"),
+        ("train: {rcut: 60}", "train.rcut"),
+        ("initial: {strain: 0.99}", "initial.strain"),
+        ("explore: {perturbation: {strain: 0.99}}", "explore.perturbation.strain"),
+    ],
+)
+def test_sizes_that_no_run_can_bear_are_refused_where_they_stand(text, key, tmp_path):
+    (line,) = refused(tmp_path, f"structures: [a.vasp]\n{text}")
+    assert key in line

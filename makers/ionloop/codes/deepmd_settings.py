@@ -24,7 +24,9 @@ class DeepmdSettings(Model):
         description="descriptor, or any `model` dictionary of DeePMD-kit; type_map, seeds and "
         "(where absent) sel are filled in, and the network fields below are then not used",
     )
-    rcut: float = Field(6.0, gt=0, description="cut-off radius", json_schema_extra={"unit": "Å"})
+    rcut: float = Field(
+        6.0, gt=0, le=20, description="cut-off radius", json_schema_extra={"unit": "Å"}
+    )
     rcut_smth: float = Field(
         0.5,
         ge=0,

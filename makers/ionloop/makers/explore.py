@@ -58,7 +58,7 @@ class Perturbation(Model):
     displacement: Annotated[Length, Field(ge=0)] = Field(
         0.1, description="largest displacement of an atom in Å"
     )
-    strain: float = Field(0.0, ge=0, lt=1, description="largest relative strain of the cell")
+    strain: float = Field(0.0, ge=0, le=0.3, description="largest relative strain of the cell")
 
     @property
     def heat(self) -> Temperature:

@@ -91,6 +91,11 @@ class Stage(Model):
         return max(1, self.steps // 10 if self.skip is None else self.skip)
 
     @property
+    def n_counted(self) -> int:
+        """Frames of a finished trajectory that count: those after the warm-up."""
+        return self.steps // self.dump_every - -(-self.warm_up // self.dump_every) + 1
+
+    @property
     def frame_steps(self) -> Array:
         """MD steps of the frames that every trajectory is asked for, (f,)."""
         return np.arange(0, self.steps + 1, self.dump_every)

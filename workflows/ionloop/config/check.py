@@ -40,6 +40,12 @@ THIN = 2.0
 WIDE = 1000.0
 """Cell height in Å above which the bins of a neighbour search take all memory."""
 
+MOST_FRAMES = 1_000_000
+"""Frames of one trajectory that are held in memory at once."""
+
+MOST_LEGS = 10_000
+"""Parts of one trajectory, between restart files, each of which has its commands for LAMMPS."""
+
 PROBE_SECONDS = 600.0
 """Time limit of the labels of cells of two atoms, in s."""
 
@@ -322,9 +328,26 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if window.high > exploded:
             sentence = f"high ({window.high:g}) is above explore.stop_max_devi_f ({exploded:g})"
             yield warning(key, sentence, "trajectories end before a frame is failed: raise that")
+    yield from _look_at_lengths(run_file)
     yield from _look_at_virials(run_file)
     yield from _look_at_frames_per_condition(run_file, inputs)
     yield from _look_at_explored_range(run_file)
+
+
+def _look_at_lengths(run_file: RunFile) -> Iterator[Finding]:
+    """Look for trajectories of more frames than can be judged, or more legs than a script takes."""
+    stages = {f"stages[{i}]": stage for i, stage in enumerate(run_file.stages)}
+    if run_file.validation.temperatures:
+        stages["validation"] = run_file.validation_stage
+    for key, stage in stages.items():
+        if (n := stage.steps // stage.dump_every) > MOST_FRAMES:
+            sentence = f"{n:.3g} frames of every trajectory are more than can be judged"
+            apart = "validation.spacing" if key == "validation" else "dump_every"
+            yield error(f"{key}.steps", sentence, f"lower it, or raise {apart}")
+        every = getattr(run_file.explore, "restart_every", stage.steps)
+        if (n := stage.steps // max(every, stage.dump_every)) > MOST_LEGS:
+            sentence = f"{n:.3g} restart files of a trajectory of {key} ({stage.steps:.3g} steps)"
+            yield error("explore.restart_every", sentence, f"raise it, or lower {key}.steps")
 
 
 def _look_at_virials(run_file: RunFile) -> Iterator[Finding]:
@@ -345,8 +368,7 @@ def _look_at_frames_per_condition(run_file: RunFile, inputs: Inputs) -> Iterator
     least = run_file.convergence.min_frames
     starts = min((len(frames) for frames in inputs.structures), default=0)
     for number, stage in enumerate(run_file.stages):
-        counted = int((stage.frame_steps >= stage.warm_up).sum())
-        frames = counted * stage.n_structures * starts
+        frames = stage.n_counted * stage.n_structures * starts
         if starts and frames < least and not run_file.convergence.pooled:
             sentence = (
                 f"{frames} frames of a condition (temperature, pressure, composition) count, fewer "

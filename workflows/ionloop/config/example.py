@@ -12,6 +12,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from ionloop.codes.conversions import read_frames
+from ionloop.schemas.errors import InputError
 
 LONGEST_NAME = 60
 """Characters of a name that is made from a file's name."""
@@ -42,10 +43,13 @@ def write_example(
     ------
     FileExistsError
         If one is there already.
+    InputError
+        If the folder is not there, or a structure's name reads as an environment variable.
     FrameFileError
         If a structure is not there, cannot be read, or has no cell.
     """
     for structure in structures:
+        _check_name(structure)
         read_frames(structure)
     texts = {path: _run_file(path, structures)}
     if not structures:
@@ -53,9 +57,21 @@ def write_example(
     for target in texts:
         if target.exists() and not force:
             raise FileExistsError(f"{target} exists; overwrite it with --force, or name another")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
     for target, text in texts.items():
         target.write_text(text)
     return list(texts)
+
+
+def _check_name(structure: Path) -> None:
+    """Refuse a name that a run file would not read back as it is written."""
+    if found := re.search(r"\$\w+|\$\{\w+\}", str(structure)):
+        raise InputError(
+            f"{structure}: in a run file, {found[0]} stands for an environment variable; rename it"
+        )
 
 
 def _run_file(path: Path, structures: Sequence[Path]) -> str:

@@ -172,8 +172,9 @@ def open_store(
     except IonloopError:
         raise
     except (PyMongoError, ValueError) as error:
+        reason = str(error).partition(" (configured")[0].rstrip(".")
         raise StoreError(
-            f"Store {_without_credentials(str(url))}: {str(error).partition(' (configured')[0]}. "
+            f"Store {_without_credentials(str(url))}: {reason}. "
             "Check the URL, that the server runs, and the rights of the user."
         ) from error
 
@@ -229,6 +230,8 @@ def check_there(file: Path) -> None:
     StoreError
         Naming the file and the ways to name another.
     """
+    if file.is_dir():
+        raise StoreError(f"Store {file}: this is a folder. Name the file of a store.")
     if not file.is_file():
         raise StoreError(
             f"there is no store {file}; name one with --store or IONLOOP_STORE, or go to the "

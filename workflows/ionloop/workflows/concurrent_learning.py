@@ -124,7 +124,7 @@ class InitialData(Model):
     displacement: float = Field(
         0.1, ge=0, description="largest displacement of an atom", json_schema_extra={"unit": "Å"}
     )
-    strain: float = Field(0.03, ge=0, lt=1, description="largest relative strain of the cell")
+    strain: float = Field(0.03, ge=0, le=0.3, description="largest relative strain of the cell")
     relax: bool = Field(False, description="relax the start structures with the labeller first")
     aimd: list[InitialDynamics] = Field(
         default_factory=list,
@@ -234,8 +234,7 @@ class Validation(Model):
         stage = self.stage(last)
         if stage.dump_every * stage.timestep < self.spacing:
             return 0
-        each = stage.steps // stage.dump_every - ceil(stage.warm_up / stage.dump_every) + 1
-        return each * len(stage.conditions) * stage.n_structures * n_starts
+        return stage.n_counted * len(stage.conditions) * stage.n_structures * n_starts
 
     def lack(self, last: Stage, n_starts: int) -> str | None:
         """Say why the validation MD cannot give the frames that are asked for; None if it can."""
