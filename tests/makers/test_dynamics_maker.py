@@ -69,14 +69,20 @@ def test_every_nth_step_is_a_label_in_the_ledger(
     assert set(ledger.settled(part.ids, toy_maker().terms)) == set(part.ids)
 
 
-def test_a_run_that_is_repeated_visits_the_same_frames(
+def test_a_run_that_is_repeated_visits_the_same_frames_whose_labels_stay(
     toy: Path, store: JobStore, gold_copper: Frames
 ) -> None:
+    ledger = Ledger(store.additional_stores["labels"])
     once = labels_of(toy_maker(), [gold_copper[:1]], RUN, store)
+    assert once is not None
+    bought = ledger.find(once.frames[0].ids, toy_maker().level)
     again = labels_of(toy_maker(), [gold_copper[:1]], RUN, store)
-    assert once is not None and again is not None
+    assert again is not None
     assert once.frames[0].ids == again.frames[0].ids
-    assert store.additional_stores["labels"].count({"status": "accepted"}) == 3
+    kept = ledger.find(once.frames[0].ids, toy_maker().level)
+    assert store.additional_stores["labels"].count({"status": "accepted"}) == len(bought) == 3
+    for frame_id, label in bought.items():
+        assert kept[frame_id].provenance == label.provenance
 
 
 def test_limits_and_floor_hold(toy: Path, store: JobStore, gold_copper: Frames) -> None:

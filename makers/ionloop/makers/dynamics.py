@@ -83,16 +83,22 @@ def judge(maker: Any, start: Frames, run: MolecularDynamics, step: Calculated) -
 def enter(maker: Any, documents: Iterable[LabelDoc]) -> Labels:
     """Enter labels into the ledger, each as soon as it is there; return their account.
 
+    A label that is there, of a run that was repeated or of any other, stays.
+
     Raises
     ------
     FloorError
         If the accepted fraction is below the labeller's floor.
     """
+    ledger = current_ledger()
+    belongs = {**stamp(maker.settings), "effort": maker.terms.effort}
     found: dict[str, LabelDoc] = {}
     for document in documents:
-        belongs = {**stamp(maker.settings), "effort": maker.terms.effort}
-        found[document.frame_id] = document.model_copy(update=belongs)
-        current_ledger().record([found[document.frame_id]])
+        there = ledger.settled([document.frame_id], maker.terms)
+        label = there.get(document.frame_id) or document.model_copy(update=belongs)
+        found[label.frame_id] = label
+        if not there:
+            ledger.record([label])
     labels = account(maker.level, list(found), found, calculated=set(found))
     tolerant = in_force(maker)
     check_floor(labels, tolerant.floor, tolerant.allowance)
