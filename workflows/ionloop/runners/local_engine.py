@@ -81,7 +81,8 @@ class LocalEngine:
             raise EngineError(
                 f"run {run!r} is run by process {runner['pid']} on {runner['host']}: pause it there"
             )
-        os.kill(runner["pid"], signal.SIGINT)
+        # Not SIGINT, which a runner that a script began with & does not hear.
+        os.kill(runner["pid"], signal.SIGTERM)
         return sum(row.state in LIVE for row in self.jobs(run))
 
     def proceed(self, run: str) -> int:
