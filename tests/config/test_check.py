@@ -362,3 +362,10 @@ def test_trajectories_of_more_legs_than_a_script_takes_are_refused(tmp_path):
     report = check(run_file(tmp_path, validation=validation))
     assert "restart files" in found(report, "error", "explore.restart_every")
     assert "validation.spacing" in found(report, "error", "validation.steps")
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("model", [{"a": 1}, {"descriptor": "x", "fitting_net": {}}])
+def test_a_model_that_deepmd_does_not_take_is_refused(model, tmp_path):
+    told = found(check(run_file(tmp_path, train={"model": model})), "error", "train.model")
+    assert "DeePMD-kit does not take this dictionary" in told

@@ -146,6 +146,26 @@ def continued_model(
     return earlier.model
 
 
+def refusal(settings: DeepmdSettings) -> str | None:
+    """Return why DeePMD-kit does not take a `model` dictionary, by its own check; None if it does.
+
+    It costs the import of DeePMD-kit's Python package.
+    """
+    from dargs.dargs import ArgumentError
+    from deepmd.utils.argcheck import normalize
+
+    if isinstance(settings.model, str):
+        return None
+    try:
+        model = _model_template(settings, ["H"])
+        for descriptor in _open_descriptors(model):
+            descriptor["sel"] = 4 if _is_mixed(descriptor) else [4]
+        normalize(input_script(settings, model, ["training"], seed=1))
+    except (ArgumentError, AttributeError, TypeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
 def other_network(settings: DeepmdSettings, other: DeepmdSettings) -> list[str]:
     """Return the keys in which two networks differ, so that none can start from the other."""
     backend = [] if settings.backend == other.backend else ["backend"]
@@ -373,8 +393,11 @@ def _standard_model(settings: DeepmdSettings) -> dict[str, Any]:
 
 
 def _descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # What is no dictionary is DeePMD-kit's to refuse (`refusal`).
     top = model.get("descriptor", {})
-    yield from top.get("list", []) if top.get("type") == "hybrid" else [top]
+    if isinstance(top, dict):
+        parts = top.get("list", []) if top.get("type") == "hybrid" else [top]
+        yield from (part for part in parts if isinstance(part, dict))
 
 
 def _open_descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from ionloop.codes import cp2k, deepmd, forcefield, gpaw, lammps, vasp
+from ionloop.codes import cp2k, deepmd, deepmd_input, forcefield, gpaw, lammps, vasp
 from ionloop.codes.cp2k import Cp2kSettings
 from ionloop.codes.deepmd import DeepmdSettings
 from ionloop.codes.dft import DftSettings
@@ -554,6 +554,9 @@ class DeepmdSection(TrainSection, DeepmdSettings):
             yield error("train.command", _words(problem))
             return
         yield ok("train.command", f"DeePMD-kit {version} trains, backend {self.backend}")
+        if refusal := deepmd_input.refusal(self):
+            sentence = f"DeePMD-kit does not take this dictionary: {refusal}"
+            yield error("train.model", sentence, "correct it, or name a descriptor")
 
     def training_seconds(self, n_atoms: int, *, warm: bool) -> float:
         """Estimate the core seconds of one model: a fit to four nets on 50 atoms of LGPS."""
