@@ -35,7 +35,7 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 
 test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
 	$(MAKE) lint
-	$(BIN)/pytest -q -m 'not integration'
+	$(BIN)/pytest -q -m 'not integration and not slow'
 	$(MAKE) -j2 --output-sync=target test-programs test-queue
 
 # Two halves side by side: the second mostly waits, for the queue and for downloads.
@@ -50,7 +50,7 @@ slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite
 	$(BIN)/pytest -q -m slow --durations=0
 
 quick: $(VENV)/dev.stamp  ## quick tests only
-	$(BIN)/pytest -q -m 'not integration'
+	$(BIN)/pytest -q -m 'not integration and not slow'
 
 lint: $(VENV)/dev.stamp  ## style, types and who may import whom
 	$(BIN)/ruff check
