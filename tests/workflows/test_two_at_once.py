@@ -45,7 +45,7 @@ def test_two_loops_started_at_once_on_one_store_calculate_every_frame_once(
             train={"steps": 20, "warm_steps": 20},
             stages=[{"temperatures": [300], "steps": 20, "n_structures": 1, "max_turns": 1}],
             production={"steps": 20},
-            validation={"n_frames": 2, "steps": 20},
+            validation={"n_frames": 2, "steps": 20, "n_structures": 2},
         )
     started = [place.start("run", "run.yaml") for place in places]
     for place, process in zip(places, started, strict=True):
