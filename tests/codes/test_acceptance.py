@@ -69,7 +69,7 @@ LARGE_FORCES = np.array([[60.0, 60, 60], [0, 0, 0]])
         ({"positions": FRAME.positions[0] + 2e-3}, "misshaped", "0.003464 Å"),
         ({"positions": FRAME.positions[0][::-1]}, "misshaped", "a calculated atom"),
         ({"cell": CELL * 1.001}, "misshaped", "cell differs"),
-        ({"forces": LARGE_FORCES}, "outlier", "103.9 eV/Å exceeds max_force"),
+        ({"forces": LARGE_FORCES}, "outlier", "103.9 eV/Å on atom 1 (Li) exceeds max_force"),
         ({"level_difference": "ISMEAR -5 → 0"}, "other level", "ISMEAR -5 → 0"),
         ({"level_difference": "ISMEAR", "converged": False}, "unconverged", "did not converge"),
     ],
