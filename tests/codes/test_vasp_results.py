@@ -354,3 +354,10 @@ def test_the_obituary_says_what_was_tried(tmp_path: Path) -> None:
         "gave up; custodian's corrections: brmix → INCAR IMIX = 1; coef → nothing; "
         "VASP's last words: a line / ERROR: VASP is unwell"
     )
+
+
+def test_the_last_words_of_vasp_are_never_raw_bytes(tmp_path: Path) -> None:
+    (tmp_path / "vasp.out").write_bytes(b"\x1b[31m\x00\xffLAPACK: Routine ZPOTRF failed!\n")
+    sentence = vasp_results.obituary(RuntimeError("no vasprun.xml"), tmp_path)
+    assert "LAPACK: Routine ZPOTRF failed!" in sentence
+    assert sentence.isprintable()

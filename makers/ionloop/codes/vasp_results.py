@@ -14,6 +14,7 @@ import numpy as np
 from ionloop.codes.acceptance import Calculated
 from ionloop.codes.conversions import from_pymatgen
 from ionloop.codes.errors import OtherLevelError
+from ionloop.codes.program import log_text
 from ionloop.codes.vasp import (
     RESCUES,
     SAME_POTCAR,
@@ -358,7 +359,6 @@ def _last_words(folder: Path, n_lines: int = 2) -> list[str]:
     return [
         line.strip()
         for name in ("vasp.out", "std_err.txt")
-        if (folder / name).exists()
-        for line in (folder / name).read_text(errors="replace").splitlines()[-n_lines:]
+        for line in log_text(folder / name).splitlines()[-n_lines:]
         if line.strip()
     ]
