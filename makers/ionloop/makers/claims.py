@@ -89,9 +89,11 @@ class Claims:
                 continue
 
     def _is_dead(self, claim: dict[str, Any]) -> bool:
+        if _is_of_this_job(claim):
+            return True
         if claim["machine"] == _machine():
-            return _is_of_this_job(claim) or not alive(claim["pid"], claim["process_created"])
-        return _is_of_this_job(claim) or self._is_silent(claim)
+            return not alive(claim["pid"], claim["process_created"])
+        return self._is_silent(claim)
 
     def _is_silent(self, claim: dict[str, Any]) -> bool:
         sign, now = (claim["token"], claim["beat"]), time.monotonic()

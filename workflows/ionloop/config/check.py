@@ -458,13 +458,15 @@ def _look_at_doubtful_labels(keys: list[str], store: LoopStore) -> Iterator[Find
 
 def _look_at_other_levels(run_file: RunFile, store: LoopStore) -> Iterator[Finding]:
     """Say which labels of the same code are there and will not be taken."""
+    level = _level(run_file)
+    if level is None:
+        return
     labels = collection(store, "labels")
     accepted = {"status": LabelStatus.ACCEPTED.value}
     for found in labels.distinct("level"):
         criteria = {**accepted, "level": found}
         one = labels.query_one(criteria, properties=["level_words", "species"])
-        level = _level(run_file)
-        if one is None or level is None or not level.is_same_code(one.get("level_words", "")):
+        if one is None or not level.is_same_code(one.get("level_words", "")):
             continue
         if found in [*level.keys(one["species"]), *run_file.label.doubtful_keys]:
             continue

@@ -298,11 +298,14 @@ class RunFile(Model):
         return self.maker().make(self.read_structures())
 
 
-def _refused(place: tuple[str | int, ...], message: str, value: Any) -> ValidationError:
+def _refused(place: KeyPath, message: str, value: Any) -> ValidationError:
     """Return the error of a value that is refused by itself or beside others."""
+    return ValidationError.from_exception_data("run file", [_refusal(place, message, value)])
+
+
+def _refusal(place: KeyPath, message: str, value: Any) -> InitErrorDetails:
     problem = PydanticCustomError("refused", "{message}", {"message": message})
-    details = InitErrorDetails(type=problem, loc=place, input=value)
-    return ValidationError.from_exception_data("run file", [details])
+    return InitErrorDetails(type=problem, loc=place, input=value)
 
 
 def load(path: Path | str) -> RunFile:
@@ -420,10 +423,8 @@ def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, f
 
 
 def _refused_number(keys: KeyPath, value: float) -> InitErrorDetails:
-    large = isinstance(value, int) or isfinite(value)
-    message = f"expected a {'smaller' if large else 'finite'} number"
-    problem = PydanticCustomError("number", "{message}", {"message": message})
-    return InitErrorDetails(type=problem, loc=keys, input=value)
+    kind = "smaller" if isinstance(value, int) else "finite"
+    return _refusal(keys, f"expected a {kind} number", value)
 
 
 def _read(path: Path) -> Source:
