@@ -188,7 +188,8 @@ def batch(models, tmp_path_factory):
 @pytest.mark.integration
 def test_a_trajectory_is_one_group(batch):
     for trajectory in batch:
-        assert set(trajectory.frames.groups) == {trajectory.task.group}
+        if len(trajectory.frames):  # one ends before its first frame
+            assert set(trajectory.frames.groups) == {trajectory.task.group}
     assert make_task(0).group != make_task(1, seed=12).group
 
 

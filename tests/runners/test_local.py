@@ -331,6 +331,20 @@ def test_jobs_get_one_thread_unless_told(runner: LocalRunner, store: JobStore) -
     assert store.get_output(job.uuid) == ["1", "3"]
 
 
+def test_jobs_see_the_variables_that_are_set_when_they_begin(
+    runner: LocalRunner, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    for value in ("first", "second", None):
+        monkeypatch.delenv("LICENCE", raising=False)
+        if value:
+            monkeypatch.setenv("LICENCE", value)
+        job = toy.environment("LICENCE")
+        assert runner.run(job, f"with {value}").ok
+        seen += store.get_output(job.uuid)
+    assert seen == ["first", "second", None]
+
+
 def test_jobs_that_wait_for_each_other_fail(runner: LocalRunner, store: JobStore) -> None:
     first, second = toy.count(1), toy.count(2)
     runner.submit(Flow([first, second]), RUN)

@@ -364,7 +364,12 @@ class _Execution:
             job_id=entry.job_id,
             folder=folder,
             lock=run_folder / "workers.lock",
-            env={**ONE_THREAD, UNFINISHED: str(run_folder / "unfinished"), **self.runner.env},
+            env={
+                **os.environ,
+                **ONE_THREAD,
+                UNFINISHED: str(run_folder / "unfinished"),
+                **self.runner.env,
+            },
         )
         process = launch(task)
         cores = min(entry.cores, self.runner.cores)

@@ -58,7 +58,7 @@ class Task:
     lock
         Lock file that all workers of the run share.
     env
-        Environment variables set for the job.
+        All environment variables of the job.
     """
 
     store_url: str
@@ -104,6 +104,8 @@ def main(task: Task) -> None:
     os.setsid()
     # For jobs that only wait; to all others it means nothing.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # The server process that this one was forked from still has those of its own start.
+    os.environ.clear()
     os.environ.update(task.env)
     obstacle = _enter(task.folder)
     _watch_parent()
