@@ -20,6 +20,17 @@ from ionloop.stores.connect import open_store
 
 TOY = Path(__file__).parent / "toy"
 STAND_IN = Path(__file__).parent / "vasp"
+PROGRAMS = Path(__file__).parent / "programs", Path(sys.executable).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put the programs of this environment on PATH, before them LAMMPS that starts at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = os.pathsep.join([*map(str, PROGRAMS), os.environ["PATH"]])
+        patch.setenv("PATH", path)
+        patch.setenv("LMP_ENVIRONMENT", str(tmp_path_factory.getbasetemp() / "lmp.env"))
+        yield
 
 
 @pytest.fixture

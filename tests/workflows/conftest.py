@@ -73,7 +73,7 @@ class Place:
     def environment(self, fault: str) -> dict[str, str]:
         modules = [str(FAULTS), str(TOY), os.environ.get("PYTHONPATH", "")]
         return os.environ | {
-            "PATH": f"{FAULTS}:{PROGRAMS}:{os.environ['PATH']}",
+            "PATH": f"{FAULTS}:{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(filter(None, modules)),
             "REAL_PROGRAMS": str(PROGRAMS),
             "TOY_LOG": str(self.folder / "log"),

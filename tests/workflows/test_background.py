@@ -13,6 +13,8 @@ from ionloop.schemas.run import RunState
 
 pytestmark = pytest.mark.integration
 
+ONE_TURN = [{"temperatures": [300, 600], "steps": 60, "dump_every": 10, "max_turns": 1}]
+
 
 def states(place: Any) -> set[str]:
     rows = json.loads(place.run("status", "toy", "--json"))["jobs"]["rows"]
@@ -35,7 +37,7 @@ def await_running(place: Any, name: str) -> None:
 
 def test_submitted_paused_resumed_to_the_end(new_place: Callable[..., Any]) -> None:
     place = new_place()
-    place.write()
+    place.write(stages=ONE_TURN)
     begun = time.monotonic()
     assert "run toy is handed to local" in place.run("submit", "run.yaml")
     assert time.monotonic() - begun < 60
@@ -51,7 +53,7 @@ def test_submitted_paused_resumed_to_the_end(new_place: Callable[..., Any]) -> N
     assert states(place) == {"completed"}
     assert max(place.calculated().values()) == 1
     table = place.run("status", "toy", "--jobs")
-    assert table.count("completed") > 30
+    assert table.count("completed") > 25
 
 
 def test_cancelled_for_good(new_place: Callable[..., Any]) -> None:

@@ -79,7 +79,6 @@ class Site:
             os.environ
             | threads
             | {
-                "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
                 "PYTHONPATH": os.pathsep.join(modules),
                 "FW_CONFIG_FILE": str(self.folder / "FW_config.yaml"),
                 **self.variables,
@@ -107,7 +106,7 @@ class Site:
             "_fw_name": "CommonAdapter",
             "_fw_q_type": "SLURM",
             # The template asks for a login shell, which begins with a PATH of its own.
-            "pre_rocket": f"export PATH={PROGRAMS}:$PATH",
+            "pre_rocket": f"export PATH={os.environ['PATH']}",
             "rocket_launch": f"rlaunch {files} singleshot",
             "queue": partition,
             "ntasks": 1,

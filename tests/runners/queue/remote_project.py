@@ -215,7 +215,6 @@ def remote_project(folder: Path, *modules: Path) -> Iterator[RemoteProject]:
         patch.setattr(jobflow_remote.SETTINGS, "projects_folder", str(folder / "projects"))
         patch.setenv(SECRET, str(SERVER).removeprefix("mongodb://"))
         patch.setenv("PYTHONPATH", path.rstrip(os.pathsep))
-        patch.setenv("PATH", str(PROGRAMS), prepend=os.pathsep)
         project.write()
         project.reset()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from books import place_of
 from fireworks_site import marks, needs_slurm, opened_site, states, wait_until
 
 from ionloop.config.run_file import load
@@ -30,22 +30,8 @@ PLACEMENT = {
 }
 
 
-def place_of(folder: Path, store: str) -> Any:
-    """Give the place that the tests of the workflow have."""
-    spec = importlib.util.spec_from_file_location("place", TESTS / "workflows" / "conftest.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["place"] = module
-    spec.loader.exec_module(module)
-    return module.Place(folder, store)
-
-
-def test_loop_through_the_queue_ends_as_the_local_run(tmp_path: Path) -> None:
-    (tmp_path / "local").mkdir()
+def test_loop_through_the_queue_ends_as_the_local_run(local: Any, tmp_path: Path) -> None:
     (tmp_path / "queue").mkdir()
-    local = place_of(tmp_path / "local", str(tmp_path / "local" / "a.db"))
-    local.write()
-    local.run("run", "run.yaml")
     log = {"TOY_LOG": str(tmp_path / "queue" / "log")}
     with opened_site(tmp_path / "queue", modules=(TESTS / "toy",), variables=log) as site:
         queue = place_of(site.folder, site.store)

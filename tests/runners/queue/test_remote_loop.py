@@ -10,8 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from books import place_of
 from remote_project import marks, remote_project, table
-from test_fireworks_loop import compare, place_of
+from test_fireworks_loop import compare
 
 from ionloop.config.run_file import load
 from ionloop.runners.engine import JobState
@@ -22,13 +23,9 @@ pytestmark = marks
 
 
 def test_loop_through_jobflow_remote_ends_as_the_local_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "local").mkdir()
     (tmp_path / "queue").mkdir()
-    local = place_of(tmp_path / "local", str(tmp_path / "local" / "a.db"))
-    local.write()
-    local.run("run", "run.yaml")
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "queue" / "log"))
     with remote_project(tmp_path / "queue", TOY) as project:
         queue = place_of(project.folder, project.url)

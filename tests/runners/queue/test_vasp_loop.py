@@ -9,8 +9,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from books import place_of
 from fault_sites import both_engines, marks, opened_place, wait_for_end
-from test_fireworks_loop import place_of
 
 from ionloop.config.run_file import load
 from ionloop.schemas.label import LabelStatus
