@@ -24,7 +24,7 @@ PROGRAMS = Path(__file__).parent / "programs", Path(sys.executable).parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def search_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Put the programs of this environment on PATH, before them LAMMPS that starts at once."""
     with pytest.MonkeyPatch.context() as patch:
         path = os.pathsep.join([*map(str, PROGRAMS), os.environ["PATH"]])

@@ -123,7 +123,10 @@ def test_frames_as_table_and_json(run, writer):
 
 def test_frames_says_when_there_may_be_more_or_none(run, writer):
     assert "the first 20; more with --limit" in run("frames", "lgps")[1]
-    assert "no frame fits" in run("frames", "lgps", "--iteration", "8")[1]
+    assert "no frame fits" in run("frames", "lgps", "--temperature", "8")[1]
+    code, _, told = run("frames", "lgps", "--iteration", "8")
+    assert code == 2
+    assert "no frames of turn 8 yet" in told
 
 
 def test_frames_as_poscars(run, writer, tmp_path):

@@ -96,6 +96,15 @@ def test_limits_must_leave_labels_for_the_loop(tmp_path):
 
 
 @pytest.mark.usefixtures("programs")
+def test_conditions_beyond_any_crystal_are_refused(tmp_path):
+    stage = {"temperatures": [300], "steps": 100, "ensemble": "npt-tri"}
+    stages = [{**stage, "pressures": [1e30]}, {**stage, "timestep": 1e6}]
+    report = check(run_file(tmp_path, stages=stages, validation={"temperatures": [1e9]}))
+    assert "1e+30 bar" in found(report, "error", "stages[0].pressures")
+    assert "at most" in found(report, "error", "stages[1].timestep")
+    assert "1e+09 K" in found(report, "error", "validation.temperatures")
+
+
 def test_temperatures_are_above_zero(tmp_path):
     stages = [{"temperatures": [300, -5], "steps": 100}]
     report = check(run_file(tmp_path, stages=stages, validation={"temperatures": [900]}))

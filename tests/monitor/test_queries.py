@@ -148,7 +148,8 @@ def test_frames_filter(store, writer):
     over = queries.frames(store, "lgps", reason="OVER max")
     assert set(over["reason"].tolist()) == {"over max_labels"}
     assert len(queries.frames(store, "lgps", temperature=450)) == 0
-    assert len(queries.frames(store, "lgps", iteration=9)) == 0
+    with pytest.raises(queries.QueryError, match="no frames of turn 9 yet"):
+        queries.frames(store, "lgps", iteration=9)
 
 
 def test_limit_takes_the_first_frames_over_all_turns(store, writer):

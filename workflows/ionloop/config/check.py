@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
@@ -311,14 +312,26 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         yield ok("production.train_on_all", sentence)
 
 
-def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
-    """Look at temperatures, and at trust levels beside the limit of explosion."""
-    conditions = {f"stages[{i}]": stage.temperatures for i, stage in enumerate(run_file.stages)}
-    conditions["validation"] = run_file.validation.temperatures
-    for key, temperatures in conditions.items():
-        if cold := [t for t in temperatures if t <= 0]:
+MOST_BY_KEY = {"temperatures": (1e5, "K"), "pressures": (1e7, "bar"), "timestep": (50.0, "fs")}
+"""What is far beyond any crystal, by the key of a stage or of the validation."""
+
+
+def _look_at_conditions(run_file: RunFile) -> Iterator[Finding]:
+    sections: dict[str, Any] = {f"stages[{i}]": stage for i, stage in enumerate(run_file.stages)}
+    for key, conditions in {**sections, "validation": run_file.validation}.items():
+        if cold := [t for t in conditions.temperatures if t <= 0]:
             sentence = f"{cold[0]:g} K is not above 0"
             yield error(f"{key}.temperatures", sentence, "give temperatures in K")
+        for name, (most, unit) in MOST_BY_KEY.items():
+            values = np.atleast_1d(getattr(conditions, name) or [])
+            if len(absurd := values[np.abs(values) > most]):
+                sentence = f"{absurd[0]:g} {unit} is beyond any crystal"
+                yield error(f"{key}.{name}", sentence, f"give {most:g} {unit} at most")
+
+
+def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look at temperatures, and at trust levels beside the limit of explosion."""
+    yield from _look_at_conditions(run_file)
     if lack := run_file.validation.lack(run_file.stages[-1], sum(map(len, inputs.structures))):
         cure = "lower it, or raise validation.steps or validation.n_structures"
         yield error("validation.n_frames", lack, cure)

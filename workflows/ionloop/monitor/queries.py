@@ -209,12 +209,15 @@ def frames(
     NotFoundError
         If there is no such run.
     QueryError
-        If there is no such verdict.
+        If there is no such verdict, or the turn has no frames.
     """
     check_run(store, run)
     parts = []
     left = limit
-    for number, table in verdict_tables(store, run, iteration):
+    tables = verdict_tables(store, run, iteration)
+    if iteration is not None and not tables:
+        raise QueryError(f"run {run!r} has no frames of turn {iteration} yet")
+    for number, table in tables:
         rows = np.flatnonzero(_mask(table, verdict, temperature, reason))[:left]
         parts.append(table.where(rows).with_columns(iteration=np.full(len(rows), number)))
         left = None if left is None else left - len(rows)
