@@ -42,11 +42,12 @@ from ionloop.codes.deepmd_input import (
     training_steps,
     write_systems,
 )
-from ionloop.codes.deepmd_predict import ONE_THREAD, Prediction, force_errors, predict
+from ionloop.codes.deepmd_predict import Prediction, force_errors, predict
 from ionloop.codes.deepmd_settings import DeepmdSettings
 from ionloop.codes.errors import cure_for
 from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.program import (
+    BASIC_ENVIRONMENT,
     PROBE_SECONDS,
     ProgramError,
     ask,
@@ -421,7 +422,7 @@ def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> No
         done = subprocess.run(
             command,
             cwd=folder,
-            env=ONE_THREAD | os.environ,
+            env=BASIC_ENVIRONMENT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

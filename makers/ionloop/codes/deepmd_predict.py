@@ -14,16 +14,10 @@ from typing import Any
 import numpy as np
 
 from ionloop.codes.deepmd_input import type_indices
+from ionloop.codes.program import BASIC_ENVIRONMENT
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors, StoredFile
-
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "DP_INTRA_OP_PARALLELISM_THREADS": "1",
-    "DP_INTER_OP_PARALLELISM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "3",
-}
 
 _ONE_AT_A_TIME = threading.Lock()  # where output goes is the matter of the whole process
 
@@ -149,7 +143,7 @@ def _evaluate(path: Path, frames: Frames) -> tuple[Array, Array, Array]:
 
 
 def _open_potential(path: Path) -> Any:
-    for key, value in ONE_THREAD.items():
+    for key, value in BASIC_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     with _native_output_to(path.with_suffix(".log")):
         from deepmd.infer import DeepPot

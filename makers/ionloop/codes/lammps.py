@@ -35,6 +35,7 @@ from ionloop.codes.lammps_files import (
 from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
 from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.program import (
+    BASIC_ENVIRONMENT,
     PROBE_SECONDS,
     Answer,
     ProgramError,
@@ -65,12 +66,6 @@ POLL_SECONDS = 0.5
 _STEP, _V, _F = 0, 1, 4  # columns of a deviation file: step, max_devi_v, max_devi_f
 ENDING_SECONDS = 5.0
 GRACE_SECONDS = 10.0  # for LAMMPS to reach the next dump and halt by itself
-_ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "DP_INTRA_OP_PARALLELISM_THREADS": "1",
-    "DP_INTER_OP_PARALLELISM_THREADS": "1",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
-}
 _SCRIPT = "in.lammps"
 _START_LOG = "start.log"
 _SCREEN = "screen.txt"
@@ -380,7 +375,7 @@ def _lammps(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=screen,
             stderr=subprocess.STDOUT,
-            env=_ONE_THREAD | os.environ,
+            env=BASIC_ENVIRONMENT | os.environ,
         )
         try:
             yield process

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import connection
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from ionloop.codes.program import BASIC_ENVIRONMENT
 from ionloop.makers.base import UNFINISHED
 from ionloop.runners import schedule
 from ionloop.runners.journal import Journal, JournalError, now
@@ -62,16 +62,6 @@ if TYPE_CHECKING:
 
 GRACE = 5.0
 YOUTH = timedelta(seconds=10)  # a worker that is not up yet would die of the signal
-ONE_THREAD: Mapping[str, str] = MappingProxyType(
-    {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "DP_INTRA_OP_PARALLELISM_THREADS": "1",
-        "DP_INTER_OP_PARALLELISM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -366,7 +356,7 @@ class _Execution:
             lock=run_folder / "workers.lock",
             env={
                 **os.environ,
-                **ONE_THREAD,
+                **BASIC_ENVIRONMENT,
                 UNFINISHED: str(run_folder / "unfinished"),
                 **self.runner.env,
             },
