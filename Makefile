@@ -34,8 +34,7 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 	$(BIN)/ionloop export lgps figure --store $(DEMO)/ionloop.db --out $(DEMO) --force
 
 test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
-	$(MAKE) lint
-	$(BIN)/pytest -q -m 'not integration and not slow'
+	$(MAKE) -j2 --output-sync=target lint quick
 	$(MAKE) -j2 --output-sync=target test-programs test-queue
 
 # Two halves side by side: the second mostly waits, for the queue and for downloads.

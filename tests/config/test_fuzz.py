@@ -79,7 +79,7 @@ def begin(run_file: RunFile) -> None:
 
 
 @pytest.mark.usefixtures("programs")
-@settings(max_examples=QUICK, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=QUICK, deadline=None, suppress_health_check=HEALTH, derandomize=True)
 @given(data=run_files())
 def test_any_run_file_is_refused_in_place_or_can_start(data, tmp_path):
     answer(data, tmp_path)
