@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
-.PHONY: demo test test-programs test-queue slow quick lint format bench docs help clean
+.PHONY: demo test test-programs test-queue test-images slow quick lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -35,15 +35,18 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 
 test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
 	$(MAKE) -j2 --output-sync=target lint quick
-	$(MAKE) -j2 --output-sync=target test-programs test-queue
+	$(MAKE) -j3 --output-sync=target test-programs test-queue test-images
 
-# Two halves side by side: the second mostly waits, for the queue and for downloads.
+# Side by side: the queue's tests mostly wait for the queue, those of the images for downloads.
 WAITING = tests/runners/queue tests/docker
 test-programs: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rsfE --durations=15
 
 test-queue: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING) -rsfE --durations=15
+	$(BIN)/pytest -q -m 'integration and not slow' tests/runners/queue -rsfE --durations=15
+
+test-images: $(VENV)/dev.stamp
+	$(BIN)/pytest -q -m 'integration and not slow' tests/docker -rsfE
 
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0
