@@ -41,7 +41,8 @@ def test_two_loops_started_at_once_on_one_store_calculate_every_frame_once(
         place.write(
             cores=1,
             initial={"n_perturbed": 8},
-            label={"batch_size": 4},
+            # So long that the one that is ahead cannot have done all before the other begins.
+            label={"batch_size": 4, "options": {"seconds": 1.0}},
             train={"steps": 20, "warm_steps": 20},
             stages=[{"temperatures": [300], "steps": 20, "n_structures": 1, "max_turns": 1}],
             production={"steps": 20},
