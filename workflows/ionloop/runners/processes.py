@@ -45,7 +45,7 @@ def launch(task: worker.Task) -> BaseProcess:
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
     # numpy's thread pool is made when the server process imports it: it must see these.
-    with environment({"PYTHONWARNINGS": QUIET_TRACKER, **task.env}), _bare_main(), _no_hangup():
+    with environment({**task.env, "PYTHONWARNINGS": QUIET_TRACKER}), _bare_main(), _no_hangup():
         process.start()
     return process
 
