@@ -5,6 +5,7 @@ import time
 import pytest
 
 from ionloop.stores.connect import StoreError, collection, describe, open_store
+from ionloop.stores.sqlite import SqliteStore
 
 
 @pytest.mark.parametrize("form", ["{path}", "sqlite://{path}"])
@@ -39,6 +40,22 @@ def test_two_openings_at_once(tmp_path):
     assert second.count() == 1
     first.close()
     second.close()
+
+
+def test_an_index_that_another_process_makes_at_the_same_moment_is_asked_for_again(
+    tmp_path, monkeypatch
+):
+    ensure_index, asked = SqliteStore.ensure_index, []
+
+    def busy(part, field, unique=False):
+        asked.append(field)
+        # The first time it is the file's own collection that asks.
+        refused = field == "iteration" and asked.count(field) == 2
+        return not refused and ensure_index(part, field, unique)
+
+    monkeypatch.setattr(SqliteStore, "ensure_index", busy)
+    open_store(tmp_path / "run.db").close()
+    assert asked.count("iteration") == 3
 
 
 def test_doubled_outputs_are_named(tmp_path):

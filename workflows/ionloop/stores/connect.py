@@ -318,6 +318,10 @@ def persistent(action: Callable[[], Result]) -> Result:
             time.sleep(RECONNECT_PAUSE)
 
 
+class NotIndexedError(StoreError):
+    """An index could not be made, perhaps because another process makes it at the same moment."""
+
+
 def describe(store: JobStore) -> str:
     """Return where a store is, for messages: a file's path, or a server without credentials."""
     docs: Any = store.docs_store
@@ -353,10 +357,12 @@ def _with_patience(action: Callable[[], None]) -> None:
     for pause in (0.3, 1.0, 3.0):
         try:
             return action()
+        except NotIndexedError:  # maggma does not say why
+            pass
         except OperationFailure as error:
             if error.code not in COLLISIONS:
                 raise
-            time.sleep(pause)
+        time.sleep(pause)
     return action()
 
 
@@ -395,7 +401,7 @@ def _ensure_indexes(store: LoopStore) -> None:
         for field in (spec.key, *spec.indexed):
             known = (field,) == spec.unique or (field,) in there
             if not known and not part.ensure_index(field):
-                raise StoreError(f"Store {describe(store)}: cannot index {name}.{field}.")
+                raise NotIndexedError(f"Store {describe(store)}: cannot index {name}.{field}.")
         if spec.unique and not there.get(spec.unique) and not _ensure_unique(part, spec.unique):
             raise StoreError(
                 f"Store {describe(store)}: {name} holds documents that agree in "
