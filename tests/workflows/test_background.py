@@ -53,7 +53,7 @@ def test_submitted_paused_resumed_to_the_end(new_place: Callable[..., Any]) -> N
     assert states(place) == {"completed"}
     assert max(place.calculated().values()) == 1
     table = place.run("status", "toy", "--jobs")
-    assert table.count("completed") > 25
+    assert table.count("completed") > 30
 
 
 def test_cancelled_for_good(new_place: Callable[..., Any]) -> None:

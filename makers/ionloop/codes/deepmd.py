@@ -47,7 +47,7 @@ from ionloop.codes.deepmd_settings import DeepmdSettings
 from ionloop.codes.errors import cure_for
 from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.program import (
-    BASIC_ENVIRONMENT,
+    DEEPMD_ENVIRONMENT,
     PROBE_SECONDS,
     ProgramError,
     ask,
@@ -422,7 +422,7 @@ def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> No
         done = subprocess.run(
             command,
             cwd=folder,
-            env=BASIC_ENVIRONMENT | os.environ,
+            env=DEEPMD_ENVIRONMENT | os.environ,
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

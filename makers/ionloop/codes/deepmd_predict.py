@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ionloop.codes.deepmd_input import type_indices
-from ionloop.codes.program import BASIC_ENVIRONMENT
+from ionloop.codes.program import BASIC_ENVIRONMENT, WITHOUT_KERAS, environment
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors, StoredFile
@@ -145,7 +145,7 @@ def _evaluate(path: Path, frames: Frames) -> tuple[Array, Array, Array]:
 def _open_potential(path: Path) -> Any:
     for key, value in BASIC_ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    with _native_output_to(path.with_suffix(".log")):
+    with environment(WITHOUT_KERAS), _native_output_to(path.with_suffix(".log")):
         from deepmd.infer import DeepPot
 
         logging.getLogger("deepmd").setLevel(logging.ERROR)

@@ -35,7 +35,7 @@ from ionloop.codes.lammps_files import (
 from ionloop.codes.lammps_folder import end, is_over, legs_to_run, log_of, started
 from ionloop.codes.leftovers import clear_unless_same
 from ionloop.codes.program import (
-    BASIC_ENVIRONMENT,
+    DEEPMD_ENVIRONMENT,
     PROBE_SECONDS,
     Answer,
     ProgramError,
@@ -375,7 +375,7 @@ def _lammps(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             stdin=subprocess.DEVNULL,
             stdout=screen,
             stderr=subprocess.STDOUT,
-            env=BASIC_ENVIRONMENT | os.environ,
+            env=DEEPMD_ENVIRONMENT | os.environ,
         )
         try:
             yield process

@@ -52,17 +52,23 @@ BASIC_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "DP_INTRA_OP_PARALLELISM_THREADS": "1",
         "DP_INTER_OP_PARALLELISM_THREADS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        # TensorFlow then leaves out Keras, which DeePMD-kit does not use: 40% of its start.
-        "TF_USE_LEGACY_KERAS": "1",
     }
 )
-"""One thread per process, since processes run side by side, and a short start of TensorFlow."""
+"""One thread per process, since processes run side by side, and few words from TensorFlow."""
+
+WITHOUT_KERAS: Mapping[str, str] = MappingProxyType({"TF_USE_LEGACY_KERAS": "1"})
+"""TensorFlow then leaves out Keras, which DeePMD-kit does not use: 40% of its start.
+
+For programs and imports of DeePMD-kit alone: other code of the same process may want Keras.
+"""
+
+DEEPMD_ENVIRONMENT: Mapping[str, str] = MappingProxyType({**BASIC_ENVIRONMENT, **WITHOUT_KERAS})
 
 # Open MPI would bind two jobs side by side to the same first cores, and its ranks would wait for
 # each other at full load on cores that others need.
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
-        **BASIC_ENVIRONMENT,
+        **DEEPMD_ENVIRONMENT,
         "OMPI_MCA_hwloc_base_binding_policy": "none",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
         "OMPI_MCA_mpi_yield_when_idle": "1",
