@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +17,7 @@ from ionloop.makers.base import run_store
 from ionloop.makers.claims import Claims
 from ionloop.schemas.frames import Frames, label_id
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
-from ionloop.stores.connect import LoopStore, StoreError, collection, persistent
+from ionloop.stores.connect import LoopStore, StoreError, collection
 
 POLL_SECONDS = 1.0
 """How often it is looked whether a label that another process calculates is there, in s."""
@@ -115,7 +114,7 @@ class Ledger:
     def forget(self, labels: Iterable[LabelDoc]) -> None:
         """Remove labels for good."""
         keys = [label.label_id for label in labels]
-        persistent(lambda: self._store.remove_docs({"label_id": {"$in": keys}}))
+        self._store.remove_docs({"label_id": {"$in": keys}})
 
     def count(self, frame_ids: Iterable[str], level: LevelOfTheory) -> int:
         """Return how many of the frames have a label or a failed attempt at one."""
@@ -162,12 +161,11 @@ class Ledger:
         """Write labels; when this returns they are safe.
 
         A job that does not reach the store of the run writes to its files; the engine copies
-        them there by the key of jobflow's blobs, which every label therefore has. A write that
-        was on its way when the connection broke is repeated: its key makes that harmless.
+        them there by the key of jobflow's blobs, which every label therefore has.
         """
         documents = [label.model_dump(mode="json") for label in labels]
         keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
-        persistent(partial(self._store.update, keyed, key="label_id"))
+        self._store.update(keyed, key="label_id")
 
 
 def current_ledger() -> Ledger:

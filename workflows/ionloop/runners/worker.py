@@ -21,13 +21,13 @@ from monty.json import MontyDecoder
 
 from ionloop.runners.journal import Journal, now, spawned_documents
 from ionloop.stores.connect import (
-    OUTAGE,
     LoopStore,
     check_there,
     collection,
     open_store,
     store_file,
 )
+from ionloop.stores.server import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jobflow.core.store import JobStore
 
 from ionloop.schemas.environment import absolute, expand
 from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.stores.server import OUTAGE, Blobs, Collection, NotIndexedError, persistent
 from ionloop.stores.sqlite import SqliteStore, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from maggma.core import Store
-    from maggma.stores import GridFSStore, MongoStore
 
 __all__ = [
     "LoopStore",
@@ -27,7 +26,6 @@ __all__ = [
     "collection",
     "describe",
     "open_store",
-    "persistent",
     "store_file",
     "write_if",
 ]
@@ -35,16 +33,6 @@ __all__ = [
 DEFAULT_DATABASE = "ionloop"
 SERVER_TIMEOUT = 5.0
 """How long to look for a MongoDB server when a store is opened, in s."""
-
-COLLISIONS = frozenset({1, 112})  # an internal error such as a deadlock; a write conflict
-
-OUTAGE = 120.0
-"""How long an open store waits for a server that has gone away, in s."""
-
-RECONNECT_PAUSE = 0.5
-"""Time before what broke with its connection is done again, in s."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -273,53 +261,8 @@ def write_if(part: Store, document: dict[str, Any], criteria: dict[str, Any]) ->
     bool
         Whether it was written: nobody else has the key, or who had it fits the criteria.
     """
-    if isinstance(part, SqliteStore):
-        return part.write_if(document, criteria)
-    return persistent(partial(_replace_if, part, document, criteria))
-
-
-def _replace_if(part: Any, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
-    from pymongo.errors import DuplicateKeyError
-
-    mine = {part.key: document[part.key]}
-    try:
-        # Where the one that is there does not fit, a new one is tried, and its key is taken.
-        part._collection.replace_one({**mine, **criteria}, document, upsert=True)
-    except DuplicateKeyError:
-        return False
-    return True
-
-
-def persistent(action: Callable[[], Result]) -> Result:
-    """Do it again where the connection broke on the way, until the server is there again.
-
-    Only for what may be done twice: a standalone server cannot say whether a write that was on its
-    way arrived.
-
-    Parameters
-    ----------
-    action
-        What to do with an open store.
-
-    Raises
-    ------
-    AutoReconnect
-        If the connection still breaks after `OUTAGE` seconds.
-    """
-    from pymongo.errors import AutoReconnect
-
-    deadline = time.monotonic() + OUTAGE
-    while True:
-        try:
-            return action()
-        except AutoReconnect:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(RECONNECT_PAUSE)
-
-
-class NotIndexedError(StoreError):
-    """An index could not be made, perhaps because another process makes it at the same moment."""
+    able = cast("SqliteStore | Collection", part)
+    return able.write_if(document, criteria)
 
 
 def describe(store: JobStore) -> str:
@@ -335,7 +278,7 @@ def _connected(store: LoopStore, patience: float) -> LoopStore:
     try:
         _look_for_server(store.docs_store, patience)
         if not store.read_only:
-            _with_patience(partial(_ensure_indexes, store))
+            persistent(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
@@ -346,24 +289,9 @@ def _look_for_server(part: Store, patience: float) -> None:
     import pymongo
 
     if not isinstance(part, SqliteStore):
+        admin = part._collection.database.client.admin
         with pymongo.timeout(patience):
-            part._collection.database.client.admin.command("ping")
-
-
-def _with_patience(action: Callable[[], None]) -> None:
-    """Do it again where processes that open a new store at once got into each other's way."""
-    from pymongo.errors import OperationFailure
-
-    for pause in (0.3, 1.0, 3.0):
-        try:
-            return action()
-        except NotIndexedError:  # maggma does not say why
-            pass
-        except OperationFailure as error:
-            if error.code not in COLLISIONS:
-                raise
-        time.sleep(pause)
-    return action()
+            persistent(partial(admin.command, "ping"), patience)
 
 
 def _build(make: Callable[[str, _Collection], Store], url: str, read_only: bool) -> LoopStore:
@@ -375,11 +303,9 @@ def _sqlite(path: Path, read_only: bool, name: str, spec: _Collection) -> Sqlite
     return SqliteStore(path, name, key=spec.key, indexed=spec.indexed, read_only=read_only)
 
 
-def _mongo(url: str, database: str, name: str, spec: _Collection) -> MongoStore | GridFSStore:
-    from maggma.stores import GridFSStore, MongoStore
-
+def _mongo(url: str, database: str, name: str, spec: _Collection) -> Collection | Blobs:
     options = {"serverSelectionTimeoutMS": int(1000 * OUTAGE)}
-    kind = GridFSStore if name == "data" else MongoStore
+    kind = Blobs if name == "data" else Collection
     return kind(database, name, uri=url, key=spec.key, mongoclient_kwargs=options)
 
 
