@@ -171,6 +171,15 @@ def test_store_and_scratch_must_have_a_place(tmp_path):
 
 
 @pytest.mark.usefixtures("programs")
+def test_a_run_may_begin_in_an_empty_file(tmp_path):
+    """Another run that starts at the same moment has just created it, or one was killed then."""
+    (tmp_path / "new.db").touch()
+    report = check(run_file(tmp_path, store="new.db"))
+    assert "new.db is empty: nothing is stored yet" in found(report, "ok", "store")
+    assert report.ok
+
+
+@pytest.mark.usefixtures("programs")
 def test_more_cores_than_there_are_is_a_warning(tmp_path):
     report = check(run_file(tmp_path, cores=10_000))
     assert str(len(os.sched_getaffinity(0))) in found(report, "warning", "cores")

@@ -33,6 +33,7 @@ from ionloop.selection.distances import heights
 from ionloop.selection.physical import unphysical
 from ionloop.selection.plausible import doubts
 from ionloop.stores.connect import LoopStore, StoreError, collection, describe, open_store
+from ionloop.stores.sqlite import EmptyStoreError
 from ionloop.workflows.concurrent_learning import ExistingData
 
 THIN = 2.0
@@ -451,6 +452,8 @@ def _look_into_store(run_file: RunFile) -> Iterator[Finding]:
             yield ok("store", f"{describe(store)} is there")
             yield from _look_at_doubtful_labels(run_file.label.doubtful_keys, store)
             yield from _look_at_other_levels(run_file, store)
+    except EmptyStoreError:  # perhaps because another run has just created it
+        yield ok("store", f"{run_file.store_file} is empty: nothing is stored yet")
     except StoreError as problem:
         yield error("store", str(problem))
 

@@ -70,6 +70,10 @@ class StoreError(IonloopError, RuntimeError):
     """A store cannot be opened, read or written; the message says what to do."""
 
 
+class EmptyStoreError(StoreError):
+    """A file without a table: made by hand, left by a run that was killed, or just being made."""
+
+
 @dataclass
 class _Link:
     """A connection, and what it knows of its file. Never shared with a forked process."""
@@ -392,7 +396,7 @@ class SqliteStore(Store):
                 f"{shorten(', '.join(tables), 80, placeholder=' …')}). Name another file."
             )
         if self.read_only and not tables:
-            raise StoreError(
+            raise EmptyStoreError(
                 f"Store {self.path}: the file is empty, no run was started in it. Name another one."
             )
 
