@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from jobflow import JobStore
+from pymongo.errors import AutoReconnect
 
 from ionloop.codes.acceptance import AcceptanceLimits, Terms, accept
 from ionloop.makers.imports import calculated
@@ -15,6 +17,7 @@ from ionloop.makers.label import account
 from ionloop.makers.ledger import Ledger
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LevelOfTheory
+from ionloop.stores import server
 
 GOLD = {"Au": {"setup": "paw"}}
 COPPER = {"Cu": {"setup": "paw"}}
@@ -102,3 +105,28 @@ def test_export_finds_labels_by_the_elements_of_their_frames(
     )
     found = export._labels(store, "r", dataset)
     assert {label.frame.level for label in found.values()} == {whole.hash}
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_label_whose_write_broke_with_the_connection_is_written_again(
+    store: JobStore,
+    ledger: Ledger,
+    gold_copper: Frames,
+    monkeypatch: pytest.MonkeyPatch,
+    arrived: bool,
+) -> None:
+    """A standalone server cannot say whether a write that was on its way arrived."""
+    labels = store.additional_stores["labels"]
+    update, broken = labels.update, [True]
+
+    def breaking(*arguments: Any, **named: Any) -> None:
+        if arrived or not broken:
+            update(*arguments, **named)
+        if broken and broken.pop():
+            raise AutoReconnect("connection closed")
+
+    monkeypatch.setattr(labels, "update", breaking)
+    monkeypatch.setattr(server, "PAUSE", 0.0)
+    ledger.record(entries(gold_copper[:2], level(GOLD)))
+    assert set(ledger.find(gold_copper.ids, level(GOLD))) == set(gold_copper.ids[:2])
+    assert labels.count() == 2

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from ionloop.makers.claims import Claims
 from ionloop.schemas.frames import Frames, label_id
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
 from ionloop.stores.connect import LoopStore, StoreError, collection
+from ionloop.stores.server import persistent
 
 POLL_SECONDS = 1.0
 """How often it is looked whether a label that another process calculates is there, in s."""
@@ -161,11 +163,13 @@ class Ledger:
         """Write labels; when this returns they are safe.
 
         A job that does not reach the store of the run writes to its files; the engine copies
-        them there by the key of jobflow's blobs, which every label therefore has.
+        them there by the key of jobflow's blobs, which every label therefore has. A write that
+        was on its way when the connection broke is repeated: its key makes that harmless.
         """
         documents = [label.model_dump(mode="json") for label in labels]
         keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
-        self._store.update(keyed, key="label_id")
+        # A store that is not ionloop's own does not write again by itself.
+        persistent(partial(self._store.update, keyed, key="label_id"))
 
 
 def current_ledger() -> Ledger:
