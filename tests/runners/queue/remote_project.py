@@ -163,11 +163,6 @@ class RemoteProject:
             time.sleep(0.5)
         return rows
 
-    def tended(self, run: str) -> bool:
-        """Have what was lost done again; tell whether nothing was, and all is done."""
-        lost = self.engine.tend(run)
-        return not lost and all(row.state in ENDED for row in self.engine.jobs(run))
-
     def shorten(self, role: str) -> None:
         """Let the jobs of a role take no time when they are tried again."""
         with self.engine._controller() as (controller, _):

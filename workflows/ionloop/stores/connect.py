@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import pymongo
 from jobflow.core.store import JobStore
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ionloop.schemas.environment import absolute, expand
 from ionloop.schemas.errors import InputError, IonloopError
@@ -153,8 +155,6 @@ def open_store(
         If the file or the server cannot be reached, the file is of something else, or the URL is
         of another kind.
     """
-    from pymongo.errors import PyMongoError
-
     try:
         return _connected(_at(url, read_only), SERVER_TIMEOUT if patience is None else patience)
     except IonloopError:
@@ -286,8 +286,6 @@ def _connected(store: LoopStore, patience: float) -> LoopStore:
 
 
 def _look_for_server(part: Store, patience: float) -> None:
-    import pymongo
-
     if not isinstance(part, SqliteStore):
         admin = part._collection.database.client.admin
         with pymongo.timeout(patience):
@@ -351,8 +349,6 @@ def _indexes(part: Store) -> dict[tuple[str, ...], bool]:
 
 
 def _ensure_unique(part: Store, fields: tuple[str, ...]) -> bool:
-    from pymongo.errors import DuplicateKeyError
-
     if isinstance(part, SqliteStore):
         return part.ensure_index(fields, unique=True)
     try:
