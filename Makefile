@@ -38,12 +38,12 @@ test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real
 	$(MAKE) -j3 --output-sync=target test-programs test-queue test-images
 
 # Side by side: the queue's tests mostly wait for the queue, those of the images for downloads.
-WAITING = tests/runners/queue tests/docker
+WAITING = tests/engines/queue tests/docker
 test-programs: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rsfE --durations=15
 
 test-queue: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' tests/runners/queue -rsfE --durations=15
+	$(BIN)/pytest -q -m 'integration and not slow' tests/engines/queue -rsfE --durations=15
 
 test-images: $(VENV)/dev.stamp
 	$(BIN)/pytest -q -m 'integration and not slow' tests/docker -rsfE
@@ -70,7 +70,7 @@ bench: $(VENV)/dev.stamp  ## benchmarks: ratios of two things run side by side
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/dev.stamp  ## the page of all keys of the run file
-	$(BIN)/python -m ionloop.config.document docs/run_file.md
+	$(BIN)/python -m ionloop.runfile.reference docs/run_file.md
 
 clean:  ## remove the environment, caches and the demo's results
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from jobflow import Flow, Job
 
-from ionloop.codes.acceptance import Calculated, Terms, accept
-from ionloop.codes.deepmd import Prediction
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.makers.base import ExploreMaker, Reference, TrainMaker, assign, stamp, stored_job
-from ionloop.makers.explore import collect_exploration
-from ionloop.makers.label import (
-    BatchLabelMaker,
-    LabelBatch,
-    by_id,
-    record_labels,
-)
-from ionloop.makers.train import collect_ensemble, evaluation
+from ionloop.codes.common.acceptance import Calculated, Terms, accept
+from ionloop.codes.common.prediction import Prediction
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.explore.accounts import collect_exploration
+from ionloop.jobs.label.batches import BatchLabelMaker
+from ionloop.jobs.label.record import LabelBatch, by_id, record_labels
+from ionloop.jobs.placement import assign
+from ionloop.jobs.provenance import stamp
+from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
+from ionloop.jobs.train.ensemble import collect_ensemble
+from ionloop.jobs.train.evaluation import evaluation
 from ionloop.schemas.exploration import ExplorationPart, Stage, TrajectoryDoc
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, Labels, LevelOfTheory

@@ -25,13 +25,15 @@ from uuid import uuid4
 
 from jobflow import Flow
 
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.codes.structures import load_structures, perturb
-from ionloop.makers.label import ForceFieldLabelMaker
-from ionloop.runners.engine import Engine, JobRow
-from ionloop.runners.local import LocalRunner
-from ionloop.runners.local_engine import LocalEngine
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.engines.base import Engine
+from ionloop.engines.local.engine import LocalEngine
+from ionloop.engines.local.runner import LocalRunner
+from ionloop.formats.structures import load_structures
+from ionloop.geometry.perturb import perturb
+from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.job import JobRow
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"

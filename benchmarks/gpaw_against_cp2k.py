@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes import cp2k, gpaw
-from ionloop.codes.acceptance import Calculated
-from ionloop.codes.conversions import read_frames
-from ionloop.codes.cp2k import Cp2kSettings
-from ionloop.codes.gpaw import GpawSettings
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.cp2k.settings import Cp2kSettings
+from ionloop.codes.gpaw.settings import GpawSettings
+from ionloop.formats.reading import read_frames
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 

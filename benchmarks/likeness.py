@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ionloop.codes.matching import match
+from ionloop.geometry.matching import match
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.likeness import SAME, likeness, likenesses_near
 

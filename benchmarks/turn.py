@@ -17,11 +17,12 @@ from typing import Any
 
 from cheap_makers import CheapExploreMaker, CheapLabelMaker, CheapTrainMaker
 
-from ionloop.makers.select import WindowSelectMaker
-from ionloop.runners.local import LocalRunner
+from ionloop.engines.local.runner import LocalRunner
+from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
+from ionloop.flows.concurrent_learning.settings import InitialData
+from ionloop.jobs.select import WindowSelectMaker
 from ionloop.schemas.exploration import Stage
 from ionloop.stores.connect import collection, open_store
-from ionloop.workflows.concurrent_learning import ConcurrentLearningMaker, InitialData
 from selection import N_DATASET, TRUST, synthetic
 
 TURNS = 3

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes import deepmd, forcefield
-from ionloop.codes.deepmd import DeepmdSettings
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.codes.structures import load_structures, perturb
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.formats.structures import load_structures
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from jobflow import JobStore
 
-from ionloop.codes.structures import load_structures, perturb
+from ionloop.formats.structures import load_structures
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 from ionloop.stores.connect import open_store
 

@@ -21,12 +21,17 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ionloop.codes.deepmd import DeepmdSettings, Training, check_backend, train
-from ionloop.codes.lammps import LammpsSettings, TrajectoryTask, run_trajectories
-from ionloop.codes.program import environment
-from ionloop.codes.side_by_side import side_by_side
-from ionloop.codes.structures import load_structures, supercell
-from ionloop.makers.label import read_labelled
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.deepmd.program import check_backend
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.deepmd.training import Training, train
+from ionloop.codes.lammps.process import run_trajectories
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.formats.structures import load_structures
+from ionloop.geometry.periodic import supercell
+from ionloop.jobs.label.ingest import read_labelled
+from ionloop.programs.concurrent import side_by_side
+from ionloop.programs.environment import environment
 from ionloop.schemas.frames import Frames
 
 HERE = Path(__file__).parent

@@ -12,15 +12,16 @@ from ase.build import bulk
 from jobflow import JobStore, run_locally
 from maggma.stores import MemoryStore
 
-from ionloop.codes.conversions import from_ase
-from ionloop.codes.deepmd import DeepmdSettings
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.makers.label import ForceFieldLabelMaker
-from ionloop.makers.train import DeepmdTrainMaker
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
+from ionloop.flows.concurrent_learning.settings import InitialData
+from ionloop.formats.ase import from_ase
+from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
+from ionloop.jobs.train.deepmd import DeepmdTrainMaker
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.run import SummaryDoc
 from ionloop.schemas.selection import TrustWindow
-from ionloop.workflows.concurrent_learning import ConcurrentLearningMaker, InitialData
 
 NET = DeepmdSettings(rcut=4.5, neurons=[4, 8], axis_neurons=4, fitting=[16, 16], steps=300)
 

@@ -17,8 +17,11 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from ionloop.cli.main import app
-from ionloop.codes.conversions import read_frames, write_frames
-from ionloop.codes.forcefield import ForceFieldSettings, calculate, calculator
+from ionloop.codes.forcefield.calculation import calculate
+from ionloop.codes.forcefield.model import calculator
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.formats.reading import read_frames
+from ionloop.formats.writing import write_frames
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.run import SummaryDoc
 from ionloop.stores.connect import open_store
@@ -109,8 +112,8 @@ def test_a_run_pauses_for_labels_and_ends_with_them(toy_run: Path) -> None:
 
 
 def test_a_run_with_a_labeller_takes_no_labels(toy_run: Path) -> None:
-    from ionloop.config.launch import enter
-    from ionloop.config.run_file import load
+    from ionloop.runfile.reading import load
+    from ionloop.runs.records import enter
 
     settings = load(toy_run / "run.yaml")
     with_labeller = settings.model_copy(update={"label": load(TOY / "run.yaml").label})
@@ -130,9 +133,9 @@ def test_an_unknown_run_is_named(toy_run: Path) -> None:
 def test_forget_names_what_it_would_drop_before_it_drops(
     tmp_path: Path, gold_copper: Frames
 ) -> None:
-    from ionloop.codes.acceptance import AcceptanceLimits, accept, failed
-    from ionloop.makers.imports import calculated
-    from ionloop.makers.ledger import Ledger
+    from ionloop.codes.common.acceptance import AcceptanceLimits, accept, failed
+    from ionloop.jobs.label.imports import calculated
+    from ionloop.jobs.label.ledger import Ledger
     from ionloop.schemas.label import LevelOfTheory
     from ionloop.stores.connect import collection
 

@@ -13,13 +13,14 @@ from typer.testing import CliRunner
 from ionloop.cli import render
 from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
-from ionloop.config import launch, load
-from ionloop.config.check import read_inputs
-from ionloop.runners.local import RunSummary
+from ionloop.engines.local.execution import RunSummary
+from ionloop.preflight.check import read_inputs
+from ionloop.runfile.reading import load
+from ionloop.runs import records as launch
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
-from ionloop.stores.connect import StoreError
+from ionloop.stores.sqlite import StoreError
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/toy"
@@ -64,9 +65,9 @@ def ending(monkeypatch, summary: SummaryDoc | None, *, interrupted: bool = False
     """Let every run end at once in the given way."""
     ended = RunSummary(run="lgps", counts={"completed": 3}, failures=(), interrupted=interrupted)
     for name in ("start", "resume"):
-        monkeypatch.setattr(f"ionloop.config.{name}", lambda *args, **options: ended)
+        monkeypatch.setattr(f"ionloop.runs.launch.{name}", lambda *args, **options: ended)
     monkeypatch.setattr(launch, "summary", lambda store, run: summary)
-    monkeypatch.setattr("ionloop.config.engines.engine_name", lambda *_: "local")
+    monkeypatch.setattr("ionloop.runs.queue.engine_name", lambda *_: "local")
 
 
 def test_help_is_fast_and_names_every_command():
@@ -170,7 +171,7 @@ def failing(monkeypatch, run_file: Path, error: Exception):
     def fail(path):
         raise error
 
-    monkeypatch.setattr("ionloop.config.load", fail)
+    monkeypatch.setattr("ionloop.runfile.reading.load", fail)
     return cli.invoke(app, ["check", str(run_file)])
 
 

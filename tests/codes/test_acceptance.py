@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ionloop.codes.acceptance import (
+from ionloop.codes.common.acceptance import (
     AcceptanceLimits,
     Calculated,
     Terms,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ionloop.codes.advance import advance_of
-from ionloop.codes.lammps_files import LammpsSettings, TrajectoryTask, input_script
-from ionloop.codes.structures import load_structures
+from ionloop.codes.common.progress import advance_of
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps.script import input_script
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.formats.structures import load_structures
 
 TOY = Path(__file__).parents[1] / "toy"
 

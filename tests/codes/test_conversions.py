@@ -12,21 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ionloop.codes.conversions import (
-    FrameFileError,
-    from_ase,
-    from_dpdata,
-    from_multi_systems,
-    from_pymatgen,
-    poscars,
-    read_frames,
-    to_ase,
-    to_dpdata,
-    to_multi_systems,
-    to_pymatgen,
-    unconverged,
-    write_frames,
-)
+from ionloop.formats.ase import from_ase, to_ase
+from ionloop.formats.dpdata import from_dpdata, from_multi_systems, to_dpdata, to_multi_systems
+from ionloop.formats.errors import FrameFileError
+from ionloop.formats.pymatgen import from_pymatgen, to_pymatgen
+from ionloop.formats.reading import read_frames, unconverged
+from ionloop.formats.writing import poscars, write_frames
 from ionloop.schemas.frames import Frames
 
 LGPS_DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from ionloop.codes import cp2k
-from ionloop.codes.acceptance import accept
-from ionloop.codes.cp2k import Cp2kSettings, input_file, level_of_theory, read_output
-from ionloop.codes.errors import OtherLevelError
-from ionloop.codes.program import ProgramError
+from ionloop.codes.common.acceptance import accept
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.cp2k.inputs import input_file
+from ionloop.codes.cp2k.level import level_of_theory
+from ionloop.codes.cp2k.output import read_output
+from ionloop.codes.cp2k.settings import Cp2kSettings
+from ionloop.programs.process import ProgramError
 from ionloop.schemas.frames import Frames
 
 DFT = Path(__file__).parents[1] / "dft"

@@ -20,10 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ionloop.codes import deepmd, deepmd_input
-from ionloop.codes.deepmd import DeepmdSettings, Prediction, TrainingError
-from ionloop.codes.deepmd_checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
-from ionloop.codes.deepmd_input import OtherNetworkError, Replay
+from ionloop.codes import deepmd
+from ionloop.codes.common.prediction import Prediction
+from ionloop.codes.deepmd import data, network, training, warm_start
+from ionloop.codes.deepmd.checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
+from ionloop.codes.deepmd.data import Replay
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.deepmd.training import TrainingError
+from ionloop.codes.deepmd.warm_start import OtherNetworkError
 from ionloop.schemas.frames import Frames
 
 pytestmark = [
@@ -111,7 +115,7 @@ def lattice_frames() -> Frames:
 
 def test_neighbours_of_rock_salt():
     # Shells of rock salt, a = 4: 6 unlike at 2, 12 like at 2.83, 8 unlike at 3.46, 6 like at 4.
-    counts = deepmd_input.count_neighbours([lattice_frames()], 3.5, TYPE_MAP)
+    counts = network.count_neighbours([lattice_frames()], 3.5, TYPE_MAP)
     assert counts.by_type == [14, 14]
     assert counts.total == 26
 
@@ -128,18 +132,18 @@ def test_sel_never_below_the_neighbours(rcut: float, seed: int):
     symbols, positions, cell = rock_salt(1)
     rattled = positions + np.random.default_rng(seed).normal(scale=0.2, size=positions.shape)
     frames = Frames(symbols, rattled[None], cell[None])
-    counts = deepmd_input.count_neighbours([frames], rcut, TYPE_MAP)
+    counts = network.count_neighbours([frames], rcut, TYPE_MAP)
     sel = deepmd.choose_sel([frames], rcut, TYPE_MAP)
     assert all(room >= number for room, number in zip(sel, counts.by_type, strict=True))
 
 
 def test_the_densest_frame_counts_even_in_a_large_set(monkeypatch):
-    monkeypatch.setattr(deepmd_input, "SAMPLED_ATOMS", 64)
+    monkeypatch.setattr(network, "SAMPLED_ATOMS", 64)
     symbols, positions, cell = rock_salt(1)
     scale = np.full(101, 1.5)
     scale[37] = 1.0
     frames = Frames(symbols, scale[:, None, None] * positions, scale[:, None, None] * cell)
-    assert deepmd_input.count_neighbours([frames], 3.5, TYPE_MAP).by_type == [14, 14]
+    assert network.count_neighbours([frames], 3.5, TYPE_MAP).by_type == [14, 14]
 
 
 def test_an_element_outside_the_type_map_is_named():
@@ -170,7 +174,7 @@ def test_wrong_settings_are_refused(wrong: dict[str, object], sentence: str):
 
 
 def script(settings: DeepmdSettings, **options: object) -> dict[str, object]:
-    model = deepmd_input.model_section(settings, [lattice_frames()], TYPE_MAP)
+    model = network.model_section(settings, [lattice_frames()], TYPE_MAP)
     return deepmd.input_script(settings, model, ["training/0"], seed=3, **options)
 
 
@@ -243,7 +247,7 @@ def test_a_new_frame_is_drawn_so_many_times_as_often_as_a_learned_one(old, new, 
 
 def test_frames_are_divided_into_learned_and_new_ones():
     first, other = toy(3, 1), additive(("Li", "Cl", "Li"), {"Li": -1.0, "Cl": -2.0}, 2)
-    learned, new = deepmd_input.divide([first, other], frozenset([first.ids[1], other.ids[0]]))
+    learned, new = data.divide([first, other], frozenset([first.ids[1], other.ids[0]]))
     assert [part.ids for part in learned] == [first.ids[1:2], other.ids[:1]]
     assert [part.ids for part in new] == [(first.ids[0], first.ids[2]), other.ids[1:]]
 
@@ -282,13 +286,13 @@ def test_a_given_model_is_completed_and_not_changed():
 def test_a_model_is_continued_only_if_it_fits():
     settings = TINY.model_copy(update={"rcut": 3.5})
     frames = [lattice_frames()]
-    earlier = deepmd_input.model_section(settings, frames, TYPE_MAP)
+    earlier = network.model_section(settings, frames, TYPE_MAP)
     earlier["descriptor"]["sel"] = [40, 14]
 
     def go_on(types: list[str] = TYPE_MAP, suffix: str = "", **changes: Any) -> dict[str, Any]:
         checkpoint = Checkpoint(earlier, Path(f"model.ckpt-9{suffix}"))
         changed = settings.model_copy(update=changes)
-        return deepmd_input.continued_model(changed, frames, types, checkpoint)
+        return warm_start.continued_model(changed, frames, types, checkpoint)
 
     assert go_on() == earlier
     for changes, keys in (
@@ -628,7 +632,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_pat
 @pytest.mark.integration
 def test_data_too_dense_for_the_checkpoint_start_cold(cold: deepmd.Training, tmp_path: Path):
     def starting_point(frames: Frames):
-        return deepmd._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
+        return training._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
 
     fits, too_dense = starting_point(toy(3, 1)), starting_point(toy(3, 1, a=3.2))
     assert fits.checkpoint.path == tmp_path / "warm" / "model.ckpt-600"

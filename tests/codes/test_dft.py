@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ionloop.codes.acceptance import Calculated
-from ionloop.codes.dft import NotConvergedError, as_calculator, unconverged
-from ionloop.codes.forcefield import ForceFieldSettings, calculate, calculator, relax
-from ionloop.codes.gpaw import GpawSettings
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.dft import NotConvergedError, as_calculator, unconverged
+from ionloop.codes.forcefield.calculation import calculate, relax
+from ionloop.codes.forcefield.model import calculator
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.schemas.frames import Frames
 
 COPPER = Frames(

@@ -14,13 +14,14 @@ import psutil
 import pytest
 
 from ionloop.codes import cp2k, gpaw
-from ionloop.codes.acceptance import Calculated, accept
-from ionloop.codes.cp2k import Cp2kSettings
-from ionloop.codes.dft import DftSettings
-from ionloop.codes.gpaw import GpawSettings
-from ionloop.codes.program import ProgramError
-from ionloop.codes.structures import perturb, supercell
-from ionloop.config.codes import Cp2kSection, GpawSection
+from ionloop.codes.common.acceptance import Calculated, accept
+from ionloop.codes.common.dft import DftSettings
+from ionloop.codes.cp2k.settings import Cp2kSettings
+from ionloop.codes.gpaw.settings import GpawSettings
+from ionloop.geometry.periodic import supercell
+from ionloop.geometry.perturb import perturb
+from ionloop.programs.process import ProgramError
+from ionloop.runfile.codes import Cp2kSection, GpawSection
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 

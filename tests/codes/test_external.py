@@ -8,16 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ionloop.codes.conversions import read_frames
-from ionloop.codes.external import (
-    ExternalSettings,
-    find_request,
-    level_of_theory,
-    write_requests,
-)
-from ionloop.codes.forcefield import ForceFieldSettings, calculate, calculator
-from ionloop.codes.matching import fit
-from ionloop.codes.structures import perturb
+from ionloop.codes.external.requests import find_request, write_requests
+from ionloop.codes.external.settings import ExternalSettings, level_of_theory
+from ionloop.codes.forcefield.calculation import calculate
+from ionloop.codes.forcefield.model import calculator
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.formats.reading import read_frames
+from ionloop.geometry.matching import fit
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 
 EMT = calculator(ForceFieldSettings(model="ase.calculators.emt:EMT"))
@@ -124,7 +122,7 @@ def test_a_dpdata_outcar_is_recognised(tmp_path):
     # dpdata turns the cell of a triclinic system; its deepmd format does not.
     import dpdata
 
-    from ionloop.codes.conversions import from_dpdata, to_dpdata
+    from ionloop.formats.dpdata import from_dpdata, to_dpdata
 
     system = to_dpdata(labelled(REQUESTS[2]))
     assert isinstance(system, dpdata.LabeledSystem)

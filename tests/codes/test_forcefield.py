@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ionloop.codes.acceptance import accept
-from ionloop.codes.errors import MissingExtraError, ProgramNotFoundError
-from ionloop.codes.forcefield import (
-    ForceFieldSettings,
-    RelaxationError,
-    calculate,
-    calculator,
-    covered_elements,
-    level_of_theory,
-    relax,
-)
-from ionloop.codes.structures import perturb
+from ionloop.codes.common.acceptance import accept
+from ionloop.codes.forcefield.calculation import RelaxationError, calculate, relax
+from ionloop.codes.forcefield.level import level_of_theory
+from ionloop.codes.forcefield.model import calculator, covered_elements
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.geometry.perturb import perturb
+from ionloop.programs.errors import MissingExtraError, ProgramNotFoundError
 from ionloop.schemas.frames import Frames
 
 EMT = "ase.calculators.emt:EMT"
@@ -294,6 +289,6 @@ def test_one_torch_thread_is_used():
     import torch
 
     torch.set_num_threads(2)
-    calculator.__globals__["_load"].cache_clear()
+    calculator.__globals__["_LOADED"].clear()
     calculator(ForceFieldSettings(model="chgnet"))
     assert torch.get_num_threads() == 1

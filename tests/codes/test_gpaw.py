@@ -9,11 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from ionloop.codes import forcefield, gpaw
-from ionloop.codes.acceptance import accept
-from ionloop.codes.errors import OtherLevelError, ProgramNotFoundError
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.codes.gpaw import GpawSettings, level_of_theory
-from ionloop.codes.program import ProgramError
+from ionloop.codes.common.acceptance import accept
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.codes.gpaw.level import level_of_theory
+from ionloop.codes.gpaw.settings import GpawSettings
+from ionloop.programs.errors import ProgramNotFoundError
+from ionloop.programs.process import ProgramError
 
 STAND_IN = Path(__file__).parents[1] / "dft" / "stand_in_gpaw.py"
 

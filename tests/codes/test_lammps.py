@@ -13,16 +13,13 @@ import numpy as np
 import psutil
 import pytest
 
-from ionloop.codes import lammps
-from ionloop.codes.lammps import (
-    LammpsError,
-    LammpsSettings,
-    TrajectoryTask,
-    check_models,
-    program_version,
-    run_trajectories,
-    version_of_run,
-)
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps import process
+from ionloop.codes.lammps.errors import LammpsError
+from ionloop.codes.lammps.process import run_trajectories
+from ionloop.codes.lammps.program import check_models, program_version, version_of_run
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.codes.lammps.trajectory import _collapsed, _valid_prefix
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
 
@@ -314,14 +311,15 @@ IN_LEGS = LammpsSettings(restart_every=100)
 KILLED = """
 import json, sys
 from pathlib import Path
-from ionloop.codes import lammps
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps import LammpsSettings, run_trajectories
 from ionloop.schemas.potential import StoredFile
 tasks, models, settings = json.loads(Path(sys.argv[1]).read_text())
-lammps.run_trajectories(
-    [lammps.TrajectoryTask.model_validate_json(task) for task in tasks],
+run_trajectories(
+    [TrajectoryTask.model_validate_json(task) for task in tasks],
     [StoredFile.read(Path(model)) for model in models],
     ["Li", "S"],
-    lammps.LammpsSettings.model_validate_json(settings),
+    LammpsSettings.model_validate_json(settings),
     Path(sys.argv[2]),
 )
 """
@@ -544,7 +542,7 @@ def test_tasks_that_make_no_sense(tasks, n_models, complaint, tmp_path):
 
 
 def test_program_that_does_not_listen_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(lammps, "ENDING_SECONDS", 0.2)
+    monkeypatch.setattr(process, "ENDING_SECONDS", 0.2)
     program = write_program(tmp_path, "trap '' TERM", "while true; do sleep 0.05; done")
     with pytest.raises(LammpsError, match=r"made no progress for 0\.1 s"):
         run_fake([make_task(0)], program, tmp_path, stall_timeout=0.1)
@@ -562,7 +560,7 @@ def test_program_that_does_not_listen_is_killed(tmp_path, monkeypatch):
     ],
 )
 def test_collapsed_atoms_are_seen_across_the_boundary(cell, positions, collapsed):
-    assert lammps._collapsed(cell, np.array(positions, float), 0.5) is collapsed
+    assert _collapsed(cell, np.array(positions, float), 0.5) is collapsed
 
 
 def test_first_bad_frame_and_its_reason():
@@ -570,9 +568,7 @@ def test_first_bad_frame_and_its_reason():
     good, target, task = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 300.0), make_task(0)
 
     def judge(max_devi_f=good, max_devi_v=good, temperatures=target, frames=frames, task=task):
-        return lammps._valid_prefix(
-            frames, max_devi_f, max_devi_v, temperatures, task, LammpsSettings()
-        )
+        return _valid_prefix(frames, max_devi_f, max_devi_v, temperatures, task, LammpsSettings())
 
     assert judge() == (4, "")
     assert judge(max_devi_f=good * 40) == (2, "max_devi_f exceeds 10 eV/Å at step 20")

@@ -4,17 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ionloop.codes.lammps_files import (
-    LammpsSettings,
-    RestrictedCell,
-    TrajectoryTask,
-    data_file,
-    input_script,
-    legs,
-    read_dump,
-    read_last_row,
-    read_rows,
-)
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps.cell import RestrictedCell, data_file
+from ionloop.codes.lammps.output import read_dump, read_last_row, read_rows
+from ionloop.codes.lammps.restart import legs
+from ionloop.codes.lammps.script import input_script
+from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.schemas.frames import Frames
 
 CELL = np.array([[4.0, 0.5, 0.0], [1.0, 5.0, 0.2], [0.3, -0.4, 6.0]])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ionloop.codes.leftovers import clear_unless_same
+from ionloop.programs.resume_marker import clear_unless_same
 
 PATTERNS = ("model-*", "over")
 

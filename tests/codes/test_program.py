@@ -7,19 +7,11 @@ import time
 import psutil
 import pytest
 
-from ionloop.codes.errors import ProgramNotFoundError
-from ionloop.codes.program import (
-    ProgramError,
-    arguments,
-    ask,
-    environment,
-    last_lines,
-    last_words,
-    readable,
-    run_program,
-    status_words,
-    words_of,
-)
+from ionloop.programs.environment import arguments, environment, words_of
+from ionloop.programs.errors import ProgramNotFoundError
+from ionloop.programs.log import last_lines, last_words, readable
+from ionloop.programs.probe import ask
+from ionloop.programs.process import ProgramError, run_program, status_words
 
 PARENT = """
 import subprocess, sys, time

@@ -8,8 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ionloop.codes import side_by_side as module
-from ionloop.codes.side_by_side import DEVICES, PIPES, multi_process_service, side_by_side
+from ionloop.programs import gpu as module
+from ionloop.programs.concurrent import side_by_side
+from ionloop.programs.gpu import DEVICES, PIPES, multi_process_service
 
 SERVICE = """#!{python}
 import os, pathlib, sys, time

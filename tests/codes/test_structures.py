@@ -5,8 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ionloop.codes.conversions import poscars, to_ase, write_frames
-from ionloop.codes.structures import load_structures, perturb, supercell
+from ionloop.formats.ase import to_ase
+from ionloop.formats.structures import load_structures
+from ionloop.formats.writing import poscars, write_frames
+from ionloop.geometry.periodic import supercell
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 
 CELL = np.array([[5.0, 0, 0], [1, 6, 0], [0, 1, 7]])

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ionloop.codes import vasp
-from ionloop.codes.acceptance import Calculated
-from ionloop.codes.errors import OtherLevelError
-from ionloop.codes.vasp import Arrangement, MissingPotcarError, VaspSettings
-from ionloop.codes.vasp_presets import FORCE_LABELS, PRESETS
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.vasp.inputs import Arrangement
+from ionloop.codes.vasp.presets import FORCE_LABELS, PRESETS
+from ionloop.codes.vasp.settings import MissingPotcarError, VaspSettings
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import Kept, mesh_of
 
@@ -435,7 +436,7 @@ def test_a_missing_potcar_is_named_with_the_place_for_it(
 
 
 def test_a_potcar_is_read_and_one_that_nobody_knows_is_told(vasp: Any) -> None:
-    from ionloop.codes.vasp import find_potential
+    from ionloop.codes.vasp.potcars import find_potential
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from ionloop.codes import vasp as vasp_inputs
-from ionloop.codes import vasp_results
-from ionloop.codes.conversions import read_frames
-from ionloop.codes.errors import OtherLevelError
-from ionloop.codes.structures import load_structures, perturb
-from ionloop.codes.vasp import Arrangement, VaspSettings
-from ionloop.codes.vasp_results import VaspError
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.vasp import comparison, log, results
+from ionloop.codes.vasp.inputs import Arrangement
+from ionloop.codes.vasp.results import VaspError
+from ionloop.codes.vasp.settings import VaspSettings
+from ionloop.formats.reading import read_frames
+from ionloop.formats.structures import load_structures
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 
 pytestmark = [
@@ -69,7 +71,7 @@ def done(finished: Path, tmp_path: Path) -> Path:
 def effective_medium(frame: Frames) -> tuple[float, np.ndarray, np.ndarray]:
     from ase.calculators.emt import EMT
 
-    from ionloop.codes.forcefield import calculate
+    from ionloop.codes.forcefield.calculation import calculate
 
     truth = calculate(EMT(), frame)
     assert truth.virial is not None
@@ -84,7 +86,7 @@ def real_file(name: str) -> Path:
 
 
 def test_results_come_back_in_the_order_of_the_frame(done: Path, frame: Frames) -> None:
-    (result,) = vasp_results.read_results(done)
+    (result,) = results.read_results(done)
     result = Arrangement.of(frame).restore(result)
     energy, forces, virial = effective_medium(frame)
     assert result.converged
@@ -104,9 +106,9 @@ def test_virial_is_minus_the_strain_derivative_of_the_energy(
         strain = np.eye(3) + sign * step * np.diag([0, 0, 1.0])
         strained = Frames(frame.symbols, frame.positions @ strain, frame.cells @ strain)
         folder = run(vasp, strained, tmp_path / f"strain{sign}")
-        energies.append(vasp_results.read_results(folder)[0].energy)
+        energies.append(results.read_results(folder)[0].energy)
     derivative = (energies[0] - energies[1]) / (2 * step)
-    (result,) = vasp_results.read_results(done)
+    (result,) = results.read_results(done)
     assert result.virial is not None
     assert abs(result.virial[2, 2]) > 0.5
     assert result.virial[2, 2] == pytest.approx(-derivative, abs=1e-3)
@@ -115,7 +117,7 @@ def test_virial_is_minus_the_strain_derivative_of_the_energy(
 def test_a_left_handed_frame_gets_its_own_forces(vasp: Any, frame: Frames, tmp_path: Path) -> None:
     mirrored = Frames(frame.symbols, -frame.positions, -frame.cells)
     folder = run(vasp, mirrored, tmp_path / "run")
-    result = Arrangement.of(mirrored).restore(vasp_results.read_results(folder)[0])
+    result = Arrangement.of(mirrored).restore(results.read_results(folder)[0])
     energy, forces, virial = effective_medium(mirrored)
     assert result.energy == pytest.approx(energy - 4.0 * 8, abs=1e-7)
     np.testing.assert_allclose(result.forces, forces, atol=2e-8)
@@ -124,7 +126,7 @@ def test_a_left_handed_frame_gets_its_own_forces(vasp: Any, frame: Frames, tmp_p
 
 
 def test_dpdata_and_ase_read_the_same_from_the_stand_in(done: Path) -> None:
-    (ours,) = vasp_results.read_results(done)
+    (ours,) = results.read_results(done)
     for name, fmt in (("vasprun.xml", "vasp/xml"), ("OUTCAR", "vasp/outcar")):
         (theirs,) = read_frames(done / name, fmt)
         assert theirs.energies is not None and theirs.virials is not None
@@ -141,7 +143,7 @@ def test_files_of_the_real_vasp_give_the_numbers_of_dpdata(name: str, tmp_path: 
     import dpdata
 
     shutil.copy(real_file(name), tmp_path / "vasprun.xml")
-    (ours,) = vasp_results.read_results(tmp_path)
+    (ours,) = results.read_results(tmp_path)
     theirs = dpdata.LabeledSystem(str(real_file(name)), fmt="vasp/xml").data
     assert ours.energy == theirs["energies"][0]
     np.testing.assert_allclose(
@@ -166,11 +168,11 @@ def test_the_sign_of_the_virial_is_that_of_the_real_vasp() -> None:
     np.testing.assert_allclose(frames.virials[0], written, atol=1e-4)
     # in kB, positive where the cell wants to expand: the convention of `read_results`
     kilobar = np.array([-4.29429, -4.58894, -4.50342])
-    np.testing.assert_allclose(kilobar * 5768.42 / vasp_results.KBAR, [xx, yy, zz], atol=1e-4)
+    np.testing.assert_allclose(kilobar * 5768.42 / results.KBAR, [xx, yy, zz], atol=1e-4)
 
 
 def test_a_run_as_asked_for_is_of_the_level_asked_for(done: Path, frame: Frames) -> None:
-    assert vasp_results.compare_level(SETTINGS, frame, done) == ""
+    assert comparison.compare_level(SETTINGS, frame, done) == ""
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_changed_tag_is_another_level(
 ) -> None:
     with (done / "INCAR").open("a") as file:
         file.write(f"{change}\n")
-    difference = vasp_results.compare_level(SETTINGS, frame, done)
+    difference = comparison.compare_level(SETTINGS, frame, done)
     assert difference.startswith(f"the run differs from the request: {sentence}")
 
 
@@ -196,26 +198,26 @@ def test_a_changed_tag_is_another_level(
 def test_the_way_to_the_result_may_change(done: Path, frame: Frames, change: str) -> None:
     with (done / "INCAR").open("a") as file:
         file.write(f"{change}\nLWAVE = True\nNCORE = 4\n")
-    assert vasp_results.compare_level(SETTINGS, frame, done) == ""
+    assert comparison.compare_level(SETTINGS, frame, done) == ""
 
 
 def test_other_k_points_are_another_level(done: Path, frame: Frames) -> None:
     points = done / "KPOINTS"
     points.write_text(points.read_text().replace("Gamma", "Monkhorst"))
-    assert vasp_results.compare_level(SETTINGS, frame, done) == ""  # 1×1×1 is Γ either way
+    assert comparison.compare_level(SETTINGS, frame, done) == ""  # 1×1×1 is Γ either way
     points.write_text(points.read_text().replace("1 1 1", "2 2 2"))
-    assert "KPOINTS Gamma 1×1×1 → Monkhorst 2×2×2" in vasp_results.compare_level(
+    assert "KPOINTS Gamma 1×1×1 → Monkhorst 2×2×2" in comparison.compare_level(
         SETTINGS, frame, done
     )
     points.unlink()
-    assert "→ none" in vasp_results.compare_level(SETTINGS, frame, done)
+    assert "→ none" in comparison.compare_level(SETTINGS, frame, done)
 
 
 def test_what_vasp_overruled_is_another_level(done: Path, frame: Frames) -> None:
     path = done / "vasprun.xml"
     head, tail = path.read_text().split("<parameters>")
     path.write_text(head + "<parameters>" + tail.replace("    300.00000000", "    400.00000000", 1))
-    difference = vasp_results.compare_level(SETTINGS, frame, done)
+    difference = comparison.compare_level(SETTINGS, frame, done)
     assert difference.endswith("VASP used ENMAX 400 where INCAR says ENCUT 300")
 
 
@@ -225,7 +227,7 @@ def test_another_potcar_or_order_of_elements_is_another_level(
     titles = (done / "POTCAR").read_text().split(" End of Dataset\n")
     (done / "POTCAR").write_text(" End of Dataset\n".join([titles[1], titles[0], ""]))
     subprocess.run(shlex.split(vasp.command), cwd=done, check=True, stdout=subprocess.DEVNULL)
-    difference = vasp_results.compare_level(SETTINGS, frame, done)
+    difference = comparison.compare_level(SETTINGS, frame, done)
     assert "POTCAR Au Cu → Cu Au" in difference
     assert "the atoms, in the order of the POTCAR: Au Cu → Cu Au" in difference
 
@@ -233,16 +235,16 @@ def test_another_potcar_or_order_of_elements_is_another_level(
 def test_another_version_of_vasp_than_the_level_says_is_another_level(
     done: Path, frame: Frames
 ) -> None:
-    vasp_results.check_program(SETTINGS, frame, done)
-    vasp_results.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
+    comparison.check_program(SETTINGS, frame, done)
+    comparison.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
     old = SETTINGS.model_copy(update={"version": "5.4.4"})
     with pytest.raises(OtherLevelError, match=r"VASP 6\.4\.3 ran and label\.version says 5\.4\.4"):
-        vasp_results.check_program(old, frame, done)
+        comparison.check_program(old, frame, done)
     # 6.4 is not 6.40
     path = done / "vasprun.xml"
     path.write_text(path.read_text().replace("6.4.3 ", "6.40.1"))
     with pytest.raises(OtherLevelError, match=r"or set label\.version: '6\.40\.1'"):
-        vasp_results.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
+        comparison.check_program(SETTINGS.model_copy(update={"version": "6.4"}), frame, done)
 
 
 def test_a_run_with_another_potcar_of_the_same_name_is_of_another_level(
@@ -252,16 +254,16 @@ def test_a_run_with_another_potcar_of_the_same_name_is_of_another_level(
     text = path.read_text()
     path.write_text(text.replace("3.00000000E+00", "4.00000000E+00", 1))
     with pytest.raises(OtherLevelError, match="the POTCAR was PAW_PBE Au 01Jan2026, sha256") as e:
-        vasp_results.check_program(SETTINGS, frame, done)
+        comparison.check_program(SETTINGS, frame, done)
     assert "and the labels are of PAW_PBE Au 01Jan2026, sha256" in str(e.value)
     assert "the POTCAR was PAW_PBE Cu" not in str(e.value)
     # what lies in the folder is not what VASP says it read
     path.write_text(text.replace("01Jan2026", "06Sep2000"))
     with pytest.raises(OtherLevelError, match="VASP read the potential PAW_PBE Au 01Jan2026, and"):
-        vasp_results.check_program(SETTINGS, frame, done)
+        comparison.check_program(SETTINGS, frame, done)
     path.unlink()
     with pytest.raises(VaspError, match="the potentials of the run, cannot be read"):
-        vasp_results.check_program(SETTINGS, frame, done)
+        comparison.check_program(SETTINGS, frame, done)
 
 
 def test_what_a_rescue_may_add_is_no_other_level_unless_it_was_asked_for(
@@ -269,30 +271,30 @@ def test_what_a_rescue_may_add_is_no_other_level_unless_it_was_asked_for(
 ) -> None:
     with (done / "INCAR").open("a") as file:
         file.write("NBANDS = 20\nSYMPREC = 1e-8\n")
-    assert vasp_results.compare_level(SETTINGS, frame, done) == ""
+    assert comparison.compare_level(SETTINGS, frame, done) == ""
     asked = SETTINGS.model_copy(update={"incar": {"NBANDS": 16}})
-    assert vasp_results.compare_level(asked, frame, done).endswith("NBANDS 16 → 20")
+    assert comparison.compare_level(asked, frame, done).endswith("NBANDS 16 → 20")
 
 
 def test_a_rescue_that_leaves_the_ground_state_is_noticed(done: Path, frame: Frames) -> None:
     with (done / "INCAR").open("a") as file:
         file.write("ALGO = Exact\n")
-    assert "ALGO = Exact does not end" in vasp_results.compare_level(SETTINGS, frame, done)
+    assert "ALGO = Exact does not end" in comparison.compare_level(SETTINGS, frame, done)
 
 
 def test_a_tag_that_pymatgen_replaces_is_noticed(
     done: Path, frame: Frames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vasp_results, "plain_tags", lambda settings: {"ISMEAR": -5})
-    assert "ISMEAR -5 → 0" in vasp_results.compare_level(SETTINGS, frame, done)
+    monkeypatch.setattr(comparison, "plain_tags", lambda settings: {"ISMEAR": -5})
+    assert "ISMEAR -5 → 0" in comparison.compare_level(SETTINGS, frame, done)
 
 
 def test_k_points_by_spacing_are_compared(vasp: Any, frame: Frames, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"kpoints": 1.0})
     folder = run(vasp, frame, tmp_path / "run", settings)
     assert not (folder / "KPOINTS").exists()
-    assert vasp_results.compare_level(settings, frame, folder) == ""
-    assert "KSPACING unset → 1" in vasp_results.compare_level(SETTINGS, frame, folder)
+    assert comparison.compare_level(settings, frame, folder) == ""
+    assert "KSPACING unset → 1" in comparison.compare_level(SETTINGS, frame, folder)
 
 
 def test_a_run_that_needs_all_its_steps_is_unconverged(
@@ -300,39 +302,39 @@ def test_a_run_that_needs_all_its_steps_is_unconverged(
 ) -> None:
     vasp.ask({"*": "nelm"})
     folder = run(vasp, frame, tmp_path / "run")
-    assert not vasp_results.read_results(folder)[0].converged
-    assert vasp_results.is_unconverged(folder)
+    assert not results.read_results(folder)[0].converged
+    assert results.is_unconverged(folder)
 
 
 def test_files_that_are_no_result_are_told(done: Path, frame: Frames, tmp_path: Path) -> None:
-    assert not vasp_results.is_unconverged(done)
+    assert not results.is_unconverged(done)
     path = done / "vasprun.xml"
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     with pytest.raises(VaspError, match=r"vasprun\.xml cannot be read, it may be cut short"):
-        vasp_results.read_results(done)
+        results.read_results(done)
     head, tail = text.split(" <calculation>")[0], text.split(" </calculation>")[1]
     path.write_text(head + tail)
     with pytest.raises(VaspError, match="may be cut short"):
-        vasp_results.read_results(done)
+        results.read_results(done)
     with pytest.raises(VaspError, match="VASP wrote no"):
-        vasp_results.read_results(tmp_path)
+        results.read_results(tmp_path)
 
 
 def test_an_outcar_without_its_end_is_told(done: Path, tmp_path: Path) -> None:
-    vasp_results.check_ended(done)
+    results.check_ended(done)
     text = (done / "OUTCAR").read_text()
     (done / "OUTCAR").write_text(text[: text.index("General timing")])
     with pytest.raises(VaspError, match="OUTCAR is cut short"):
-        vasp_results.check_ended(done)
+        results.check_ended(done)
     with pytest.raises(VaspError, match="VASP wrote no"):
-        vasp_results.check_ended(tmp_path)
+        results.check_ended(tmp_path)
 
 
 def test_a_relaxation_ends_where_forces_vanish(vasp: Any, frame: Frames, tmp_path: Path) -> None:
     changes = vasp_inputs.relaxation(SETTINGS)
     folder = run(vasp, frame, tmp_path / "run", **changes)
-    end = Arrangement.of(frame).restore_frame(vasp_results.read_final_frame(folder))
+    end = Arrangement.of(frame).restore_frame(results.read_final_frame(folder))
     assert end.symbols == frame.symbols
     _, forces, virial = effective_medium(end)
     assert np.abs(forces).max() < SETTINGS.relax_fmax
@@ -340,7 +342,7 @@ def test_a_relaxation_ends_where_forces_vanish(vasp: Any, frame: Frames, tmp_pat
     short = vasp_inputs.relaxation(SETTINGS.model_copy(update={"relax_steps": 3}))
     folder = run(vasp, frame, tmp_path / "short", **short)
     with pytest.raises(VaspError, match=r"did not converge \(ionic steps\)"):
-        vasp_results.read_final_frame(folder)
+        results.read_final_frame(folder)
 
 
 def test_the_obituary_says_what_was_tried(tmp_path: Path) -> None:
@@ -349,7 +351,7 @@ def test_the_obituary_says_what_was_tried(tmp_path: Path) -> None:
         '[{"corrections": [{"errors": ["brmix"], "actions": [{"dict": "INCAR", '
         '"action": {"_set": {"IMIX": 1}}}]}, {"errors": ["coef"], "actions": null}]}]'
     )
-    words = vasp_results.obituary(RuntimeError("gave up"), tmp_path)
+    words = log.obituary(RuntimeError("gave up"), tmp_path)
     assert words == (
         "gave up; custodian's corrections: brmix → INCAR IMIX = 1; coef → nothing; "
         "VASP's last words: a line / ERROR: VASP is unwell"
@@ -358,6 +360,6 @@ def test_the_obituary_says_what_was_tried(tmp_path: Path) -> None:
 
 def test_the_last_words_of_vasp_are_never_raw_bytes(tmp_path: Path) -> None:
     (tmp_path / "vasp.out").write_bytes(b"\x1b[31m\x00\xffLAPACK: Routine ZPOTRF failed!\n")
-    sentence = vasp_results.obituary(RuntimeError("no vasprun.xml"), tmp_path)
+    sentence = log.obituary(RuntimeError("no vasprun.xml"), tmp_path)
     assert "LAPACK: Routine ZPOTRF failed!" in sentence
     assert sentence.isprintable()

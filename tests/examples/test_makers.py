@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ionloop.codes.forcefield import ForceFieldSettings
-from ionloop.makers.label import ForceFieldLabelMaker
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
+from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.schemas.frames import Frames
-from ionloop.workflows.concurrent_learning import ConcurrentLearningMaker
 
 EXAMPLE = Path(__file__).parents[2] / "examples/makers/gold_copper.py"
 

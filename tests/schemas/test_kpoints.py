@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ionloop.codes.structures import perturb, supercell
+from ionloop.geometry.periodic import supercell
+from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import (
     DEFAULT_SPACING,

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ionloop.geometry.neighbours import neighbours
+from ionloop.geometry.periodic import heights
 from ionloop.schemas.frames import Frames
-from ionloop.selection.distances import heights, neighbours
 from ionloop.selection.physical import (
     PhysicalLimits,
     inspect,

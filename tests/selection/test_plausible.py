@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from ionloop.codes.conversions import from_ase, read_frames
+from ionloop.formats.ase import from_ase
+from ionloop.formats.reading import read_frames
 from ionloop.schemas.frames import Frames
 from ionloop.selection.plausible import (
     crowded,

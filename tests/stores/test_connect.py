@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from ionloop.stores.connect import StoreError, collection, describe, open_store
-from ionloop.stores.sqlite import SqliteStore
+from ionloop.stores.connect import collection, describe, open_store
+from ionloop.stores.sqlite import SqliteStore, StoreError
 
 
 @pytest.mark.parametrize("form", ["{path}", "sqlite://{path}"])

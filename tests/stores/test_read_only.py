@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from ionloop.stores.connect import StoreError, collection, open_store, store_file
-from ionloop.stores.sqlite import SqliteStore
+from ionloop.stores.connect import collection, open_store, store_file
+from ionloop.stores.sqlite import SqliteStore, StoreError
 
 MONGO = os.environ.get("IONLOOP_TEST_MONGO_URI")
 

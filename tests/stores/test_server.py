@@ -144,7 +144,7 @@ def test_a_write_that_broke_on_its_way_is_done_again(
 
 SCRIPT = """
 import sys, time
-from ionloop.makers.claims import Claims
+from ionloop.jobs.label.claims import Claims
 from ionloop.stores.connect import collection, open_store
 with open_store(sys.argv[1]) as store:
     claims, ours = Claims(collection(store, "claims")), 0

@@ -28,7 +28,9 @@ from ionloop.selection.pick import Strategy, pick
 
 NOT_SENT = "not sent (over the cap of the exploration)"
 
+
 _BINS = 40
+
 _CONDITION = ("temperature", "pressure", "composition")
 
 

@@ -21,15 +21,17 @@ from functools import cache
 
 import numpy as np
 
+from ionloop.geometry.neighbours import Neighbours, neighbours, pair_kinds
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
-from ionloop.selection.distances import Neighbours, neighbours, pair_kinds
 
 CUTOFF = 5.0
 """Distances up to here (Å) enter, with a weight that falls smoothly to zero."""
 
+
 SMEARING = 0.2
 """Standard deviation in Å of the Gaussian that stands for one distance."""
+
 
 TOLERANCE = 0.03
 """Default distance in Å up to which two frames count as one.
@@ -40,8 +42,11 @@ at 20 fs, 0.13 and 0.05 at 100 fs, and the displacements are 0.009, 0.017, 0.043
 0.28 Å. So frames up to some 6 fs apart count as one. A strain of 0.1 % gives 0.006 to 0.015 Å.
 """
 
+
 _FINE = 0.05  # Å: grid on which distances are first collected, each shared by two points
+
 _FEW = 1.0  # pairs: keeps the fingerprint of an isolated atom finite
+
 _COARSE = 0.2  # Å: a Gaussian is sampled without loss at the distance of its standard deviation
 
 

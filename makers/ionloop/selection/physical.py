@@ -8,11 +8,12 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field, field_validator
 
+from ionloop.geometry.neighbours import finite, measurable, neighbours, pair_kinds
+from ionloop.geometry.periodic import heights
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.units import Length
-from ionloop.selection.distances import finite, heights, measurable, neighbours, pair_kinds
 
 REACH = 2.0
 """Distances are looked for up to this multiple of their limit."""

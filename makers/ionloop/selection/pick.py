@@ -30,7 +30,9 @@ from ionloop.selection.pool import Crowd, Look, Pool
 
 Strategy = Literal["random", "farthest", "highest"]
 
+
 OVER_MAX = "over max_labels"
+
 
 _BLOCK = 256  # candidates looked at together
 

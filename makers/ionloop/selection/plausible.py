@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ionloop.geometry.neighbours import measurable, neighbours
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
-from ionloop.selection.distances import measurable, neighbours
 
 NEAREST = (0.6, 1.35)
 """Distance of the nearest atoms over the sum of their covalent radii, in any solid.
@@ -32,32 +32,46 @@ NEAREST = (0.6, 1.35)
 Cu 1.0, LGPS 0.95 (0.73 at the least at 1200 K), CsI 1.03, Li 1.19, Pb 1.20; in Bohr 1.4 to 2.3.
 """
 
+
 STIFFNESS = (0.15, 100.0)
 """eV/Å², from caesium metal (0.2) to beyond diamond and bonds to hydrogen (60)."""
+
 
 HOTTEST = 10_000.0
 """K: configurational temperature of anything that is called a solid; LGPS at 1200 K has 1,000."""
 
+
 NEAR = 0.2
 """Å: root mean square displacement up to which two frames are similar."""
+
 
 FAR = 2.0
 """Å: up to here forces change enough to tell that their unit is too large, not too small."""
 
+
 OTHER_CELL = 0.5
 """Å: difference of cells from which two frames are not compared; a tenth of it, for the work."""
+
 
 DENSEST = 1.0
 """Å³ per atom; diamond has 5.7, and distances in denser cells have images without number."""
 
+
 _SAMPLE = 60  # frames looked at: in their order, for the next one is often the most similar
+
 _FEW = 5  # pairs of frames that tell something
+
 _AGREES = 0.95  # correlation of energy differences and work
+
 _WORK = (0.5, 1.4)  # of 1: anharmonic forces do less work between two displaced frames
+
 _BOLTZMANN = 8.617333e-5  # eV/K
+
 _NOBLE = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}
 
+
 _LENGTHS = {"Bohr": 0.529177, "nm": 10.0, "pm": 0.01}
+
 _BOHR, _HARTREE, _KCAL, _KJ = 0.529177, 27.211386, 0.0433641, 0.0103643
 
 

@@ -20,7 +20,9 @@ from ionloop.selection.physical import PhysicalLimits, inspect
 
 LABELLED = "already labelled"
 
+
 _SAME = 3e-4  # Å: so near only if one structure, rounded or its atoms in another order
+
 _NOISE = 1e-6  # Å: rounding of the distance between equal fingerprints
 
 

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from ionloop.cli import render
 
 if TYPE_CHECKING:
-    from ionloop.makers.label_external import Imported
+    from ionloop.jobs.label.external import Imported
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +55,8 @@ def label(
     ionloop label lgps finished.extxyz --json
     ionloop resume lgps --retry-failed
     """  # noqa: D301 (typer's mark for lines to keep)
-    from ionloop.config.launch import existing_store, import_labels
+    from ionloop.runs.labels import import_labels
+    from ionloop.runs.records import existing_store
 
     url = existing_store(store)
     report = import_labels(url, run, paths, fmt, check_units)
@@ -93,7 +94,8 @@ def forget(
     ionloop label forget --run lgps --reason unconverged
     ionloop label forget --frame 3f9a61d2 --accepted --yes
     """  # noqa: D301 (typer's mark for lines to keep)
-    from ionloop.config.launch import existing_store, forget_labels
+    from ionloop.runs.labels import forget_labels
+    from ionloop.runs.records import existing_store
 
     criteria: dict[str, Any] = {"run": run, "frames": frame or [], "level": level, "reason": reason}
     found = forget_labels(existing_store(store), **criteria, accepted=accepted, really=yes)

@@ -10,9 +10,10 @@ import typer
 from ionloop.cli import render
 
 if TYPE_CHECKING:
-    from ionloop.config import Report, RunFile
-    from ionloop.runners.local import RunSummary
-    from ionloop.runners.progress import Observer
+    from ionloop.engines.local.execution import RunSummary
+    from ionloop.engines.local.progress import Observer
+    from ionloop.preflight.check import Report
+    from ionloop.runfile.model import RunFile
 
 BAD_INPUT, FAILED, PAUSED, STOPPED = 2, 1, 3, 130
 
@@ -49,7 +50,7 @@ def init(
     ionloop init
     ionloop init Li3YCl6.cif --out li3ycl6.yaml
     """  # noqa: D301 (typer's mark for lines to keep)
-    from ionloop.config.example import write_example
+    from ionloop.runfile.example import write_example
 
     for path in write_example(out, structures or [], force=force):
         render.out().print(f"wrote {path}")
@@ -76,7 +77,7 @@ def check(
     ionloop check run.yaml --no-probe
     ionloop check run.yaml --json | jq .estimate
     """  # noqa: D301
-    from ionloop.config import check as check_run_file
+    from ionloop.preflight.check import check as check_run_file
 
     settings = _load(run_file, store, runner)
     wanted = settings.runner == "local" if probe is None else probe
@@ -107,9 +108,9 @@ def run(
     ionloop run run.yaml --store mongodb://localhost/ionloop --json
     ionloop run run.yaml --runner fireworks
     """  # noqa: D301
-    from ionloop.config import start
-    from ionloop.config.engines import submit
-    from ionloop.config.launch import is_there
+    from ionloop.runs.launch import start
+    from ionloop.runs.queue import submit
+    from ionloop.runs.records import is_there
 
     settings = checked(run_file, store, runner, as_json)
     if or_resume and is_there(settings):
@@ -143,9 +144,9 @@ def resume(
     ionloop resume lgps --run-file run.yaml
     ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
     """  # noqa: D301
-    from ionloop.config import engines
-    from ionloop.config import resume as take_up
-    from ionloop.config.launch import existing_store
+    from ionloop.runs import queue as engines
+    from ionloop.runs.launch import resume as take_up
+    from ionloop.runs.records import existing_store
 
     url = existing_store(store)
     if run_file is not None:
@@ -159,7 +160,7 @@ def resume(
 
 def checked(path: Path, store: str | None, runner: str | None, as_json: bool) -> RunFile:
     """Load a run file and check it; leave if it cannot run."""
-    from ionloop.config import check as check_run_file
+    from ionloop.preflight.check import check as check_run_file
 
     settings = _load(path, store, runner)
     with render.working(f"checking {path}") as tell:
@@ -173,7 +174,7 @@ def checked(path: Path, store: str | None, runner: str | None, as_json: bool) ->
 
 def follow(run: str, store: str, as_json: bool) -> None:
     """Show a run on a queue until it ends; leave with 1 if it failed."""
-    from ionloop.config import engines
+    from ionloop.runs import queue as engines
 
     summary = None
     try:
@@ -194,7 +195,7 @@ def follow(run: str, store: str, as_json: bool) -> None:
 
 
 def _load(path: Path, store: str | None, runner: str | None = None) -> RunFile:
-    from ionloop.config import load
+    from ionloop.runfile.reading import load
 
     run_file = load(path)
     if runner is not None:
@@ -203,7 +204,7 @@ def _load(path: Path, store: str | None, runner: str | None = None) -> RunFile:
 
 
 def _take_over(run_id: str | None, given: RunFile) -> None:
-    from ionloop.config.engines import take_over
+    from ionloop.runs.queue import take_over
 
     for change in take_over(given.store, run_id, given):
         render.err().print(f"changed: {change.words}", markup=False, highlight=False)
@@ -223,13 +224,13 @@ def _sentences(report: Report) -> list[str]:
 
 
 def _observer() -> Observer:
-    from ionloop.runners.progress import RichProgress
+    from ionloop.engines.local.progress import RichProgress
 
     return RichProgress(render.err())
 
 
 def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
-    from ionloop.config.launch import is_paused, summary
+    from ionloop.runs.records import is_paused, summary
 
     document = summary(store, ended.run)
     if as_json:

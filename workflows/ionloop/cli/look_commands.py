@@ -177,8 +177,8 @@ def looking_at(url: str) -> Iterator[JobStore]:
 
 def engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
     """Return the table of job states from the engine that runs a run."""
-    from ionloop.config import engines
     from ionloop.monitor import queries
+    from ionloop.runs import queue as engines
 
     queries.check_run(store, run)
     if queries.engine_name(store, run) == "local":
@@ -221,7 +221,7 @@ def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None
 
 def write_poscars(store: JobStore, run: str, found: Any, folder: Path) -> list[Path]:
     """Write the frames of a query."""
-    from ionloop.workflows.export import export_poscars
+    from ionloop.export.poscars import export_poscars
 
     ids = found["frame_id"].tolist() if len(found) else []
     return export_poscars(store, run, ids, folder)
@@ -238,9 +238,11 @@ def write_export(
     force: bool,
 ) -> list[Path]:
     """Write a data set, models or a figure, and return the paths."""
+    from ionloop.export.dataset import export_dataset
+    from ionloop.export.folder import claim_file
+    from ionloop.export.models import export_models
     from ionloop.monitor.figure import learning_figure
     from ionloop.monitor.queries import check_run
-    from ionloop.workflows.export import claim_file, export_dataset, export_models
 
     check_run(store, run)
     if what == "dataset":

@@ -42,7 +42,7 @@ def submit(
     ionloop submit run.yaml --runner remote --store mongodb://server/ionloop
     ionloop submit run.yaml            # in the background of this machine
     """  # noqa: D301 (typer's mark for lines to keep)
-    from ionloop.config import submit as hand_over
+    from ionloop.runs.queue import submit as hand_over
 
     settings = checked(run_file, store, runner, as_json)
     run = hand_over(settings)
@@ -69,7 +69,7 @@ def retry(
     ionloop retry lgps
     ionloop retry lgps --role label --error "walltime"
     """  # noqa: D301
-    from ionloop.config import engines
+    from ionloop.runs import queue as engines
 
     _count(lambda: engines.retry(store, run, role, error), "tried again", as_json)
 
@@ -90,7 +90,7 @@ def tend(
     """  # noqa: D301
     import time
 
-    from ionloop.config import engines
+    from ionloop.runs import queue as engines
 
     while True:
         _count(lambda: engines.tend(store, run), "tried again", as_json)
@@ -105,7 +105,7 @@ def pause(run: RunId, store: StoreOption = render.DEFAULT_STORE, as_json: AsJson
     \b
     ionloop pause lgps
     """  # noqa: D301
-    from ionloop.config import engines
+    from ionloop.runs import queue as engines
 
     _count(lambda: engines.pause(store, run), "held", as_json)
 
@@ -116,7 +116,7 @@ def cancel(run: RunId, store: StoreOption = render.DEFAULT_STORE, as_json: AsJso
     \b
     ionloop cancel lgps
     """  # noqa: D301
-    from ionloop.config import engines
+    from ionloop.runs import queue as engines
 
     _count(lambda: engines.cancel(store, run), "cancelled", as_json)
 
@@ -136,7 +136,8 @@ def place(
     \b
     ionloop place lgps run.yaml
     """  # noqa: D301
-    from ionloop.config import engines, load
+    from ionloop.runfile.reading import load
+    from ionloop.runs import queue as engines
 
     resources = load(run_file).resources
     _count(lambda: engines.place(store, run, resources), "placed anew", as_json)

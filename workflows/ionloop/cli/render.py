@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from ionloop.config.check import Report
-    from ionloop.runners.local import RunSummary
+    from ionloop.engines.local.execution import RunSummary
+    from ionloop.preflight.check import Report
     from ionloop.schemas.job import JobRow
     from ionloop.schemas.potential import ForceErrors
     from ionloop.schemas.run import SummaryDoc

@@ -39,9 +39,12 @@ from ionloop.schemas.table import Table
 SIZE = (9.0, 6.5)
 """Inches; 900 px wide at 100 dpi, and sharp at twice that."""
 
+
 # Paul Tol's "high contrast" and Okabe and Ito's colours stay apart for every kind of vision.
 ACCURATE, CANDIDATE, FAILED = "#0072B2", "#E69F00", "#882255"
+
 INK, SOFT, WINDOW = "#222222", "#8A8A8A", "#F3E2B8"
+
 _STYLE: dict[str, Any] = {"color": INK, "fontsize": 9}
 
 
@@ -225,10 +228,15 @@ def draw_errors(axes: Axes, learning: Learning) -> None:
 
 
 _BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}
+
 _TIGHT: dict[str, Any] = {"handlelength": 0.9, "handletextpad": 0.4, "columnspacing": 1.0}
+
 _RMS: dict[str, Any] = {"color": SOFT, "lw": 1.2, "ls": (0, (4, 3))}
+
 _NEW: dict[str, Any] = {"color": CANDIDATE, "lw": 1.6, "marker": "s", "ms": 4.5}
+
 _HELD_BACK: dict[str, Any] = {"color": "#009E73", "lw": 1.6, "marker": "^", "ms": 5}
+
 _TRAIN: dict[str, Any] = {"color": ACCURATE, "lw": 1.6, "marker": "o", "ms": 4.5}
 
 

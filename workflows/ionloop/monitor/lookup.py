@@ -15,7 +15,9 @@ from ionloop.stores.connect import collection, describe
 SHORTEST = 4
 """Fewest characters that are taken for the beginning of an id."""
 
+
 _JOURNAL_PAYLOAD = ("job", "held", "spawned")
+
 _LAST = "~"  # sorts after everything that ids are made of
 
 

@@ -24,6 +24,7 @@ from ionloop.schemas.table import Table, join_tables
 from ionloop.stores.connect import collection, describe
 
 _LABEL_FIELDS = list(LabelRow.model_fields)
+
 _LEVEL = ["output.level"]
 
 

@@ -23,6 +23,7 @@ _COLOURS = {
     RunState.FAILED: "red",
     RunState.CANCELLED: "dim",
 }
+
 _JOB_COLOURS = {
     JobState.RUNNING: "cyan",
     JobState.QUEUED: "cyan",
@@ -30,10 +31,12 @@ _JOB_COLOURS = {
     JobState.COMPLETED: "green",
     JobState.PAUSED: "yellow",
 }
+
 ERRORS_LEGEND = (
     "force errors in meV/Å: of training and validation frames, of new labels before training on "
     "them; RMS: of the new labels' own forces; rank: of their deviations and errors"
 )
+
 SHORT_ID = 10
 """Characters of an id that a table shows; `ionloop show` finds things by them."""
 

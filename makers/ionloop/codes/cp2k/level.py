@@ -1,0 +1,74 @@
+"""The level of theory that settings of CP2K say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ionloop.codes.cp2k.data import data_entries
+from ionloop.codes.cp2k.settings import Cp2kSettings
+from ionloop.schemas.kpoints import GAMMA, explicit, words
+from ionloop.schemas.label import LevelOfTheory
+
+
+def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:
+    """Describe everything that decides a label's value, without starting CP2K.
+
+    Files of CP2K's own data folder count by their names: their content goes with the version.
+    Files that are named by a path count by what they hold of each element, wherever they lie.
+    Versions before had neither in their keys, so their labels are of no level that can be proved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file that is named by its path is not there.
+    """
+    diagonalises = settings.smearing > 0 or explicit(settings.kpoints) != GAMMA
+    own = [name for name in settings.basis_files if not _is_path(name)]
+    about: dict[str, Any] = {
+        "version": settings.version,
+        "xc": settings.xc,
+        "basis": settings.basis,
+        "basis files": own,
+        "pseudopotentials": settings.potential,
+        "cut-off": f"{settings.cutoff:g} and {settings.relative_cutoff:g} Ry",
+        "k-points": words(settings.kpoints),
+        "spin": _spin(settings),
+        "smearing": f"{settings.smearing:g} eV",
+        "convergence": f"{settings.scf_convergence:g}, precision {settings.precision:g}",
+    }
+    if not _is_path(settings.potential_file):
+        about["potential file"] = settings.potential_file
+    if diagonalises:
+        about["empty orbitals"] = settings.empty_orbitals
+    return LevelOfTheory(
+        code="cp2k",
+        settings=about,
+        elements=_by_element(settings),
+        start_cells=settings.start_cells,
+    )
+
+
+def _by_element(settings: Cp2kSettings) -> dict[str, dict[str, str]]:
+    """Return, by symbol, basis set and potential that are not the common ones, and contents."""
+    common = (settings.basis, settings.potential)
+    about: dict[str, dict[str, str]] = {}
+    for symbol in settings.kinds:
+        basis, potential = settings.basis_and_potential(symbol)
+        if (basis, potential) != common:
+            about[symbol] = {"basis": basis, "potential": potential}
+    for name in filter(_is_path, (*settings.basis_files, settings.potential_file)):
+        for (symbol, entry), content in data_entries(Path(name)).items():
+            if entry in settings.basis_and_potential(symbol):
+                about.setdefault(symbol, {})[entry] = content
+    return about
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).is_absolute()
+
+
+def _spin(settings: Cp2kSettings) -> str:
+    if not settings.spin_polarised:
+        return "unpolarised"
+    return f"polarised, multiplicity {settings.multiplicity}"

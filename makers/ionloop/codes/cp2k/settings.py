@@ -1,0 +1,85 @@
+"""Settings of CP2K."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from ionloop.codes.common.dft import DftSettings, as_calculator
+from ionloop.codes.cp2k.calculation import calculate
+from ionloop.programs.environment import Command
+from ionloop.schemas.document import Model
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+class Kind(Model):
+    """Basis set and pseudopotential of an element, where they are not the common ones."""
+
+    basis: str | None = Field(None, description="basis set; none: that of all")
+    potential: str | None = Field(None, description="pseudopotential; none: that of all")
+
+
+class Cp2kSettings(DftSettings):
+    """CP2K with Gaussians and plane waves as a labeller."""
+
+    program: ClassVar[str] = "cp2k"
+
+    command: Command = Field(
+        "mpirun.openmpi -np {cores} cp2k.psmp",
+        description="what starts CP2K, {cores} standing for the MPI ranks; the mpirun must be "
+        "that of the MPI that CP2K was built with",
+    )
+    version: str = Field(
+        "2023.1", description="CP2K's version as far as labels depend on it; another one is refused"
+    )
+    basis: str = Field("DZVP-MOLOPT-SR-GTH", description="basis set of every element")
+    potential: str = Field("GTH-PBE", description="pseudopotential of every element")
+    kinds: dict[str, Kind] = Field(
+        default_factory=dict, description="basis set and pseudopotential by chemical symbol"
+    )
+    basis_files: list[str] = Field(
+        default_factory=lambda: ["BASIS_MOLOPT"],
+        description="files of the basis sets: names in CP2K's data folder, or full paths",
+    )
+    potential_file: str = Field(
+        "GTH_POTENTIALS", description="file of the pseudopotentials, likewise"
+    )
+    cutoff: Annotated[float, Field(gt=0)] = Field(
+        800.0, description="plane-wave cut-off in Ry", json_schema_extra={"unit": "Ry"}
+    )
+    relative_cutoff: Annotated[float, Field(gt=0)] = Field(
+        60.0,
+        description="cut-off for a Gaussian of exponent 1 in Ry",
+        json_schema_extra={"unit": "Ry"},
+    )
+    smearing: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="Fermi-Dirac width in eV; 0 for fixed occupations by orbital transformation",
+        json_schema_extra={"unit": "eV"},
+    )
+    empty_orbitals: PositiveInt = Field(
+        20, description="orbitals above the occupied ones, with smearing or k-points"
+    )
+    scf_convergence: Annotated[float, Field(gt=0)] = Field(
+        1e-6, description="EPS_SCF: largest error of the electronic gradient"
+    )
+    precision: Annotated[float, Field(gt=0)] = Field(
+        1e-10, description="EPS_DEFAULT: precision of the matrix elements"
+    )
+    multiplicity: NonNegativeInt = Field(
+        0, description="2S+1, with spin_polarised; 0: the lowest possible"
+    )
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return an ASE calculator that starts CP2K in `folder` on so many MPI ranks."""
+        return as_calculator(partial(calculate, self, folder=folder, cores=cores))
+
+    def basis_and_potential(self, symbol: str) -> tuple[str, str]:
+        """Return the names of basis set and pseudopotential of an element."""
+        own = self.kinds.get(symbol, Kind())
+        return own.basis or self.basis, own.potential or self.potential

@@ -1,0 +1,99 @@
+"""What DeePMD-kit reads: `input.json`, with the neighbour numbers in it, and the systems.
+
+The energy bias per element is left to DeePMD-kit, which since 3.2 solves a least-squares problem
+over frames and compositions and takes the solution of minimum norm where the compositions do not
+determine it. Its default of 10 frames a composition is raised to `STATISTICS`, because the mean
+energy of 10 thermal frames is off by tenths of an eV.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ionloop.codes.deepmd.data import Replay
+from ionloop.codes.deepmd.network import DESCRIPTOR_KINDS, valid_seed, with_seeds
+from ionloop.codes.deepmd.settings import DeepmdSettings
+
+SAVES = 20  # checkpoints of a training, from which it goes on if its worker is lost
+
+SHORTEST_SAVE = 1000  # steps that are sooner done again than a checkpoint is needed
+
+
+def input_script(
+    settings: DeepmdSettings,
+    model: dict[str, Any],
+    training: Sequence[str],
+    validation: Sequence[str] = (),
+    *,
+    seed: int,
+    virials: bool = True,
+    warm: bool = False,
+    replay: Replay | None = None,
+) -> dict[str, Any]:
+    """Build the content of `input.json`.
+
+    Parameters
+    ----------
+    settings
+        How to train.
+    model
+        The `model` section, from `model_section` or `continued_model`.
+    training, validation
+        Folders of the systems, relative to the folder of the training.
+    seed
+        Seed of the nets and of the order of the frames.
+    virials
+        Whether any frame has a virial.
+    warm
+        Whether the training continues from another one.
+    replay
+        Which systems the model has learned, and how often they are drawn; all frames alike
+        without.
+    """
+    steps = training_steps(settings, warm)
+    start = settings.warm_learning_rate if warm else settings.learning_rate_start
+    display = min(settings.disp_every, steps)
+    drawn = {} if replay is None else {"auto_prob": replay.auto_prob}
+    data: dict[str, Any] = {"training_data": _data(training, settings.batch_size) | drawn}
+    if validation:
+        data["validation_data"] = _data(validation, 1) | {"numb_btch": 4}
+    return {
+        "model": with_seeds(model, seed),
+        "learning_rate": {
+            "type": "exp",
+            "start_lr": start,
+            "stop_lr": settings.learning_rate_stop,
+            "decay_steps": max(1, steps // 200),
+        },
+        "loss": _loss(settings, virials, warm),
+        "training": {
+            **data,
+            "numb_steps": steps,
+            "seed": valid_seed(seed),
+            "disp_file": "lcurve.out",
+            "disp_freq": display,
+            "save_freq": display * math.ceil(max(steps / SAVES, SHORTEST_SAVE) / display),
+            "max_ckpt_keep": 2,
+        },
+    }
+
+
+def training_steps(settings: DeepmdSettings, warm: bool) -> int:
+    """Return the number of steps of a training."""
+    return settings.warm_steps if warm and settings.warm_steps else settings.steps
+
+
+def _data(systems: Sequence[str], batch_size: int | str) -> dict[str, Any]:
+    return {"systems": list(systems), "batch_size": batch_size}
+
+
+def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:
+    prefactors = {kind[0]: settings.prefactors(kind, warm) for kind in DESCRIPTOR_KINDS}
+    if not virials:
+        prefactors["v"] = (0.0, 0.0)
+    loss: dict[str, Any] = {"type": "ener"}
+    for letter, (start, limit) in prefactors.items():
+        loss |= {f"start_pref_{letter}": start, f"limit_pref_{letter}": limit}
+    return loss

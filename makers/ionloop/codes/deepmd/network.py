@@ -1,0 +1,197 @@
+"""The network of a model: its section, and the neighbours that it makes room for."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from ionloop.codes.deepmd.data import type_indices
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+
+STATISTICS = 100  # frames per composition in the statistics of bias and descriptor
+
+SEL_MARGIN = 0.12  # cells shrink in NPT runs, and a hot liquid has denser spots than any label
+
+SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositions
+
+PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
+
+DESCRIPTOR_KINDS: tuple[Literal["energy", "force", "virial"], ...] = ("energy", "force", "virial")
+
+RUN_FILE_KEYS = {
+    "descriptor.type": "model",
+    "descriptor.rcut": "rcut",
+    "descriptor.rcut_smth": "rcut_smth",
+    "descriptor.neuron": "neurons",
+    "descriptor.axis_neuron": "axis_neurons",
+    "descriptor.activation_function": "activation",
+    "descriptor.precision": "precision",
+    "fitting_net.neuron": "fitting",
+    "fitting_net.activation_function": "activation",
+    "fitting_net.precision": "precision",
+}
+
+ALL_TYPES = {"se_atten", "se_atten_v2", "dpa1"}  # one `sel` for the neighbours of every type
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Largest numbers of neighbours that any atom has.
+
+    Parameters
+    ----------
+    by_type
+        Neighbours of each type in the type map, (t,).
+    total
+        Neighbours of all types together.
+    """
+
+    by_type: list[int]
+    total: int
+
+
+def count_neighbours(frames: Sequence[Frames], rcut: float, type_map: Sequence[str]) -> Neighbours:
+    """Count the neighbours within `rcut` (Å) of the most crowded atoms.
+
+    Of data with more than 10,000 atoms, the densest frames of every composition and as many that
+    are spread evenly over it are looked at, 8 or more.
+    """
+    counts = [_neighbour_counts(part, index, rcut, type_map) for part, index in _sample(frames)]
+    table = np.concatenate([np.zeros((1, len(type_map)), dtype=int), *counts])
+    return Neighbours(table.max(axis=0).tolist(), int(table.sum(axis=1).max()))
+
+
+def choose_sel(
+    frames: Sequence[Frames], rcut: float, type_map: Sequence[str], *, mixed: bool = False
+) -> list[int]:
+    """Choose `sel`, the number of neighbours that a descriptor has room for.
+
+    Parameters
+    ----------
+    frames
+        The data.
+    rcut
+        Cut-off radius in Å.
+    type_map
+        Chemical symbols in the order of the types.
+    mixed
+        One number for the neighbours of all types together, as `se_atten` takes it.
+
+    Returns
+    -------
+    list of int
+        Per type (or the one number): the largest number in the data, 12 % added, rounded up to a
+        multiple of 4.
+    """
+    counts = count_neighbours(frames, rcut, type_map)
+    numbers = [counts.total] if mixed else counts.by_type
+    return [max(4, 4 * math.ceil(number * (1 + SEL_MARGIN) / 4)) for number in numbers]
+
+
+def model_section(
+    settings: DeepmdSettings, frames: Sequence[Frames], type_map: Sequence[str]
+) -> dict[str, Any]:
+    """Build the `model` section, with `sel` chosen from the data where it is not given."""
+    model = model_template(settings, type_map)
+    for descriptor in open_descriptors(model):
+        mixed = is_mixed(descriptor)
+        sel = choose_sel(frames, descriptor["rcut"], type_map, mixed=mixed)
+        descriptor["sel"] = sel[0] if mixed else sel
+    return model
+
+
+def _sample(frames: Sequence[Frames]) -> Iterator[tuple[Frames, Array]]:
+    for part in frames:
+        wanted = max(8, SAMPLED_ATOMS // (part.n_atoms * len(frames)))
+        densest = np.argsort(part.volumes)[: wanted // 2]
+        spread = np.linspace(0, len(part) - 1, min(wanted - wanted // 2, len(part))).astype(int)
+        if len(part):
+            yield part, np.union1d(densest, spread)
+
+
+def _neighbour_counts(part: Frames, index: Array, rcut: float, type_map: Sequence[str]) -> Array:
+    """Return the neighbours by type of every atom of the chosen frames, (atoms, t)."""
+    from ase import neighborlist
+
+    neighbour_list: Any = neighborlist.primitive_neighbor_list
+    types = type_indices(part.symbols, type_map)
+    n_types = len(type_map)
+    counts = []
+    for frame in index:
+        centres, others = neighbour_list(
+            "ij", (True, True, True), part.cells[frame], part.positions[frame], rcut
+        )
+        kinds = centres * n_types + types[others]
+        counts.append(np.bincount(kinds, minlength=part.n_atoms * n_types))
+    return np.concatenate(counts).reshape(-1, n_types)
+
+
+def has_room(descriptor: dict[str, Any], counts: Neighbours) -> bool:
+    if is_mixed(descriptor):
+        return bool(descriptor["sel"] >= counts.total)
+    return all(room >= n for room, n in zip(descriptor["sel"], counts.by_type, strict=True))
+
+
+def is_mixed(descriptor: dict[str, Any]) -> bool:
+    return descriptor["type"] in ALL_TYPES
+
+
+def model_template(settings: DeepmdSettings, type_map: Sequence[str]) -> dict[str, Any]:
+    given = copy.deepcopy(settings.model) if isinstance(settings.model, dict) else None
+    model = given or _standard_model(settings)
+    model["type_map"] = list(type_map)
+    model.setdefault("data_stat_nbatch", STATISTICS)
+    for descriptor in open_descriptors(model):
+        descriptor.pop("sel", None)
+        descriptor.setdefault("rcut", 6.0)
+    return model
+
+
+def _standard_model(settings: DeepmdSettings) -> dict[str, Any]:
+    net = {"activation_function": settings.activation, "precision": settings.precision}
+    descriptor = {
+        "type": settings.model,
+        "rcut": settings.rcut,
+        "rcut_smth": settings.rcut_smth,
+        "neuron": settings.neurons,
+        "axis_neuron": settings.axis_neurons,
+        **net,
+    }
+    return {"descriptor": descriptor, "fitting_net": {"neuron": settings.fitting, **net}}
+
+
+def descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # What is no dictionary is DeePMD-kit's to refuse (`refusal`).
+    top = model.get("descriptor", {})
+    if isinstance(top, dict):
+        parts = top.get("list", []) if top.get("type") == "hybrid" else [top]
+        yield from (part for part in parts if isinstance(part, dict))
+
+
+def open_descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the descriptors whose `sel` is left to us."""
+    for descriptor in descriptors(model):
+        known = descriptor.get("type") in PER_TYPE | ALL_TYPES
+        if known and isinstance(descriptor.get("sel", "auto"), str):
+            yield descriptor
+
+
+def with_seeds(model: dict[str, Any], seed: int) -> dict[str, Any]:
+    # Also where the given dictionary has seeds: equal seeds would make an ensemble of one model.
+    seeded = copy.deepcopy(model)
+    nets = [*descriptors(seeded), seeded.get("fitting_net"), seeded.get("type_embedding")]
+    for net in nets:
+        if net:
+            net["seed"] = valid_seed(seed)
+    return seeded
+
+
+def valid_seed(seed: int) -> int:
+    return seed % 2**31

@@ -1,0 +1,327 @@
+"""DeePMD-kit: train, freeze, compress, and evaluate a potential.
+
+A training leaves a frozen model, for MD, and a checkpoint, from which the next iteration's
+training starts (`--init-model`). On one thread, equal seeds and equal data give equal weights to
+the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ionloop.codes.common.prediction import force_errors
+from ionloop.codes.deepmd.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    pack_checkpoint,
+    unpack_checkpoint,
+)
+from ionloop.codes.deepmd.data import Replay, check_labels, divide, write_systems
+from ionloop.codes.deepmd.inputs import input_script, training_steps
+from ionloop.codes.deepmd.network import model_section
+from ionloop.codes.deepmd.prediction import predict
+from ionloop.codes.deepmd.program import FLAGS, SUFFIXES, check_program
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.deepmd.warm_start import OtherNetworkError, continued_model
+from ionloop.programs.environment import DEEPMD_ENVIRONMENT
+from ionloop.programs.log import end_of_log, last_lines
+from ionloop.programs.process import status_words
+from ionloop.programs.resume_marker import clear_unless_same
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import ForceErrors, StoredFile
+from ionloop.schemas.table import Table
+
+DATA = ("replay", "training", "validation")  # folders of what was learned before, and of the rest
+
+TRAINED = "trained"  # marks a folder whose training is through
+
+LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
+
+
+class TrainingError(IonloopError, RuntimeError):
+    """A training failed; the message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained model.
+
+    Parameters
+    ----------
+    model
+        Frozen model.
+    checkpoint
+        Archive from which the next training can start.
+    learning_curve
+        Columns of DeePMD-kit's `lcurve.out`: step, rmse_e_trn (eV/atom), rmse_f_trn (eV/Å),
+        rmse_v_trn (eV/atom), the same with `_val` if there are validation frames, and lr.
+    train_errors, validation_errors
+        Errors of the frozen model on all frames.
+    steps
+        Steps trained.
+    warm_start
+        Whether it started from the checkpoint that was given.
+    obstacle
+        Why it did not, though it was to.
+    seconds
+        Wall time.
+    """
+
+    model: StoredFile
+    checkpoint: StoredFile
+    learning_curve: Table
+    train_errors: ForceErrors
+    validation_errors: ForceErrors | None
+    steps: int
+    warm_start: bool
+    obstacle: str
+    seconds: float
+
+
+def train(
+    settings: DeepmdSettings,
+    training: Sequence[Frames],
+    validation: Sequence[Frames] = (),
+    *,
+    type_map: Sequence[str],
+    seed: int,
+    folder: Path,
+    checkpoint: StoredFile | None = None,
+) -> Training:
+    """Train one model, freeze it, and compare it with its data.
+
+    A folder in which the same training was interrupted is continued from its last checkpoint; in
+    one in which it came to its end the model is only frozen. A continued training sees the frames
+    in another order than one that was not interrupted, and so ends in other weights.
+
+    Parameters
+    ----------
+    settings
+        Network and training.
+    training, validation
+        Labelled frames.
+    type_map
+        Chemical symbols in the order of the types.
+    seed
+        Seed of the nets and of the order of the frames.
+    folder
+        Where the input, the logs and the files of the training go.
+    checkpoint
+        Where to start from, if `settings.warm_steps` is set. If the settings changed or the data
+        need more neighbours than it has room for, the training starts from scratch and says so
+        (`Training.obstacle`).
+
+    Raises
+    ------
+    TrainingError
+        If a program fails, or the training ends in NaN or without a model.
+    MissingProgramError
+        If DeePMD-kit is not there.
+    ValueError
+        If there is nothing to train on, or the labels do not fit together.
+    """
+    started = time.monotonic()
+    training, validation = _not_empty(training), _not_empty(validation)
+    if not training:
+        raise ValueError("there is no frame to train on")
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _starting_point(settings, training, type_map, folder, checkpoint)
+    warm = start.checkpoint is not None
+    _write_input(settings, start, training, validation, seed, folder)
+    _learn(settings, folder, start.checkpoint)
+    frozen = _freeze(settings, folder)
+    learned = [frame_id for part in training for frame_id in part.ids]
+    return Training(
+        model=frozen,
+        checkpoint=pack_checkpoint(start.model, folder, learned),
+        learning_curve=_finite_curve(folder),
+        train_errors=_errors(frozen, training, folder),
+        validation_errors=_errors(frozen, validation, folder) if validation else None,
+        steps=training_steps(settings, warm),
+        warm_start=warm,
+        obstacle=start.obstacle,
+        seconds=time.monotonic() - started,
+    )
+
+
+def read_learning_curve(path: Path) -> Table:
+    """Read `lcurve.out`; of steps that were repeated after a restart, the last counts.
+
+    Raises
+    ------
+    TrainingError
+        If there is no row.
+    """
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    if not rows:
+        raise TrainingError(f"{path} holds no learning curve: the training did not begin")
+    names = lines[0].lstrip("# ").split()
+    by_step = {row[0]: row for row in rows}
+    values = np.array(list(by_step.values()), dtype=float)
+    columns = dict(zip(names, values.T, strict=True))
+    return Table(columns | {"step": columns["step"].astype(int)})
+
+
+def _not_empty(frames: Sequence[Frames]) -> list[Frames]:
+    return [part for part in frames if len(part)]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a training begins: the model section, and what there is to go on from."""
+
+    model: dict[str, Any]
+    checkpoint: Checkpoint | None = None
+    obstacle: str = ""
+
+
+def _starting_point(
+    settings: DeepmdSettings,
+    training: Sequence[Frames],
+    type_map: Sequence[str],
+    folder: Path,
+    given: StoredFile | None,
+) -> _Start:
+    """Return the checkpoint that was given if it can be used, and else why not."""
+    if not (given and settings.warm_steps):
+        return _Start(model_section(settings, training, type_map))
+    checkpoint = unpack_checkpoint(given, folder / "warm")
+    try:
+        return _Start(continued_model(settings, training, type_map, checkpoint), checkpoint)
+    except OtherNetworkError as problem:
+        return _Start(model_section(settings, training, type_map), obstacle=str(problem))
+
+
+def _write_input(
+    settings: DeepmdSettings,
+    start: _Start,
+    training: Sequence[Frames],
+    validation: Sequence[Frames],
+    seed: int,
+    folder: Path,
+) -> None:
+    for name in DATA:
+        shutil.rmtree(folder / name, ignore_errors=True)
+    type_map = start.model["type_map"]
+    check_labels(training, type_map)
+    learned, new = divide(training, start.checkpoint.learned if start.checkpoint else frozenset())
+    old_systems = write_systems(learned, folder / "replay", type_map)
+    new_systems = write_systems(new, folder / "training", type_map)
+    script = input_script(
+        settings,
+        start.model,
+        [*old_systems, *new_systems],
+        write_systems(validation, folder / "validation", type_map),
+        seed=seed,
+        virials=any(part.virials is not None for part in training),
+        warm=start.checkpoint is not None,
+        replay=Replay(
+            n_systems=(len(old_systems), len(new_systems)),
+            n_frames=(sum(map(len, learned)), sum(map(len, new))),
+            new_weight=settings.warm_new_weight,
+        )
+        if learned and new
+        else None,
+    )
+    (folder / "input.json").write_text(json.dumps(script, indent=2))
+
+
+def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> None:
+    """Run `dp train`, from where an earlier attempt at the same was interrupted."""
+    clear_unless_same(folder, LEFTOVERS, _inputs(folder))
+    interrupted = latest_checkpoint(folder)
+    if interrupted and (folder / TRAINED).exists():
+        return
+    if interrupted:
+        origin = ["--restart", interrupted.name]
+    else:
+        origin = ["--init-model", str(start.path)] if start else []
+    # `sel` is known, and counting neighbours in every training takes seconds.
+    _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
+    if latest_checkpoint(folder) is None:
+        raise TrainingError(f"the training left no checkpoint{last_lines(folder / 'train.log')}")
+    _finite_curve(folder)
+    (folder / TRAINED).touch()
+
+
+def _inputs(folder: Path) -> Iterator[bytes]:
+    """Yield the names and contents of all files that the training reads."""
+    yield (folder / "input.json").read_bytes()
+    for part in (*DATA, "warm"):
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file():
+                yield str(path.relative_to(folder)).encode()
+                yield path.read_bytes()
+
+
+def _finite_curve(folder: Path) -> Table:
+    try:
+        curve = read_learning_curve(folder / "lcurve.out")
+    except TrainingError as error:
+        raise TrainingError(f"{error}{last_lines(folder / 'train.log')}") from None
+    # Where no frame has a virial, its column is NaN by design.
+    for name in {"rmse_trn", "rmse_e_trn", "rmse_f_trn"} & set(curve.names):
+        bad = ~np.isfinite(curve[name])
+        if bad.any():
+            step = curve["step"][bad][0]
+            sentence = f"the training broke down: {name} is not finite at step {step}"
+            log = end_of_log(folder / "train.log")
+            raise TrainingError(f"{sentence}; lower the learning rate{log}")
+    return curve
+
+
+def _freeze(settings: DeepmdSettings, folder: Path) -> StoredFile:
+    suffix = SUFFIXES[settings.backend]
+    frozen = f"model{suffix}"
+    _run(settings, ["freeze", "-o", frozen], folder)
+    if settings.compress:
+        _run(
+            settings,
+            ["compress", "-i", frozen, "-o", f"model-small{suffix}", "-t", "input.json"],
+            folder,
+        )
+        (folder / f"model-small{suffix}").replace(folder / frozen)
+    if not (folder / frozen).exists():
+        raise TrainingError(f"freezing left no {frozen}{last_lines(folder / 'freeze.log')}")
+    return StoredFile.read(folder / frozen)
+
+
+def _errors(model: StoredFile, frames: Sequence[Frames], folder: Path) -> ForceErrors:
+    predictions = [predict([model], part, folder) for part in frames]
+    if not all(prediction.is_finite for prediction in predictions):
+        log = end_of_log(folder / "train.log")
+        raise TrainingError(f"the trained model gives energies or forces that are not finite{log}")
+    return force_errors(predictions, frames)
+
+
+def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> None:
+    check_program(settings.command)
+    command = [*shlex.split(settings.command), FLAGS[settings.backend], *arguments]
+    log = folder / f"{arguments[0]}.log"
+    with log.open("wb") as stream:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=DEEPMD_ENVIRONMENT | os.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        sentence = f"`{shlex.join(command)}` {status_words(done.returncode)}"
+        raise TrainingError(f"{sentence}{last_lines(log)}")

@@ -1,0 +1,93 @@
+"""Which trained network another training can start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ionloop.codes.deepmd.checkpoint import Checkpoint
+from ionloop.codes.deepmd.inputs import input_script
+from ionloop.codes.deepmd.network import (
+    RUN_FILE_KEYS,
+    count_neighbours,
+    descriptors,
+    has_room,
+    is_mixed,
+    model_template,
+    open_descriptors,
+)
+from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+
+
+class OtherNetworkError(IonloopError):
+    """A training cannot start from a checkpoint; the message ends a sentence that says so."""
+
+
+def continued_model(
+    settings: DeepmdSettings,
+    frames: Sequence[Frames],
+    type_map: Sequence[str],
+    earlier: Checkpoint,
+) -> dict[str, Any]:
+    """Return an earlier `model` section if a training can go on from it.
+
+    Raises
+    ------
+    OtherNetworkError
+        If the settings, the backend or the type map changed, or if an atom of the data has more
+        neighbours now than the earlier `sel` has room for.
+    """
+    model = model_template(settings, type_map)
+    theirs = list(descriptors(earlier.model))
+    ours = list(descriptors(model))
+    to_fill = {id(descriptor) for descriptor in open_descriptors(model)}
+    for mine, other in zip(ours, theirs, strict=False):
+        if id(mine) in to_fill and "sel" in other:
+            if not has_room(other, count_neighbours(frames, mine["rcut"], type_map)):
+                raise OtherNetworkError(
+                    "an atom has more neighbours now than it has room for (sel)"
+                )
+            mine["sel"] = other["sel"]
+    backends = {settings.backend, earlier.backend}
+    if changed := [*(["backend"] if len(backends) > 1 else []), *differing(model, earlier.model)]:
+        raise OtherNetworkError(f"its network is another one ({', '.join(changed)})")
+    return earlier.model
+
+
+def refusal(settings: DeepmdSettings) -> str | None:
+    """Return why DeePMD-kit does not take a `model` dictionary, by its own check; None if it does.
+
+    It costs the import of DeePMD-kit's Python package.
+    """
+    from dargs.dargs import ArgumentError
+    from deepmd.utils.argcheck import normalize
+
+    if isinstance(settings.model, str):
+        return None
+    try:
+        model = model_template(settings, ["H"])
+        for descriptor in open_descriptors(model):
+            descriptor["sel"] = 4 if is_mixed(descriptor) else [4]
+        normalize(input_script(settings, model, ["training"], seed=1))
+    except (ArgumentError, AttributeError, TypeError, ValueError) as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def other_network(settings: DeepmdSettings, other: DeepmdSettings) -> list[str]:
+    """Return the keys in which two networks differ, so that none can start from the other."""
+    backend = [] if settings.backend == other.backend else ["backend"]
+    return [*backend, *differing(model_template(settings, []), model_template(other, []))]
+
+
+def differing(model: Any, other: Any, place: str = "") -> list[str]:
+    """Return the places in which two `model` sections differ, in the words of the run file."""
+    if not (isinstance(model, dict) and isinstance(other, dict)):
+        return [] if model == other else [RUN_FILE_KEYS.get(place, place)]
+    keys = sorted({*model, *other})
+    found = [
+        differing(model.get(key), other.get(key), f"{place}.{key}".lstrip(".")) for key in keys
+    ]
+    return list(dict.fromkeys(key for keys in found for key in keys))

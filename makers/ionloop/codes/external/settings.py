@@ -1,0 +1,34 @@
+"""Settings of labels that are calculated elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from ionloop.codes.common.acceptance import AcceptanceLimits
+from ionloop.schemas.document import Model
+from ionloop.schemas.label import LevelOfTheory
+
+
+class ExternalSettings(Model):
+    """Labels that are calculated outside of ionloop and imported."""
+
+    level: Annotated[str, Field(min_length=1)] = Field(
+        description="the level of theory in words, such as 'VASP 6.4, PBE, 500 eV, Γ'; another "
+        "text is another level"
+    )
+    folder: Path = Field(
+        Path("to_label"), description="folder into which the frames to label are written"
+    )
+    limits: AcceptanceLimits = Field(
+        AcceptanceLimits(),
+        description="limits beyond which a label is rejected; position_tolerance also decides "
+        "whether a calculation is of a frame",
+    )
+
+
+def level_of_theory(settings: ExternalSettings) -> LevelOfTheory:
+    """Describe the level of theory by its words alone."""
+    return LevelOfTheory(code="external", settings={"level": settings.level})

@@ -1,0 +1,192 @@
+"""Labels from universal potentials: SevenNet, CHGNet, or any ASE calculator by import path."""
+
+# mypy: allow-untyped-calls
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.dynamics import MolecularDynamics
+from ionloop.codes.forcefield.model import without_known_warnings
+from ionloop.codes.forcefield.settings import RelaxSettings
+from ionloop.formats.ase import from_ase, full_stress, to_ase
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+FRICTION = 0.01
+"""Friction of the Langevin thermostat in 1/fs: temperature settles within some 100 fs."""
+
+
+class RelaxationError(IonloopError, RuntimeError):
+    """A relaxation did not converge."""
+
+
+class DynamicsError(IonloopError, RuntimeError):
+    """A run of molecular dynamics exploded."""
+
+
+def calculate(calculator: Calculator, frame: Frames) -> Calculated:
+    """Calculate energy, forces and, where the calculator has a stress, the virial of a frame.
+
+    The energy is the calculator's free energy if it has one, since its forces derive from
+    that, else its energy. A calculator says that it failed by raising.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator.
+    frame
+        Frames of one.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not one frame.
+    """
+    if len(frame) != 1:
+        raise ValueError(f"calculate takes one frame, got {len(frame)}")
+    atoms: Any = to_ase(frame.unlabelled())[0]
+    atoms.calc = calculator
+    begin = time.perf_counter()
+    with without_known_warnings():
+        result = _evaluate(atoms)
+    return replace(result, seconds=time.perf_counter() - begin)
+
+
+def _evaluate(atoms: Any) -> Calculated:
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    forces = np.array(atoms.get_forces(), dtype=float)
+    try:
+        energy = atoms.get_potential_energy(force_consistent=True)
+    except PropertyNotImplementedError:
+        energy = atoms.get_potential_energy()
+    return Calculated(energy=float(energy), forces=forces, virial=_virial(atoms))
+
+
+def _virial(atoms: Any) -> Array | None:
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    try:
+        stress = atoms.get_stress()
+    except PropertyNotImplementedError:
+        return None
+    virial: Array = -atoms.get_volume() * np.asarray(full_stress(stress), dtype=float)
+    return virial
+
+
+def relax(
+    calculator: Calculator, frame: Frames, settings: RelaxSettings, cell: bool = True
+) -> Frames:
+    """Relax positions and, if asked, the cell of a frame.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator, with a stress if the cell relaxes.
+    frame
+        Frames of one.
+    settings
+        Force threshold and step limit.
+    cell
+        Whether the cell relaxes too.
+
+    Returns
+    -------
+    Frames
+        The relaxed frame, bare, on the grid of the ids.
+
+    Raises
+    ------
+    RelaxationError
+        If the forces are not below the threshold within the step limit.
+    ValueError
+        If `frame` is not one frame.
+    """
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import FIRE
+
+    if len(frame) != 1:
+        raise ValueError(f"relax takes one frame, got {len(frame)}")
+    (atoms,) = to_ase(frame.unlabelled())
+    atoms.calc = calculator
+    with without_known_warnings():
+        optimizer = FIRE(FrechetCellFilter(atoms) if cell else atoms, logfile=None)
+        converged = optimizer.run(fmax=settings.relax_fmax, steps=settings.relax_steps)
+    if not converged:
+        raise RelaxationError(
+            f"{frame.formula} did not relax to {settings.relax_fmax} eV/Å within "
+            f"{settings.relax_steps} steps; raise relax_steps or relax_fmax, or check the start"
+        )
+    (relaxed,) = from_ase([atoms])
+    return relaxed.unlabelled().snapped()
+
+
+def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> Iterator[Calculated]:
+    """Run molecular dynamics in the NVT ensemble, and yield the steps that `run` keeps.
+
+    Velocities begin as Maxwell and Boltzmann distribute them; the thermostat is Langevin's. Chance
+    follows from frame and temperature alone: a run that is repeated visits the same frames.
+
+    Parameters
+    ----------
+    calculator
+        An ASE calculator.
+    frame
+        Frames of one: the start.
+    run
+        Temperature, length, and which steps are kept.
+
+    Yields
+    ------
+    Calculated
+        With positions and cell; `seconds` are those since the step that was kept before.
+
+    Raises
+    ------
+    DynamicsError
+        If the positions are finite no more.
+    ValueError
+        If `frame` is not one frame.
+    """
+    from ase import units
+    from ase.md.langevin import Langevin
+
+    if len(frame) != 1:
+        raise ValueError(f"dynamics takes one frame, got {len(frame)}")
+    (atoms,) = to_ase(frame.unlabelled())
+    atoms.calc = calculator
+    chance = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
+    spread = np.sqrt(atoms.get_masses() * units.kB * run.temperature)
+    atoms.set_momenta(spread[:, None] * chance.standard_normal((len(atoms), 3)))
+    md = Langevin(
+        atoms,
+        run.timestep * units.fs,
+        temperature_K=run.temperature,
+        friction=FRICTION / units.fs,
+        fixcm=False,  # held, it would spoil the distribution of small cells
+        rng=chance,
+    )
+    for step in run.kept:
+        begin = time.perf_counter()
+        with without_known_warnings():
+            md.run(step - md.nsteps)
+            result = _evaluate(atoms)
+        if not np.isfinite(atoms.positions).all():
+            raise DynamicsError(
+                f"molecular dynamics of {frame.formula} at {run.temperature:g} K exploded within "
+                f"{step} steps; shorten timestep, or check the start structure"
+            )
+        seconds = time.perf_counter() - begin
+        place = {"positions": atoms.positions.copy(), "cell": atoms.cell.array.copy()}
+        yield replace(result, **place, seconds=seconds)

@@ -1,0 +1,162 @@
+"""Load a universal potential, or any ASE calculator."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ionloop.programs.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+    from ionloop.codes.forcefield.settings import ForceFieldSettings
+
+CHECKPOINT, DEVICE = "{checkpoint}", "{device}"
+
+_LOADED: dict[str, Calculator] = {}
+"""Models that this process has loaded, by their settings."""
+
+# What the third parties say on every load and nobody can act on.
+_KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
+    (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning),
+    ("No tensor product accelerator is enabled", UserWarning),
+    ("Converting a tensor with requires_grad=True to a scalar", UserWarning),
+    ("logm result may be inaccurate", RuntimeWarning),
+)
+
+
+def split_import_path(path: str) -> tuple[str, str]:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    if not module or not all(part.isidentifier() for part in [*module.split("."), name]):
+        raise ValueError(
+            f"{path!r} is no known model; use 7net-0, 7net-l3i5, 7net-mf-0, chgnet, or the "
+            "import path of an ASE calculator, such as package.module:callable"
+        )
+    return module, name
+
+
+def effective_options(settings: ForceFieldSettings) -> dict[str, Any]:
+    options = {key: value for key, value in settings.options.items() if value != DEVICE}
+    if settings.model.lower() == "7net-mf-0":
+        options.setdefault("modal", "PBE")
+    if settings.family == "chgnet" and settings.checkpoint is None:
+        options.setdefault("model_name", "0.3.0")
+    return options
+
+
+def calculator(settings: ForceFieldSettings) -> Calculator:
+    """Return the ASE calculator; each model is loaded once per process.
+
+    Raises
+    ------
+    MissingExtraError
+        If the package of the model is not installed.
+    FileNotFoundError
+        If the checkpoint does not exist.
+    ValueError
+        If an import path leads nowhere.
+    """
+    relevant = settings.model_dump_json(include={"model", "checkpoint", "options", "device"})
+    if relevant not in _LOADED:
+        _LOADED[relevant] = _load(settings)
+    return _LOADED[relevant]
+
+
+def _load(settings: ForceFieldSettings) -> Calculator:
+    if settings.checkpoint is not None and not settings.checkpoint.is_file():
+        raise FileNotFoundError(
+            f"there is no file {settings.checkpoint}; check the checkpoint's path"
+        )
+    loaders: dict[str, Callable[[ForceFieldSettings], Calculator]] = {
+        "sevennet": _load_sevennet,
+        "chgnet": _load_chgnet,
+        "custom": _load_custom,
+    }
+    with without_known_warnings():
+        return loaders[settings.family](settings)
+
+
+def _load_sevennet(settings: ForceFieldSettings) -> Calculator:
+    try:
+        from sevenn.calculator import SevenNetCalculator
+    except ModuleNotFoundError as error:
+        raise missing_package("sevenn", settings) from error
+    _use_one_thread()
+    model = settings.model if settings.checkpoint is None else str(settings.checkpoint)
+    return SevenNetCalculator(model, device=settings.device, **effective_options(settings))
+
+
+def _load_chgnet(settings: ForceFieldSettings) -> Calculator:
+    try:
+        from chgnet.model.dynamics import CHGNetCalculator
+        from chgnet.model.model import CHGNet
+    except ModuleNotFoundError as error:
+        raise missing_package("chgnet", settings) from error
+    _use_one_thread()
+    options = effective_options(settings)
+    name = options.pop("model_name", None)
+    if settings.checkpoint is None:
+        model = CHGNet.load(model_name=name, use_device=settings.device, verbose=False)
+    else:
+        model = CHGNet.from_file(str(settings.checkpoint))
+    return CHGNetCalculator(model, use_device=settings.device, **options)
+
+
+def _load_custom(settings: ForceFieldSettings) -> Calculator:
+    module_name, name = split_import_path(settings.model)
+    try:
+        factory = getattr(importlib.import_module(module_name), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"{settings.model} cannot be imported: {error}; check the import path and that its "
+            "package is installed"
+        ) from error
+    values = {CHECKPOINT: str(settings.checkpoint), DEVICE: settings.device}
+    options = {
+        key: values.get(value, value) if isinstance(value, str) else value
+        for key, value in settings.options.items()
+    }
+    loaded: Calculator = factory(**options)
+    return loaded
+
+
+def missing_package(package: str, settings: ForceFieldSettings) -> MissingExtraError:
+    return MissingExtraError(package, "forcefield", f"labelling with {settings.model}")
+
+
+def _use_one_thread() -> None:
+    # Processes run side by side; two threads on busy cores made SevenNet 20 times slower.
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """Keep known warnings, and what CHGNet prints on loading, away from the user."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        for message, category in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        yield
+
+
+def covered_elements(settings: ForceFieldSettings) -> set[str] | None:
+    """Return the chemical symbols that the model knows, or None where it does not say.
+
+    Loads a SevenNet model, because its checkpoint holds the list. CHGNet's embedding has rows
+    up to Z = 94, of which Po to Ra were never trained (MPtrj; Deng et al. 2023).
+    """
+    from ase.data import chemical_symbols
+
+    if settings.family == "sevennet":
+        sevennet: Any = calculator(settings)
+        return {chemical_symbols[number] for number in sevennet.type_map}
+    if settings.family == "chgnet":
+        return {*chemical_symbols[1:84], *chemical_symbols[89:95]}
+    return None

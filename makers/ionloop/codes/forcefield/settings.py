@@ -1,0 +1,77 @@
+"""Settings of universal potentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ionloop.codes.common.acceptance import AcceptanceLimits
+from ionloop.codes.forcefield.model import CHECKPOINT, calculator, split_import_path
+from ionloop.schemas.document import Model
+from ionloop.schemas.units import Force
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+
+class RelaxSettings(Protocol):
+    """When a relaxation ends."""
+
+    @property
+    def relax_fmax(self) -> float:
+        """Largest force at the end, eV/Å."""
+
+    @property
+    def relax_steps(self) -> int:
+        """Most steps."""
+
+
+class ForceFieldSettings(Model):
+    """A universal potential, or any other ASE calculator, as a labeller."""
+
+    model: str = Field(
+        "7net-0",
+        description="a SevenNet name (7net-0, 7net-l3i5, 7net-mf-0), chgnet, or the import path "
+        "of what returns an ASE calculator, such as ase.calculators.emt:EMT",
+    )
+    checkpoint: Path | None = Field(
+        None, description="local model file, instead of the weights that come with the package"
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="keyword arguments of the calculator; for an import path the values "
+        "'{checkpoint}' and '{device}' stand for the settings of that name",
+    )
+    device: str = Field("cpu", description="device of torch: cpu, cuda, cuda:1, …")
+    limits: AcceptanceLimits = Field(
+        AcceptanceLimits(), description="limits beyond which a label is rejected"
+    )
+    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
+        0.05, description="largest force at the end of a relaxation, eV/Å"
+    )
+    relax_steps: PositiveInt = Field(500, description="most steps of a relaxation")
+
+    @model_validator(mode="after")
+    def _check_model(self) -> Self:
+        if self.family == "custom":
+            split_import_path(self.model)
+            if self.checkpoint is not None and CHECKPOINT not in self.options.values():
+                raise ValueError(
+                    f"checkpoint is set but no option of {self.model} takes it; say which one, "
+                    f"such as options: {{model: '{CHECKPOINT}'}}"
+                )
+        return self
+
+    @property
+    def family(self) -> str:
+        """What `model` names: ``sevennet``, ``chgnet`` or ``custom``."""
+        name = self.model.lower()
+        if name.startswith(("7net", "sevennet")):
+            return "sevennet"
+        return "chgnet" if name == "chgnet" else "custom"
+
+    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+        """Return the ASE calculator, which needs neither a folder nor cores."""
+        return calculator(self)

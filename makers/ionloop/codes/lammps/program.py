@@ -1,0 +1,125 @@
+"""Which LAMMPS is installed, and whether it understands the models."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ionloop.codes.lammps.errors import LammpsError
+from ionloop.programs.errors import cure_for
+from ionloop.programs.probe import PROBE_SECONDS, Answer, ask
+from ionloop.programs.process import ProgramError
+
+START_LOG = "start.log"
+
+_PROBES = ("first", "second")
+
+
+def program_version(command: str) -> str:
+    """Return LAMMPS' version after making sure that it runs DeePMD models (takes seconds).
+
+    Raises
+    ------
+    LammpsError
+        If the command is absent, fails, or has no ``pair_style deepmd``.
+    """
+    answer = _ask(command, "info styles pair\n")
+    version = _version(answer.text)
+    if version is None:
+        said = answer.last_words or "nothing"
+        raise LammpsError(
+            f"explore.command: {command!r} did not start LAMMPS: it {answer.words} and said: {said}"
+        )
+    if "deepmd" not in answer.text.split():
+        raise LammpsError(
+            f"explore.command: {command!r} has no pair_style deepmd; "
+            "install one that has: pip install 'ionloop[deepmd]'"
+        )
+    return version
+
+
+def check_models(command: str, suffix: str) -> None:
+    """Check that LAMMPS loads models of a kind (takes seconds).
+
+    The part of DeePMD-kit's plugin that belongs to a backend is loaded with the first model, and
+    only where it fits the installed PyTorch or TensorFlow.
+
+    Parameters
+    ----------
+    command
+        The command that runs LAMMPS.
+    suffix
+        Of the model files: ``.pb`` or ``.pth``.
+
+    Raises
+    ------
+    LammpsError
+        If it does not.
+    """
+    with TemporaryDirectory() as name:
+        for model in _PROBES:
+            (Path(name) / f"{model}{suffix}").touch()
+        styles = " ".join(f"{model}{suffix}" for model in _PROBES)
+        question = f"units metal\npair_style deepmd {styles} out_freq 1 out_file devi\n"
+        text = _ask(command, question, Path(name)).text
+    if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", text, re.S):
+        why = f"; {found[0].splitlines()[-1].strip()[-200:]}"
+        raise LammpsError(
+            f"explore.command: {command!r} does not load {found[1]} models ({suffix}): "
+            f"{_cure_of_backend(found[1])}{why}"
+        )
+
+
+def _ask(command: str, question: str, folder: Path | None = None) -> Answer:
+    arguments = [*command_words(command), "-log", "none"]
+    try:
+        return ask(arguments, question, folder=folder, seconds=PROBE_SECONDS)
+    except ProgramError as error:
+        raise LammpsError(f"explore.command: {error}") from None
+
+
+def _cure_of_backend(backend: str) -> str:
+    if backend != "PyTorch" or find_spec("deepmd") is None or find_spec("torch") is None:
+        return "install DeePMD-kit's plugin with that backend, or set train.backend to another"
+    from deepmd.env import GLOBAL_CONFIG
+
+    return (
+        f"its plugin was built for PyTorch {GLOBAL_CONFIG['pt_version']}, and {version('torch')} "
+        f"is installed; install torch=={GLOBAL_CONFIG['pt_version']}, or set train.backend to "
+        "tensorflow"
+    )
+
+
+def version_of_run(folder: Path) -> str:
+    """Return the version of the LAMMPS that ran in a folder, from its log.
+
+    Raises
+    ------
+    LammpsError
+        If no LAMMPS ran there.
+    """
+    log = next(iter(sorted(folder.rglob(START_LOG))), folder / START_LOG)
+    version = _version(log.read_text()) if log.exists() else None
+    if version is None:
+        raise LammpsError(f"{log} does not say which LAMMPS ran; has one run there?")
+    return version
+
+
+def _version(text: str) -> str | None:
+    found = re.search(r"LAMMPS \((.+)\)", text)
+    return found[1] if found else None
+
+
+def command_words(command: str) -> list[str]:
+    arguments = shlex.split(command)
+    if not arguments or shutil.which(arguments[0]) is None:
+        raise LammpsError(
+            f"explore.command: {command!r} was not found on PATH; "
+            f"{cure_for(arguments[0] if arguments else '', 'deepmd')}, or name your own LAMMPS"
+        )
+    return arguments

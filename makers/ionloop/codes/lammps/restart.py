@@ -1,0 +1,171 @@
+"""What a folder of trajectories holds: what is over, and where the rest goes on.
+
+A trajectory leaves ``<name>.over`` when it ended, finished or halted, with a sentence in it if
+LAMMPS died of it; one that has none goes on from its newest restart file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps.output import read_dump, read_rows
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.packed import Array
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of a trajectory, between two restart files.
+
+    Every leg begins by reading all that it needs, so a trajectory is the same to the last bit
+    whether one process runs all of its legs or each is run by another.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of the trajectory's file names.
+    number
+        Number of the leg, from 0 on.
+    first, last
+        MD steps between which it runs.
+    is_final
+        Whether the trajectory ends with it.
+    """
+
+    trajectory: str
+    number: int
+    first: int
+    last: int
+    is_final: bool
+
+    @property
+    def name(self) -> str:
+        """Stem of the leg's file names."""
+        return self.stem(self.number)
+
+    def stem(self, number: int) -> str:
+        """Return the stem of the file names of any leg of the trajectory."""
+        return f"{self.trajectory}.{number}" if number else self.trajectory
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the files that it writes."""
+        return tuple(f"{self.name}.{kind}" for kind in ("dump", "deviation", "temperature", "log"))
+
+    @property
+    def restart(self) -> str:
+        """Name of the restart file that it begins with."""
+        return f"{self.name}.restart"
+
+    @property
+    def next_restart(self) -> str:
+        """Name of the restart file that it leaves."""
+        return f"{self.stem(self.number + 1)}.restart"
+
+
+def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
+    """Divide a trajectory into legs that end where a frame is kept."""
+    length = -(-settings.restart_every // task.dump_every) * task.dump_every
+    bounds = [*range(0, task.steps, length), task.steps]
+    return [
+        Leg(task.name, number, first, last, last == task.steps)
+        for number, (first, last) in enumerate(pairwise(bounds))
+    ]
+
+
+def is_over(trajectory: str, folder: Path) -> bool:
+    """Tell whether a trajectory has ended, one way or another."""
+    return _over(trajectory, folder).exists()
+
+
+def end(trajectory: str, folder: Path, death: str = "") -> None:
+    """Note that a trajectory has ended, and what LAMMPS died of if it did."""
+    _over(trajectory, folder).write_text(death)
+
+
+def death_of(trajectory: str, folder: Path) -> str:
+    """Return what LAMMPS died of in a trajectory that is over, or nothing."""
+    return _over(trajectory, folder).read_text().strip()
+
+
+def legs_to_run(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> list[Leg]:
+    """Return the legs from the newest restart file on, with what they left removed."""
+    whole = legs(task, settings)
+    begun = max(leg.number for leg in whole if not leg.number or (folder / leg.restart).exists())
+    left = whole[begun:]
+    names = [name for leg in left for name in leg.outputs]
+    for name in (*names, f"{task.name}.stop", f"{task.name}.partial"):
+        (folder / name).unlink(missing_ok=True)
+    return left
+
+
+def started(plan: Sequence[Leg], folder: Path) -> list[Leg]:
+    """Return the legs that have begun."""
+    return [leg for leg in plan if log_of(leg, folder).exists()]
+
+
+def log_of(leg: Leg, folder: Path) -> Path:
+    """Return LAMMPS' log of a leg."""
+    return folder / f"{leg.name}.log"
+
+
+def seconds(trajectory: str, folder: Path) -> float:
+    """Return the wall time in s that a trajectory took, without legs that were lost."""
+    return float(read_rows(_seconds(trajectory, folder), n_columns=1).sum())
+
+
+def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
+    """Add to the wall time of a trajectory, in s."""
+    with _seconds(trajectory, folder).open("a") as file:
+        file.write(f"{max(amount, 0.0)}\n")
+
+
+def read_legs(
+    task: TrajectoryTask, settings: LammpsSettings, folder: Path
+) -> tuple[Array, Frames, Array, Array]:
+    """Read a trajectory as far as it was written, every step once.
+
+    Returns
+    -------
+    tuple
+        Steps of the dump (f,) and its frames; rows of the deviation file (d, 7); rows of step and
+        temperature in K (t, 2).
+    """
+    parts = [_read_leg(leg, task, folder) for leg in legs(task, settings)]
+    steps, frames, deviations, thermometer = zip(*parts, strict=True)
+    (joined,) = concatenate(frames) or [frames[0]]
+    return (
+        np.concatenate(steps),
+        joined,
+        np.concatenate(deviations),
+        np.concatenate(thermometer),
+    )
+
+
+def _read_leg(leg: Leg, task: TrajectoryTask, folder: Path) -> tuple[Array, Frames, Array, Array]:
+    steps, frames = read_dump(folder / f"{leg.name}.dump", task.start)
+    deviations = read_rows(folder / f"{leg.name}.deviation", n_columns=7)
+    thermometer = read_rows(folder / f"{leg.name}.temperature", n_columns=2)
+    # A leg begins with the frame that the one before it ended with.
+    new = leg.first if leg.number else -1
+    return (
+        steps[steps > new],
+        frames[steps > new],
+        deviations[deviations[:, 0] > new],
+        thermometer[thermometer[:, 0] > new],
+    )
+
+
+def _over(trajectory: str, folder: Path) -> Path:
+    return folder / f"{trajectory}.over"
+
+
+def _seconds(trajectory: str, folder: Path) -> Path:
+    return folder / f"{trajectory}.seconds"

@@ -1,0 +1,106 @@
+"""What came of a trajectory, from its files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
+from ionloop.codes.lammps import restart as lammps_folder
+from ionloop.codes.lammps.restart import legs, log_of, started
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+
+STEP, _V, MAX_DEVI_F = 0, 1, 4  # columns of a deviation file: step, max_devi_v, max_devi_f
+
+
+def read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> Trajectory:
+    dumped, frames, deviations, thermometer = lammps_folder.read_legs(task, settings, folder)
+    n = _common_prefix(dumped, deviations[:, STEP], thermometer[:, 0])
+    max_devi_f, max_devi_v = deviations[:n, MAX_DEVI_F], deviations[:n, _V]
+    temperatures = thermometer[:n, 1]
+    valid, fault = _valid_prefix(frames[:n], max_devi_f, max_devi_v, temperatures, task, settings)
+    finished = valid == task.n_frames
+    return Trajectory(
+        task=task,
+        frames=frames[:valid].snapped().of_group(task.group),
+        steps=dumped[:valid],
+        max_devi_f=max_devi_f[:valid],
+        max_devi_v=max_devi_v[:valid],
+        temperatures=temperatures[:valid],
+        finished=finished,
+        stop_reason="" if finished else fault or _stop_reason(task, settings, folder),
+        seconds=lammps_folder.seconds(task.name, folder),
+    )
+
+
+def _common_prefix(*steps: Array) -> int:
+    shortest = min(len(column) for column in steps)
+    agree = np.all([column[:shortest] == steps[0][:shortest] for column in steps], axis=0)
+    return int(np.cumprod(agree).sum())
+
+
+def _valid_prefix(
+    frames: Frames,
+    max_devi_f: Array,
+    max_devi_v: Array,
+    temperatures: Array,
+    task: TrajectoryTask,
+    settings: LammpsSettings,
+) -> tuple[int, str]:
+    """Return the number of frames before the first bad one, and what is bad about it."""
+    hottest, distance = settings.hottest(task.temperature), settings.stop_distance
+    steps = np.arange(len(temperatures)) * task.dump_every
+    steady = temperatures - task.heat_at(steps, settings.thermostat_damping)
+    coordinates = np.concatenate([frames.positions, frames.cells], axis=1)
+    faults = [
+        ("the model deviation is not finite", ~np.isfinite(max_devi_f + max_devi_v)),
+        ("positions or cell are not finite", ~np.isfinite(coordinates).all(axis=(1, 2))),
+        (
+            f"max_devi_f exceeds {settings.stop_max_devi_f:g} eV/Å",
+            ~(max_devi_f <= settings.stop_max_devi_f),
+        ),
+        (f"the temperature exceeds {hottest:g} K", ~(steady <= hottest)),
+    ]
+    firsts = [(_first(bad), fault) for fault, bad in faults]
+    valid, fault = min(firsts, key=lambda first: first[0])
+    collapsed = _first_collapsed(frames[:valid], distance)
+    if collapsed < valid:
+        valid, fault = collapsed, f"two atoms are closer than {distance:g} Å"
+    return valid, f"{fault} at step {valid * task.dump_every}" if valid < len(frames) else ""
+
+
+def _first(bad: Array) -> int:
+    return int(np.argmax(bad)) if bad.any() else len(bad)
+
+
+def _first_collapsed(frames: Frames, distance: float) -> int:
+    shapes = zip(frames.cells, frames.positions, strict=True)
+    collapsed = (i for i, (cell, atoms) in enumerate(shapes) if _collapsed(cell, atoms, distance))
+    return next(collapsed, len(frames))
+
+
+def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
+    """Tell whether two atoms, or an atom and its image, are closer than `distance` in Å."""
+    from ase.neighborlist import primitive_neighbor_list
+
+    # No packing is closer than fcc; and the neighbour list of a vanishing cell has no end.
+    closest_volume = len(positions) * distance**3 / np.sqrt(2)
+    volume = abs(cell[0] @ np.cross(cell[1], cell[2]))
+    if volume < closest_volume:
+        return True
+    periodic = (True, True, True)
+    pairs = primitive_neighbor_list("d", periodic, cell, positions, distance)  # type: ignore[no-untyped-call]
+    return len(pairs) > 0
+
+
+def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
+    logs = [log_of(leg, folder) for leg in started(legs(task, settings), folder)]
+    text = logs[-1].read_text() if logs else ""
+    if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
+        return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
+    death = lammps_folder.death_of(task.name, folder)
+    return death or f"frames are missing from {folder}; is its disk full?"

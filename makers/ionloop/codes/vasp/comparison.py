@@ -1,0 +1,206 @@
+"""Compare the level of theory of files with that of the settings."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.vasp.inputs import Arrangement, plain_tags, requested_inputs
+from ionloop.codes.vasp.level import RESCUES, deciding
+from ionloop.codes.vasp.potcars import SAME_POTCAR, identify, pinned
+from ionloop.codes.vasp.results import VaspError, read_vasprun
+from ionloop.codes.vasp.settings import PotcarIdentity, VaspSettings, no_ground_state, plain
+from ionloop.schemas.frames import Frames
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp.inputs import Incar, Kpoints, Potcar
+
+
+# VASP's own account, in vasprun.xml, of the tags that it may overrule: (its name, ours).
+_EFFECTIVE = {"ENMAX": "ENCUT", "ISMEAR": "ISMEAR", "SIGMA": "SIGMA", "ISPIN": "ISPIN"}
+
+
+def check_program(settings: VaspSettings, frame: Frames, folder: Path) -> None:
+    """Raise if a run was of another version of VASP, or read other POTCARs, than the level says.
+
+    Parameters
+    ----------
+    settings
+        The level that was asked for.
+    frame
+        The one frame that was asked for.
+    folder
+        Where the run was: POTCAR and vasprun.xml, gzipped or not.
+
+    Raises
+    ------
+    OtherLevelError
+        With what differs, and the cure.
+    VaspError
+        If vasprun.xml or POTCAR cannot be read.
+    """
+    vasprun = read_vasprun(folder)
+    known = pinned(settings).potentials or {}
+    wanted = [known.get(symbol) for symbol in dict.fromkeys(frame.symbols)]
+    differences = [
+        *_version_differences(settings.version, vasprun.vasp_version.strip()),
+        *_potential_differences(wanted, _read_potcar(folder), vasprun.potcar_symbols),
+    ]
+    if differences:
+        raise OtherLevelError(f"the run is not of the level asked for: {'; '.join(differences)}")
+
+
+def _version_differences(asked: str, used: str) -> Iterator[str]:
+    if used != asked and not used.startswith(f"{asked}."):
+        yield (
+            f"VASP {used} ran and label.version says {asked}: let label.vasp_cmd start the other "
+            f"one, or set label.version: '{used}'"
+        )
+
+
+def _potential_differences(
+    wanted: Sequence[PotcarIdentity | None], potcar: Potcar, titles: Sequence[str]
+) -> Iterator[str]:
+    if not len(wanted) == len(potcar) == len(titles):
+        yield f"VASP read {len(titles)} potentials, its POTCAR holds {len(potcar)}"
+        return
+    for asked, single, title in zip(wanted, potcar, titles, strict=True):
+        found, read = identify(single), " ".join(title.split())
+        # VASP notes the first line, which is the TITEL but for a few old potentials.
+        if read not in (found.title, " ".join(single.header.split())):
+            yield f"VASP read the potential {read}, and its POTCAR holds {found.title}"
+        if asked is None or found != asked:
+            said = asked.words if asked else "one that is not known"
+            yield f"the POTCAR was {found.words}, and the labels are of {said}: {SAME_POTCAR}"
+
+
+def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes: Any) -> str:
+    """Say how the last run in a folder differs from the level that was asked for.
+
+    custodian's handlers rescue a run by changing its inputs. What decides only how a result is
+    reached (`FREE`) may change; anything else makes the label one of another level.
+
+    Parameters
+    ----------
+    settings
+        The level that was asked for.
+    frame
+        The one frame that was asked for.
+    folder
+        Where the run was: INCAR, KPOINTS and vasprun.xml, gzipped or not.
+    **changes
+        INCAR tags of another kind of run.
+
+    Returns
+    -------
+    str
+        A sentence, or nothing where the level is the one asked for.
+
+    Raises
+    ------
+    VaspError
+        If vasprun.xml cannot be read.
+    """
+    asked = requested_inputs(settings, frame, **changes)
+    # pymatgen replaces some tags with nothing but a warning.
+    asked["INCAR"].update(plain_tags(settings, **changes))
+    vasprun = read_vasprun(folder)
+    done = _read_incar(folder)
+    arranged = Arrangement.of(frame).arrange(frame).symbols
+    differences = [
+        *_incar_differences(asked["INCAR"], done),
+        *_effective_differences(done, vasprun.parameters),
+        *_kpoint_differences(asked["KPOINTS"], _read_kpoints(folder)),
+        *_potcar_differences(asked["POTCAR.spec"].split(), vasprun.potcar_symbols),
+        *_species_differences(arranged, vasprun.atomic_symbols),
+    ]
+    return f"the run differs from the request: {'; '.join(differences)}" if differences else ""
+
+
+def _incar_differences(asked: Incar, done: Incar) -> Iterator[str]:
+    wanted, used = deciding(asked), deciding(done)
+    for tag in sorted({*wanted, *used} - (RESCUES - set(wanted))):
+        before, after = wanted.get(tag), used.get(tag)
+        if not _same(before, after):
+            yield f"{tag} {_word(before)} → {_word(after)}"
+    yield from no_ground_state(done)
+
+
+def _effective_differences(done: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
+    for name, tag in _EFFECTIVE.items():
+        said, used = done.get(tag), parameters.get(name)
+        if said is not None and used is not None and not _same(said, used):
+            yield f"VASP used {name} {_word(used)} where INCAR says {tag} {_word(said)}"
+
+
+def _kpoint_differences(asked: Kpoints | None, done: Kpoints | None) -> Iterator[str]:
+    before, after = _mesh(asked), _mesh(done)
+    if before != after:
+        yield f"KPOINTS {before} → {after}"
+
+
+def _potcar_differences(asked: Sequence[str], titles: Sequence[str]) -> Iterator[str]:
+    used = [title.split()[1] for title in titles]
+    if list(asked) != used:
+        yield f"POTCAR {' '.join(asked)} → {' '.join(used)}"
+
+
+def _species_differences(asked: Sequence[str], used: Sequence[str]) -> Iterator[str]:
+    if list(asked) != list(used):
+        before, after = (" ".join(dict.fromkeys(symbols)) for symbols in (asked, used))
+        yield f"the atoms, in the order of the POTCAR: {before} → {after}"
+
+
+def _mesh(points: Kpoints | None) -> str:
+    if points is None:
+        return "none"
+    style = points.style.name
+    # An odd Monkhorst-Pack mesh is Γ-centred.
+    if style == "Monkhorst" and all(n % 2 for n in points.kpts[0]):
+        style = "Gamma"
+    divisions = ", ".join("×".join(f"{n:g}" for n in row) for row in points.kpts)
+    shift = "" if not any(points.kpts_shift) else f" shifted by {points.kpts_shift}"
+    return f"{style} {divisions}{shift}"
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, int | float) and isinstance(after, int | float):
+        return math.isclose(before, after, rel_tol=1e-6)
+    return bool(plain(before) == plain(after))
+
+
+def _word(value: Any) -> str:
+    return "unset" if value is None else f"{plain(value)}"
+
+
+def _read_incar(folder: Path) -> Incar:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Incar
+
+    return Incar.from_file(zpath(str(folder / "INCAR")))
+
+
+def _read_potcar(folder: Path) -> Potcar:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Potcar
+
+    path = zpath(str(folder / "POTCAR"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one that pymatgen does not know is told by the check
+            potcar: Potcar = Potcar.from_file(path)
+    except (OSError, LookupError, ValueError, AttributeError) as problem:
+        raise VaspError(f"{path}, the potentials of the run, cannot be read: {problem}") from None
+    return potcar
+
+
+def _read_kpoints(folder: Path) -> Kpoints | None:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    path = Path(zpath(str(folder / "KPOINTS")))
+    return Kpoints.from_file(str(path)) if path.exists() else None

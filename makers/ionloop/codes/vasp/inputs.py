@@ -1,0 +1,203 @@
+"""Inputs of VASP: tags, k-points, POTCARs, as they will be written."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.dynamics import MolecularDynamics
+from ionloop.codes.vasp.presets import FORCE_LABELS
+from ionloop.codes.vasp.settings import (
+    ELECTRONIC,
+    VaspSettings,
+    check_elements,
+    cutoff,
+    kpoints,
+    of_frame,
+    plain,
+    potcars,
+)
+from ionloop.formats.pymatgen import to_pymatgen
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import explicit
+from ionloop.schemas.packed import Array
+
+if TYPE_CHECKING:
+    from pymatgen.core.structure import Structure
+    from pymatgen.io.vasp.inputs import VaspInput
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+
+def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
+    """Return the INCAR tags of a force label, with changes for another kind of run."""
+    spacing = kpoints(settings)
+    mesh = {"KSPACING": spacing, "KGAMMA": True} if isinstance(spacing, float | int) else {}
+    tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
+    return {tag: value for tag, value in tags.items() if value is not None}
+
+
+def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
+    """Return the INCAR tags that are one value, not one for every species or atom."""
+    tags = incar(settings, **changes)
+    return {tag: value for tag, value in tags.items() if not isinstance(value, dict | list)}
+
+
+def effort(settings: VaspSettings) -> dict[str, Any]:
+    """Return what a rejected calculation hangs on, outside the level of theory.
+
+    The way of the electronic steps (NELM, ALGO, mixing), and how often custodian may correct it.
+    """
+    tags = {tag: plain(value) for tag, value in incar(settings).items() if tag in ELECTRONIC}
+    return {**tags, "max_errors": settings.max_errors}
+
+
+def relaxation(settings: VaspSettings) -> dict[str, Any]:
+    """Return the INCAR changes that relax positions and cell (conjugate gradients)."""
+    return {
+        "IBRION": 2,
+        "ISIF": 3,
+        "NSW": settings.relax_steps,
+        "EDIFFG": -settings.relax_fmax,
+    }
+
+
+def dynamics(run: MolecularDynamics) -> dict[str, Any]:
+    """Return the INCAR changes that run molecular dynamics in the NVT ensemble (Nosé-Hoover)."""
+    return {
+        "IBRION": 0,
+        "ISIF": 2,
+        "MDALGO": 2,
+        "SMASS": 0,
+        "NSW": run.steps,
+        "POTIM": run.timestep,
+        "TEBEG": run.temperature,
+        "TEEND": run.temperature,
+    }
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How a frame is handed to VASP: atoms grouped by species, the cell right-handed.
+
+    Parameters
+    ----------
+    order
+        Index in the frame of each atom of the POSCAR, (n,).
+    hand
+        1, or -1 where the frame is mirrored through the origin.
+    """
+
+    order: Array
+    hand: int
+
+    @classmethod
+    def of(cls, frame: Frames) -> Self:
+        """Work out the arrangement of a frame."""
+        species = list(dict.fromkeys(frame.symbols))
+        order = np.argsort([species.index(symbol) for symbol in frame.symbols], kind="stable")
+        return cls(order, 1 if np.linalg.det(frame.cells[0]) > 0 else -1)
+
+    def arrange(self, frame: Frames) -> Frames:
+        """Return the frame as VASP gets it."""
+        return Frames(
+            tuple(frame.symbols[index] for index in self.order),
+            self.hand * frame.positions[:, self.order],
+            self.hand * frame.cells,
+        )
+
+    def restore_frame(self, frame: Frames) -> Frames:
+        """Return frames that VASP gave as those of the frame itself."""
+        back = np.argsort(self.order)
+        return Frames(
+            tuple(frame.symbols[index] for index in back),
+            self.hand * frame.positions[:, back],
+            self.hand * frame.cells,
+        )
+
+    def restore(self, result: Calculated) -> Calculated:
+        """Return a result of the arranged frame as one of the frame itself."""
+        back = np.argsort(self.order)
+        return replace(
+            result,
+            forces=self.hand * result.forces[back],
+            positions=None if result.positions is None else self.hand * result.positions[back],
+            cell=None if result.cell is None else self.hand * result.cell,
+        )
+
+
+def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
+    """Return pymatgen's input set, which holds these settings and no default of its own.
+
+    Parameters
+    ----------
+    settings
+        The level of theory; where meshes are kept, that `of_frame`.
+    **changes
+        INCAR tags of another kind of run, such as `relaxation` returns them.
+    """
+    from pymatgen.io.vasp.inputs import Kpoints
+    from pymatgen.io.vasp.sets import VaspInputSet
+
+    symbols = potcars(settings)
+    points = explicit(kpoints(settings))
+    mesh: Any = Kpoints.gamma_automatic(points) if points else {}
+    with _quiet():
+        return VaspInputSet(
+            config_dict={
+                "INCAR": {},
+                "POTCAR": symbols,
+                "POTCAR_FUNCTIONAL": settings.potcar_functional,
+            },
+            # As the user's, no tag is dropped or replaced.
+            user_incar_settings=incar(settings, **changes),
+            user_kpoints_settings=mesh,
+            # pymatgen replaces W by W_sv in PBE_54 unless told twice.
+            user_potcar_settings={"W": symbols["W"]} if "W" in symbols else {},
+            sort_structure=False,
+            validate_magmom=False,
+        )
+
+
+def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> VaspInput:
+    """Return the inputs of a frame, with the names of the POTCARs instead of their content.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not one frame, or an element has no POTCAR in the settings.
+    """
+    check_elements(settings, frame.symbols)
+    with _quiet():
+        inputs = input_set(of_frame(settings, frame), **changes)
+        return inputs.get_input_set(to_structure(frame), potcar_spec=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what pymatgen says about settings that were chosen on purpose."""
+    from pymatgen.io.vasp.sets import BadInputSetWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BadInputSetWarning)
+        yield
+
+
+def to_structure(frame: Frames) -> Structure:
+    """Return the pymatgen Structure of a frame as VASP gets it, grouped and right-handed.
+
+    Raises
+    ------
+    ValueError
+        If `frame` is not one frame.
+    """
+    if len(frame) != 1:
+        raise ValueError(f"VASP takes one frame, got {len(frame)}")
+    structure = to_pymatgen(Arrangement.of(frame).arrange(frame))[0]
+    structure.remove_site_property("positions")
+    return structure

@@ -1,0 +1,145 @@
+"""The level of theory that settings of VASP say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ionloop.codes.vasp.inputs import incar
+from ionloop.codes.vasp.potcars import pinned
+from ionloop.codes.vasp.settings import (
+    FREE_BY_PURPOSE,
+    VaspSettings,
+    check_elements,
+    cutoff,
+    kpoints,
+    plain,
+    potcars,
+)
+from ionloop.schemas.kpoints import GAMMA, Kept, KPoints, explicit, times, words
+from ionloop.schemas.label import LevelOfTheory
+
+FREE = frozenset(tag for tags in FREE_BY_PURPOSE for tag in tags.split())
+"""INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
+
+
+RESCUES = frozenset({"NBANDS"})
+"""Tags that decide a value where they are asked for, and may be added where they are not.
+
+Too few bands make another energy, so NBANDS is in the key; custodian gives more than VASP's own
+number, with which a converged result is the same.
+"""
+
+
+def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
+    """Describe everything that decides a label's value, without starting VASP.
+
+    Tags that decide only how a result is reached (`FREE`), the command and the limits are left
+    out. Two ways of writing one level, as a preset or in full, are one level, and so are two
+    names of one POTCAR: its title and content count. Where the settings do not say what the
+    POTCARs are, those of this host are read. An element whose POTCAR is not known either way is
+    named by its POTCAR's name; no label of it is bought (`check_known`).
+    """
+    tags = deciding(incar(settings))
+    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
+        tags.pop(tag, None)
+    known = pinned(settings).potentials or {}
+    points = kpoints(settings)
+    # Moments and Hubbard parameters are said by symbol, and count for the frames that hold it.
+    by_element = {tag: table for tag, table in tags.items() if _is_by_element(settings, table)}
+    return LevelOfTheory(
+        code="vasp",
+        settings={
+            "version": settings.version,
+            "ENCUT": plain(cutoff(settings)),
+            "k-points": words(points),
+            **{tag: tags[tag] for tag in sorted(tags.keys() - by_element)},
+        },
+        elements={
+            element: (
+                known[element].model_dump()
+                if element in known
+                else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
+            )
+            | {tag: table[element] for tag, table in by_element.items() if element in table}
+            for element, symbol in potcars(settings).items()
+        },
+        start_cells=points.start_cells if isinstance(points, Kept) else [],
+    )
+
+
+def _is_by_element(settings: VaspSettings, value: Any) -> bool:
+    """Tell whether the value of a tag is a table of numbers by chemical symbol."""
+    if not isinstance(value, Mapping) or not value.keys() <= potcars(settings).keys():
+        return False
+    return not any(isinstance(each, Mapping) for each in value.values())
+
+
+def doubtful_keys(settings: VaspSettings) -> list[str]:
+    """Return the hash under which version 0.1 kept labels that may be of this level.
+
+    It held the POTCARs' names alone, of all elements of the settings, and not VASP's version; and
+    no label of that time says what it was calculated with. So nothing proves that they are of
+    this level, and nothing that they are not.
+    """
+    spacing = kpoints(settings)
+    if not isinstance(spacing, str | float | int):
+        return []  # another mesh than Γ alone or a spacing was not to be had
+    free = FREE | {"ISYM", "SYMPREC", "NBANDS", "LDIAG"}
+    tags = {tag: value for tag, value in incar(settings).items() if tag not in free}
+    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
+        tags.pop(tag, None)
+    names = [settings.potcar_functional, *sorted(potcars(settings).values())]
+    content = {
+        "ENCUT": plain(cutoff(settings)),
+        "k-points": "Γ" if isinstance(spacing, str) else f"spacing {spacing:g} 1/Å",
+        "POTCAR": " ".join(names),
+        **{tag: plain(tags[tag]) for tag in sorted(tags)},
+    }
+    return [LevelOfTheory(code="vasp", settings=content).hash]
+
+
+def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the INCAR tags that decide the value of a converged result, each in one form.
+
+    Without symmetry (ISYM at 0 or below) it does not matter how exactly symmetry is looked for.
+    """
+    kept = {tag: plain(value) for tag, value in tags.items() if tag not in FREE}
+    if isinstance(kept.get("ISYM"), int) and kept["ISYM"] <= 0:
+        kept["ISYM"] = 0
+        kept.pop("SYMPREC", None)
+    return kept
+
+
+def in_words(settings: VaspSettings, elements: Sequence[str]) -> dict[str, str]:
+    """Return INCAR, KPOINTS and POTCAR.spec of a label in one line each.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    elements
+        Chemical symbols of the structures.
+
+    Raises
+    ------
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_elements(settings, elements)
+    symbols = potcars(settings)
+    spec = " ".join(symbols[element] for element in elements)
+    return {
+        "INCAR": ", ".join(f"{tag} = {value}" for tag, value in sorted(incar(settings).items())),
+        "KPOINTS": _kpoints_file(kpoints(settings)),
+        "POTCAR.spec": f"{settings.potcar_functional}: {spec}",
+    }
+
+
+def _kpoints_file(points: KPoints) -> str:
+    mesh = explicit(points)
+    if mesh is not None:
+        return "Γ alone" if mesh == GAMMA else f"{times(mesh)}, Γ-centred"
+    if isinstance(points, Kept):
+        return f"the mesh of {points.kept:g} 1/Å in the start cell, kept, Γ-centred"
+    return f"no file; KSPACING = {points:g} 1/Å, Γ-centred"

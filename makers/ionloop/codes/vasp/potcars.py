@@ -1,0 +1,183 @@
+"""Which POTCARs there are, and which are used."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.vasp.settings import (
+    MissingPotcarError,
+    PotcarIdentity,
+    VaspSettings,
+    check_elements,
+    potcars,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+
+def pinned(settings: VaspSettings) -> VaspSettings:
+    """Return settings that say what each POTCAR is: read on this host, unless they say already.
+
+    Elements whose POTCAR is not here are left out, and stay out: a Maker that travels buys
+    labels of the level that it had where it was made.
+    """
+    if settings.potentials is not None:
+        return settings
+    found = {}
+    for element, symbol in potcars(settings).items():
+        with suppress(MissingPotcarError, ValueError):
+            found[element] = find_potential(symbol, settings.potcar_functional).identity
+    return settings.model_copy(update={"potentials": found})
+
+
+def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if it is not known which POTCAR the labels of some element would be of.
+
+    Raises
+    ------
+    MissingPotcarError
+        Naming the element and the cure.
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_elements(settings, elements)
+    known = pinned(settings).potentials or {}
+    for element in dict.fromkeys(elements):
+        if element not in known:
+            symbol = potcars(settings)[element]
+            raise MissingPotcarError(
+                f"which POTCAR the labels of {element} are of is not known: "
+                f"{_unknown(settings, symbol)}; or say it in label.potentials, which `ionloop "
+                "check` prints on a host that has the POTCARs"
+            )
+
+
+def _unknown(settings: VaspSettings, symbol: str) -> str:
+    if settings.potentials is None:
+        try:
+            find_potential(symbol, settings.potcar_functional)
+        except (MissingPotcarError, ValueError) as problem:
+            return str(problem)
+    return f"neither label.potentials says it, nor was {symbol} where the run was made"
+
+
+def check_potcars(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if this host's POTCARs are not those of the level of theory.
+
+    Raises
+    ------
+    OtherLevelError
+        Naming both and the cure.
+    MissingPotcarError
+        If a POTCAR is not here, or it is not known which one is meant.
+    ValueError
+        If an element has no POTCAR in the settings.
+    """
+    check_known(settings, elements)
+    known = pinned(settings).potentials or {}
+    for element in dict.fromkeys(elements):
+        symbol = potcars(settings)[element]
+        here = find_potential(symbol, settings.potcar_functional).identity
+        if here != known[element]:
+            raise OtherLevelError(
+                f"the POTCAR of {symbol} ({settings.potcar_functional}) of this host is "
+                f"{here.words}; the labels are of {known[element].words}: {SAME_POTCAR}"
+            )
+
+
+SAME_POTCAR = (
+    "let PMG_VASP_PSP_DIR name the same release on every host, or say in label.potentials which "
+    "one is meant"
+)
+
+
+def identify(potcar: PotcarSingle) -> PotcarIdentity:
+    """Return what a POTCAR is.
+
+    Neither white space counts nor the lines of later releases that give a hash and a copyright.
+    """
+    lines = (" ".join(line.split()) for line in potcar.data.strip().splitlines())
+    content = "\n".join(line for line in lines if not line.startswith(NOTES))
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    return PotcarIdentity(title=" ".join(potcar.TITEL.split()), sha256=digest)
+
+
+NOTES = ("SHA256", "COPYR")
+"""Beginnings of lines that say something about a POTCAR and are no part of the potential."""
+
+
+@dataclass(frozen=True)
+class Potential:
+    """What the header of a POTCAR says.
+
+    Parameters
+    ----------
+    symbol
+        Its name, such as Li_sv.
+    identity
+        Its TITEL and the hash of its content.
+    valence
+        Valence electrons.
+    enmax
+        Recommended cut-off in eV.
+    known
+        Whether pymatgen knows its content, so that it is whole and of the release it should be.
+    """
+
+    symbol: str
+    identity: PotcarIdentity
+    valence: float
+    enmax: float
+    known: bool
+
+
+def find_potential(symbol: str, functional: str) -> Potential:
+    """Look for a POTCAR where pymatgen looks for it.
+
+    Raises
+    ------
+    MissingPotcarError
+        If PMG_VASP_PSP_DIR is not set or has no such file.
+    ValueError
+        If pymatgen knows no such release.
+    """
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+    if functional not in PotcarSingle.functional_dir:
+        known = ", ".join(PotcarSingle.functional_dir)
+        raise ValueError(f"there is no potcar_functional {functional!r}; known: {known}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            single = PotcarSingle.from_symbol_and_functional(symbol, functional)
+    except (OSError, ValueError) as problem:
+        raise MissingPotcarError(_potcar_sentence(symbol, functional)) from problem
+    except (LookupError, AttributeError) as problem:  # what pymatgen looks for is not in it
+        raise MissingPotcarError(
+            f"the POTCAR of {symbol} ({functional}) cannot be read, it may be cut short"
+        ) from problem
+    return Potential(symbol, identify(single), single.zval, single.enmax, single.is_valid)
+
+
+def _potcar_sentence(symbol: str, functional: str) -> str:
+    from pymatgen.core import SETTINGS
+    from pymatgen.io.vasp.inputs import PotcarSingle
+
+    folder = SETTINGS.get("PMG_VASP_PSP_DIR")
+    if folder is None:
+        return (
+            f"the POTCAR of {symbol} ({functional}) cannot be found: PMG_VASP_PSP_DIR is not set; "
+            "set it to the folder of the POTCARs, in the environment or in ~/.config/.pmgrc.yaml"
+        )
+    place = f"{folder}/{PotcarSingle.functional_dir[functional]}"
+    return (
+        f"the POTCAR of {symbol} ({functional}) is not in PMG_VASP_PSP_DIR; put it at "
+        f"{place}/POTCAR.{symbol}.gz or {place}/{symbol}/POTCAR"
+    )

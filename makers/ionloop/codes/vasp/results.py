@@ -1,0 +1,116 @@
+"""What a VASP run gave, and how it differs from what was asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.formats.pymatgen import from_pymatgen
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp.outputs import Vasprun
+
+
+KBAR = 1602.176634  # kB in one eV/Å³
+
+
+class VaspError(IonloopError, RuntimeError):
+    """A VASP run ended without a result."""
+
+
+def read_results(folder: Path) -> list[Calculated]:
+    """Read every ionic step of a finished run, atoms in the order of the POSCAR.
+
+    Parameters
+    ----------
+    folder
+        Where vasprun.xml is, gzipped or not.
+
+    Raises
+    ------
+    VaspError
+        If it is absent, cut short, or holds no ionic step.
+    """
+    vasprun = read_vasprun(folder)
+    limit = vasprun.parameters["NELM"]
+    return [_result(step, limit) for step in vasprun.ionic_steps]
+
+
+def _result(step: Mapping[str, Any], limit: int) -> Calculated:
+    structure = step["structure"]
+    stress = step.get("stress")
+    return Calculated(
+        energy=float(step["e_fr_energy"]),
+        forces=np.array(step["forces"], dtype=float),
+        virial=None if stress is None else np.array(stress) * structure.volume / KBAR,
+        positions=structure.cart_coords,
+        cell=structure.lattice.matrix.copy(),
+        # A run that needed its last step to converge is taken as one that did not.
+        converged=len(step["electronic_steps"]) < limit,
+    )
+
+
+def check_ended(folder: Path) -> None:
+    """Raise if VASP did not come to its own end, whatever else it wrote.
+
+    Raises
+    ------
+    VaspError
+        If OUTCAR, gzipped or not, is absent or lacks the times that VASP writes last.
+    """
+    from monty.io import zopen
+    from monty.os.path import zpath
+
+    path = zpath(str(folder / "OUTCAR"))
+    if not Path(path).exists():
+        raise VaspError(f"VASP wrote no {path}")
+    with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
+        if not any("General timing and accounting" in str(line) for line in file):
+            raise VaspError(f"{path} is cut short: VASP was ended, or the disk is full")
+
+
+def read_final_frame(folder: Path) -> Frames:
+    """Read where a relaxation ended, atoms in the order of the POSCAR.
+
+    Raises
+    ------
+    VaspError
+        If vasprun.xml cannot be read, or the relaxation did not converge.
+    """
+    vasprun = read_vasprun(folder)
+    if not vasprun.converged:
+        what = "ionic" if vasprun.converged_electronic else "electronic"
+        raise VaspError(f"the relaxation in {folder} did not converge ({what} steps)")
+    (frame,) = from_pymatgen([vasprun.final_structure])
+    return frame.unlabelled()
+
+
+def is_unconverged(folder: Path) -> bool:
+    """Return whether a run wrote a whole vasprun.xml and its electronic steps did not converge."""
+    try:
+        return not all(result.converged for result in read_results(folder))
+    except VaspError:
+        return False
+
+
+def read_vasprun(folder: Path) -> Vasprun:
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.outputs import Vasprun
+
+    path = zpath(str(folder / "vasprun.xml"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # convergence and overflows are judged by us
+            vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+    except FileNotFoundError as problem:
+        raise VaspError(f"VASP wrote no {path}") from problem
+    except (SyntaxError, LookupError, ValueError, AttributeError) as problem:
+        raise VaspError(f"{path} cannot be read, it may be cut short: {problem}") from problem
+    return vasprun

@@ -1,0 +1,73 @@
+"""The account of a stage: every trajectory that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ionloop.jobs.decorators import collecting_job
+from ionloop.jobs.explore.reduction import summarise
+from ionloop.jobs.explore.starts import planned_by_number
+from ionloop.jobs.provenance import stamp
+from ionloop.jobs.roles import FloorError
+from ionloop.jobs.tolerances import changed
+from ionloop.schemas.exploration import LOST, ExplorationDoc, Stage, TrajectoryDoc
+from ionloop.schemas.selection import TrustWindow
+from ionloop.schemas.table import join_tables
+
+
+@collecting_job(ExplorationDoc, tolerant=True)
+def collect_exploration(
+    floor: float,
+    stage: Stage,
+    trust: TrustWindow,
+    asked: list[TrajectoryDoc] | int,
+    parts: list[Any],
+) -> ExplorationDoc:
+    """Gather the batches that came back; the trajectories of the others count as lost.
+
+    Jobs that version 0.1 entered know only the number of trajectories that were asked for.
+
+    Raises
+    ------
+    FloorError
+        If too few trajectories gave a frame beyond their start.
+    """
+    done = [part for part in parts if part.value is not None]
+    came = {doc.index: doc for part in done for doc in part.value.trajectories}
+    plan = planned_by_number(stage, asked) if isinstance(asked, int) else asked
+    trajectories = [came.get(each.index, each) for each in plan]
+    check_floor(trajectories, changed().get("floor", floor))
+    failures = [f"{len(parts) - len(done)} batches of trajectories failed"]
+    return ExplorationDoc(
+        **stamp(),
+        stage=stage,
+        trust=trust,
+        trajectories=trajectories,
+        summary=summarise(join_tables(part.value.deviations for part in done)),
+        parts=[part.reference for part in done],
+        failures=failures if len(done) < len(parts) else [],
+        core_seconds=sum(part.value.core_seconds for part in done),
+    )
+
+
+def check_floor(trajectories: Sequence[TrajectoryDoc], floor: float) -> None:
+    """Raise if too few trajectories came beyond their first frame.
+
+    Raises
+    ------
+    FloorError
+        If their fraction is below `floor`.
+    """
+    usable = sum(trajectory.steps_done > 0 for trajectory in trajectories)
+    if usable < floor * len(trajectories):
+        reasons = [each.stop_reason for each in trajectories if each.stop_reason not in ("", LOST)]
+        cause = (
+            f"first: {reasons[0]}. More initial data, gentler first stages or longer trainings help"
+            if reasons
+            else "for the others, see the explore jobs that failed"
+        )
+        raise FloorError(
+            f"{usable} of {len(trajectories)} trajectories came beyond their first frame, the "
+            f"floor is {floor:.0%} (explore.floor); {cause}"
+        )

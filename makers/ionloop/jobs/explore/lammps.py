@@ -1,0 +1,176 @@
+"""Exploration with LAMMPS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobflow import Flow, Response
+
+from ionloop.codes import lammps
+from ionloop.codes.common.trajectory import TrajectoryTask
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.geometry.periodic import supercell
+from ionloop.jobs.decorators import collecting_job, stored_job
+from ionloop.jobs.explore.accounts import collect_exploration
+from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory, resolved_value
+from ionloop.jobs.explore.starts import (
+    Perturbation,
+    cooled,
+    planned,
+    single_frames,
+    trajectory_tasks,
+)
+from ionloop.jobs.placement import assign
+from ionloop.jobs.provenance import stamp
+from ionloop.jobs.roles import ExploreMaker, Reference
+from ionloop.jobs.tolerances import in_force
+from ionloop.jobs.unfinished import unfinished
+from ionloop.schemas.errors import InputError
+from ionloop.schemas.exploration import ExplorationPart, Stage
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import EnsembleDoc
+from ionloop.schemas.selection import TrustWindow
+from ionloop.selection import PhysicalLimits
+
+
+@dataclass
+class LammpsExploreMaker(ExploreMaker):
+    """Explores with LAMMPS molecular dynamics.
+
+    Parameters
+    ----------
+    settings
+        Thermostat, barostat, and when a trajectory counts as exploded.
+    type_map
+        Chemical symbols in the order of the models' types.
+    limits
+        Geometries that are failed whatever the deviation says.
+    perturbation
+        How start structures are disturbed.
+    batch_size
+        Trajectories per job; they share one start-up of LAMMPS.
+    max_candidates
+        Candidates per trajectory that travel back; evenly thinned above.
+    floor
+        Fraction of the trajectories that must give at least one frame.
+    cores
+        Cores of one LAMMPS process.
+    per_gpu
+        LAMMPS processes of one job, side by side; they share its trajectories and its GPU.
+    """
+
+    name: str = "explore"
+    settings: LammpsSettings = field(default_factory=LammpsSettings)
+    type_map: list[str] = field(default_factory=list)
+    limits: PhysicalLimits = field(default_factory=PhysicalLimits)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    batch_size: int = 8
+    max_candidates: int = 200
+    floor: float = 0.5
+    cores: int = 1
+    per_gpu: int = 1
+
+    def make(
+        self,
+        ensemble: Reference,
+        stage: Stage,
+        structures: Reference,
+        trust: TrustWindow,
+        seed: int = 0,
+        previous: Reference = None,
+    ) -> Flow:
+        """Run a stage; the output is an `ExplorationDoc`.
+
+        Raises
+        ------
+        InputError
+            If the stage has several pressures, but NVT.
+        """
+        if idle := stage.idle_pressures:
+            raise InputError(f"pressures: {idle}")
+        spread = assign(
+            spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
+            "explore",
+            "spread trajectories",
+            light=True,
+        )
+        return Flow([spread], output=spread.output, name=self.name)
+
+
+@collecting_job()
+def spread_trajectories(
+    maker: LammpsExploreMaker,
+    ensemble: Any,
+    stage: Stage,
+    structures: Any,
+    trust: TrustWindow,
+    seed: int,
+    previous: Any,
+) -> Response[Any]:
+    """Set up the trajectories of a stage and spread them over jobs."""
+    maker = in_force(maker)
+    starts = [start for part in resolved_value(structures) for start in single_frames(part)]
+    left_off = previous.value.last_good_frames if previous else {}
+    tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
+    originals = [supercell(start, stage.supercell) for start in starts]
+    n_batches = -(-len(tasks) // maker.batch_size)
+    batches = [
+        assign(
+            explore_with_lammps(
+                maker,
+                ensemble.reference,
+                tasks[number::n_batches],
+                trust,
+                stage.warm_up,
+                originals,
+            ),
+            "explore",
+            f"explore batch {number + 1} of {n_batches}",
+            maker.cores * maker.per_gpu,
+        )
+        for number in range(n_batches)
+    ]
+    outputs = [batch.output for batch in batches]
+    collect = collect_exploration(maker.floor, stage, trust, list(map(planned, tasks)), outputs)
+    assign(collect, "explore", "collect exploration", light=True)
+    return Response(replace=Flow([*batches, collect], output=collect.output))
+
+
+@stored_job(ExplorationPart, expose_store=True)
+def explore_with_lammps(
+    maker: LammpsExploreMaker,
+    ensemble: EnsembleDoc,
+    tasks: list[TrajectoryTask],
+    trust: TrustWindow,
+    skip: int,
+    originals: Sequence[Frames] = (),
+) -> ExplorationPart:
+    """Run the trajectories of one job and send back what selection needs.
+
+    Cells are compared with those of the originals, the start structures as they were given, so
+    that what trajectories drift from turn to turn adds up. Jobs that version 0.1 entered know of
+    no originals: there a cell is compared with that of its own start.
+    """
+    maker = in_force(maker)
+    models = [member.model for member in ensemble.members]
+    with unfinished() as folder:
+        trajectories = lammps.run_trajectories(
+            tasks, models, maker.type_map, maker.settings, folder, maker.per_gpu
+        )
+        versions = {"lammps": lammps.version_of_run(folder)}
+    reduced = [
+        reduce_trajectory(
+            cooled(trajectory, maker.settings),
+            originals[trajectory.task.structure] if originals else trajectory.task.start,
+            trust,
+            maker.limits,
+            skip,
+            maker.max_candidates,
+        )
+        for trajectory in trajectories
+    ]
+    return join_reduced(trajectories, reduced, maker.cores).model_copy(
+        update=stamp(maker.settings, **versions)
+    )

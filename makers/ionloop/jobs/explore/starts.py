@@ -1,0 +1,171 @@
+"""Where trajectories start: perturbed structures, or the last good frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
+from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.geometry.periodic import supercell
+from ionloop.geometry.perturb import perturb
+from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import LOST, Stage, TrajectoryDoc
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.packed import Array
+from ionloop.schemas.units import Length, Temperature
+
+STIFFNESS = 20.0
+"""Force constant of an atom in eV/Å² that few atoms exceed; 8 was measured in LGPS, 2 in AgI."""
+
+
+BOND = 2.5
+"""Length in Å on which a strain moves neighbours apart."""
+
+
+_BOLTZMANN = 8.617333e-5  # eV/K
+
+
+class Perturbation(Model):
+    """How the start structures of the trajectories are disturbed."""
+
+    displacement: Annotated[Length, Field(ge=0)] = Field(
+        0.1, description="largest displacement of an atom in Å"
+    )
+    strain: float = Field(0.0, ge=0, le=0.3, description="largest relative strain of the cell")
+
+    @property
+    def heat(self) -> Temperature:
+        """What a disturbance may add to the temperature in K, when all of it becomes motion.
+
+        An upper estimate for harmonic atoms, ``STIFFNESS * <x²> / k_B``, where ``<x²>`` is the
+        mean square of a component of `displacement`, uniform in a ball, and of what `strain`,
+        uniform too, makes of a bond.
+        """
+        mean_square = self.displacement**2 / 5 + (self.strain * BOND) ** 2 / 3
+        return STIFFNESS * mean_square / _BOLTZMANN
+
+
+def trajectory_tasks(
+    stage: Stage,
+    structures: Sequence[Frames],
+    perturbation: Perturbation,
+    seed: int,
+    left_off: Mapping[int, Frames] = MappingProxyType({}),
+) -> list[TrajectoryTask]:
+    """Set up every condition of a stage with every start structure.
+
+    Parameters
+    ----------
+    stage
+        The conditions.
+    structures
+        Single frames. Each is used `stage.n_structures` times per condition, disturbed anew.
+    perturbation
+        Size of the disturbance.
+    seed
+        Seed of disturbances and velocities.
+    left_off
+        Single frames to continue from, by the index of the trajectory: equal stages and structures
+        give the trajectory of that index the same condition and start structure. Those that are
+        not named start from a structure disturbed anew.
+    """
+    runs = [
+        (number, temperature, pressure)
+        for temperature, pressure in stage.conditions
+        for number in range(len(structures))
+        for _ in range(stage.n_structures)
+    ]
+    seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, size=len(runs)).tolist()
+    return [
+        TrajectoryTask(
+            index=index,
+            start=left_off[index]
+            if index in left_off
+            else disturbed(structures[number], stage.supercell, perturbation, run_seed),
+            structure=number,
+            heat=0.0 if index in left_off else perturbation.heat,
+            temperature=temperature,
+            pressure=pressure,
+            driver=seeds[0] + index,  # in turn, and with another beginning in every turn
+            seed=run_seed,
+            ensemble=stage.ensemble,
+            steps=stage.steps,
+            timestep=stage.timestep,
+            dump_every=stage.dump_every,
+        )
+        for index, ((number, temperature, pressure), run_seed) in enumerate(
+            zip(runs, seeds, strict=True)
+        )
+    ]
+
+
+def disturbed(
+    structure: Frames, repetitions: tuple[int, int, int], perturbation: Perturbation, seed: int
+) -> Frames:
+    """Return the repeated and disturbed start structure."""
+    return perturb(
+        supercell(structure, repetitions),
+        1,
+        displacement=perturbation.displacement,
+        strain=perturbation.strain,
+        seed=seed,
+    )
+
+
+def cooled(trajectory: Trajectory, settings: LammpsSettings) -> Trajectory:
+    """Return a trajectory without what the perturbation of its start added to the temperature."""
+    heat = trajectory.task.heat_at(trajectory.steps, settings.thermostat_damping)
+    return replace(trajectory, temperatures=trajectory.temperatures - heat)
+
+
+def planned(task: TrajectoryTask) -> TrajectoryDoc:
+    """Describe a trajectory before anything has come of it."""
+    return TrajectoryDoc(
+        index=task.index,
+        temperature=task.temperature,
+        pressure=task.pressure,
+        composition=task.start.formula,
+        seed=task.seed,
+        start_id=task.start.ids[0],
+        steps_asked=task.steps,
+        steps_done=0,
+        n_frames=0,
+        finished=False,
+        stop_reason=LOST,
+    )
+
+
+def planned_by_number(stage: Stage, n: int) -> list[TrajectoryDoc]:
+    """Describe n trajectories of a stage, which has equally many at each of its conditions."""
+    each = n // len(stage.conditions)
+    conditions = [condition for condition in stage.conditions for _ in range(each)]
+    return [
+        TrajectoryDoc(
+            index=index,
+            temperature=temperature,
+            pressure=pressure,
+            seed=0,
+            start_id="",
+            steps_asked=stage.steps,
+            steps_done=0,
+            n_frames=0,
+            finished=False,
+            stop_reason=LOST,
+        )
+        for index, (temperature, pressure) in enumerate(conditions)
+    ]
+
+
+def single_frames(frames: Frames) -> list[Frames]:
+    """Return the frames one by one."""
+    return [frames[index] for index in range(len(frames))]
+
+
+def shifted(frame: Array, offset: int) -> Array:
+    return np.where(frame < 0, -1, frame + offset)

@@ -1,0 +1,133 @@
+"""Claims: a frame that is being calculated is claimed, so that nobody else calculates it too."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jobflow import CURRENT_JOB
+
+from ionloop.jobs.context import metadata
+from ionloop.schemas.process import alive, identity
+from ionloop.stores.connect import write_if
+
+BEAT_SECONDS = 10.0
+"""How often a claim says that it is alive, in s."""
+
+
+SILENT_SECONDS = 60.0
+"""Silence after which a claim from another host counts as dead, in s, by the clock of who looks."""
+
+
+class Claims:
+    """The frames that are being calculated, one document each while they are.
+
+    A claim is alive while its counter moves. Who looks measures that by its own clock: those of
+    two hosts are never compared. On the same host, and of the same job, it is known at once.
+
+    Parameters
+    ----------
+    store
+        A connected maggma store with the key ``label_id``.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._watched: dict[str, tuple[tuple[str, int], float]] = {}
+
+    @contextmanager
+    def claimed(self, label_id: str) -> Iterator[bool]:
+        """Claim a label while the body runs; yield whether it is ours.
+
+        Parameters
+        ----------
+        label_id
+            Key of the label.
+        """
+        claim = self._take(label_id)
+        if claim is None:
+            yield False
+            return
+        over = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(claim, over), daemon=True)
+        heart.start()
+        try:
+            yield True
+        finally:
+            over.set()
+            heart.join()
+            self._store.remove_docs({"label_id": label_id, "token": claim["token"]})
+
+    def held(self, label_ids: Iterable[str]) -> set[str]:
+        """Return those that somebody has claimed, alive or dead."""
+        criteria = {"label_id": {"$in": list(label_ids)}}
+        return {each["label_id"] for each in self._store.query(criteria, properties=["label_id"])}
+
+    def _take(self, label_id: str) -> dict[str, Any] | None:
+        there = self._store.query_one({"label_id": label_id})
+        if there is not None and not self._is_dead(there):
+            return None
+        claim = {"label_id": label_id, "token": uuid.uuid4().hex, "beat": 0, **_owner()}
+        replaced = [{"token": claim["token"]}]  # a write that was repeated finds itself
+        if there is not None:
+            replaced.append({"token": there["token"], "beat": there["beat"]})
+        return claim if write_if(self._store, claim, {"$or": replaced}) else None
+
+    def _beat(self, claim: dict[str, Any], over: threading.Event) -> None:
+        beat = 0
+        while not over.wait(BEAT_SECONDS):
+            beat += 1
+            try:
+                write_if(self._store, {**claim, "beat": beat}, {"token": claim["token"]})
+            except Exception:  # noqa: BLE001  # the next beat tells the store again
+                continue
+
+    def _is_dead(self, claim: dict[str, Any]) -> bool:
+        if _is_of_this_job(claim):
+            return True
+        if claim["machine"] == _machine():
+            return not alive(claim["pid"], claim["process_created"])
+        return self._is_silent(claim)
+
+    def _is_silent(self, claim: dict[str, Any]) -> bool:
+        sign, now = (claim["token"], claim["beat"]), time.monotonic()
+        before, since = self._watched.get(claim["label_id"], (None, now))
+        if sign != before:
+            since = now
+        self._watched[claim["label_id"]] = (sign, since)
+        return now - since > SILENT_SECONDS
+
+
+def _owner() -> dict[str, Any]:
+    job = CURRENT_JOB.job
+    return {
+        **identity(),
+        "machine": _machine(),
+        "job": job.uuid if job else None,
+        "run": metadata().get("run"),
+    }
+
+
+def _is_of_this_job(claim: dict[str, Any]) -> bool:
+    """Tell whether an earlier attempt at this very job made the claim: engines run it once."""
+    job = CURRENT_JOB.job
+    mine = (os.getpid(), _machine())
+    return job is not None and claim["job"] == job.uuid and (claim["pid"], claim["machine"]) != mine
+
+
+@functools.cache
+def _machine() -> str:
+    """Return where a process id means anything: a host since its start, or a container there."""
+    host: str = identity()["host"]
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{host} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return host

@@ -1,0 +1,227 @@
+"""Labels from outside: the frames are written out, the run pauses, results are imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobflow import CURRENT_JOB, Job
+
+from ionloop.codes import external
+from ionloop.codes.common.acceptance import Terms, accept, judged, stands
+from ionloop.codes.external.settings import ExternalSettings
+from ionloop.formats.errors import FrameFileError
+from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.label.batches import BatchLabelMaker
+from ionloop.jobs.label.imports import calculated, rejected
+from ionloop.jobs.label.ingest import read_labelled
+from ionloop.jobs.label.ledger import Ledger, current_ledger
+from ionloop.jobs.label.record import LabelBatch, by_id
+from ionloop.jobs.placement import assign
+from ionloop.jobs.provenance import stamp
+from ionloop.jobs.roles import Reference
+from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, Rejection, RejectReason
+from ionloop.selection.plausible import impossible_energies
+
+
+class WaitingForLabelsError(IonloopError, RuntimeError):
+    """Frames wait for labels from outside; the run pauses."""
+
+
+@dataclass
+class ExternalLabelMaker(BatchLabelMaker):
+    """Labels that are calculated outside and imported.
+
+    Parameters
+    ----------
+    settings
+        The level of theory in words, and where the frames are written.
+    """
+
+    name: str = "label outside"
+    batch_size: int = 1_000_000
+    settings: ExternalSettings = field(default_factory=lambda: ExternalSettings(level="external"))
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return external.level_of_theory(self.settings)
+
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or imported."""
+        return Terms(level=self.level, limits=self.settings.limits)
+
+    def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
+        """Return the job that waits for the labels of the frames with the given ids."""
+        return assign(
+            wait_for_labels(self, frames, frame_ids), "label", "wait for labels", light=True
+        )
+
+    def relax(self, frames: Reference) -> Job:
+        """Refuse: what runs outside cannot be asked to relax.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            "an outside labeller does not relax; set initial.relax to false and relax the start "
+            "structures before the run"
+        )
+
+
+@stored_job(LabelBatch, expose_store=True)
+def wait_for_labels(
+    maker: ExternalLabelMaker, frames: list[Frames], frame_ids: list[str]
+) -> LabelBatch:
+    """Write frames out until all of them have labels.
+
+    Raises
+    ------
+    WaitingForLabelsError
+        While labels are missing.
+    """
+    settled = current_ledger().settled(frame_ids, maker.terms)
+    missing = by_id(frames, [frame_id for frame_id in frame_ids if frame_id not in settled])
+    if missing:
+        documents = [expected(frame, maker.level) for frame in missing]
+        current_ledger().record([document.model_copy(update=stamp()) for document in documents])
+        raise WaitingForLabelsError(_write_out(maker.settings, missing))
+    return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=0)
+
+
+def _write_out(settings: ExternalSettings, frames: list[Frames]) -> str:
+    run = stamp()["run"] or "run"
+    folder = settings.folder / run / _step()
+    external.write_requests(frames, folder)
+    return (
+        f"{len(frames)} frames to label are in {folder}; import what is finished with "
+        f"`ionloop label {run} PATH...`, then go on with `ionloop resume {run} --retry-failed`"
+    )
+
+
+def _step() -> str:
+    """Name the step of the run: the turn, or what comes before and after the loop."""
+    job = CURRENT_JOB.job
+    turn = job.metadata.get("iteration") if job else None
+    if turn is not None:
+        return f"turn-{turn}"
+    return "validation" if job and job.name.startswith("validation") else "initial"
+
+
+def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
+    """Return the entry of a frame whose label has not come yet."""
+    of_frame = level.of(frame.species)
+    return LabelDoc(
+        frame_id=frame.ids[0],
+        level=of_frame.hash,
+        level_words=of_frame.words,
+        status=LabelStatus.REJECTED,
+        reason=RejectReason.NO_RESULT,
+        detail="waits for its label from outside",
+        species=frame.species,
+        n_atoms=frame.n_atoms,
+        frame=frame.unlabelled(),
+    )
+
+
+class Imported(Model):
+    """What became of the calculations that were offered."""
+
+    accepted: list[str]
+    rejected: list[Rejection]
+    unmatched: list[str]
+    duplicates: list[str]
+    unreadable: list[str]
+    n_missing: int
+
+
+def import_labels(
+    ledger: Ledger,
+    settings: ExternalSettings,
+    run: str,
+    paths: Sequence[Path],
+    fmt: str | None = None,
+    check_units: bool = True,
+) -> Imported:
+    """Enter finished calculations into the ledger as labels of the frames that a run waits for.
+
+    Parameters
+    ----------
+    ledger
+        The ledger of the run's store.
+    settings
+        Level of theory and limits.
+    run
+        Id of the run.
+    paths
+        Files, or folders of DeePMD data, with one labelled frame or many.
+    fmt
+        Format in the words of dpdata or ASE; worked out from each path when not given.
+    check_units
+        Take nothing from a file whose numbers look like those of other units.
+
+    Returns
+    -------
+    Imported
+        The fate of every calculation, and how many frames still wait.
+    """
+    level = external.level_of_theory(settings)
+    known = {label.frame_id: label for label in ledger.of_run(run, level)}
+    report = Imported(
+        accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
+    )
+    requests = {frame_id: label.frame.unlabelled() for frame_id, label in known.items()}
+    for name, frame in _read(paths, fmt, check_units, report.unreadable):
+        match = external.find_request(frame, requests, settings.limits.position_tolerance)
+        if match is None:
+            report.unmatched.append(name)
+        elif judged(known[match[0]], settings.limits).status is LabelStatus.ACCEPTED:
+            report.duplicates.append(f"{name}: frame {match[0]} has its label")
+        else:
+            known[match[0]] = _judge(known[match[0]], match[1], level, settings)
+            ledger.record([known[match[0]]])
+            _note(report, known[match[0]])
+    terms = Terms(level=level, limits=settings.limits)
+    waiting = sum(not stands(label, terms) for label in known.values())
+    return report.model_copy(update={"n_missing": waiting})
+
+
+def _read(
+    paths: Sequence[Path], fmt: str | None, check_units: bool, unreadable: list[str]
+) -> Iterator[tuple[str, Frames]]:
+    for path in paths:
+        try:
+            parts = read_labelled(path, fmt, None, check_units)
+        except (FrameFileError, ValueError) as error:
+            unreadable.append(str(error))
+            continue
+        singles = [part[index] for part in parts for index in range(len(part))]
+        for number, frame in enumerate(singles, 1):
+            yield (str(path) if len(singles) == 1 else f"{path}, frame {number}"), frame
+
+
+def _judge(
+    waiting: LabelDoc, given: Frames, level: LevelOfTheory, settings: ExternalSettings
+) -> LabelDoc:
+    verdict = accept(waiting.frame.unlabelled(), calculated(given), level, settings.limits)
+    if verdict.reason is None and impossible_energies(given)[0]:
+        detail = f"{verdict.energy:.4g} eV is no total energy of {given.formula}"
+        verdict = rejected(verdict, RejectReason.OUTLIER, detail)
+    belongs = {"run": waiting.run, "iteration": waiting.iteration}
+    return verdict.model_copy(update={**belongs, "provenance": waiting.provenance})
+
+
+def _note(report: Imported, label: LabelDoc) -> None:
+    if label.reason is None:
+        report.accepted.append(label.frame_id)
+    else:
+        report.rejected.append(
+            Rejection(frame_id=label.frame_id, reason=label.reason, detail=label.detail)
+        )

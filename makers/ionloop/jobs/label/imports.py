@@ -1,0 +1,160 @@
+"""Labels that were calculated elsewhere: judged like bought ones, and never entered over one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ionloop.codes.common.acceptance import Calculated, Terms, accept
+from ionloop.jobs.label.ledger import Ledger
+from ionloop.jobs.label.twins import adopt_twins
+from ionloop.jobs.provenance import stamp
+from ionloop.schemas.errors import InputError
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc, LabelStatus, RejectReason
+from ionloop.selection.physical import PhysicalLimits, nearest_atoms, unphysical
+from ionloop.selection.plausible import crowded, impossible_energies
+
+EQUAL_ENERGIES = 1e-4
+"""eV/atom up to which two labels of one frame are the same: what files and programs round away."""
+
+
+EQUAL_FORCES = 1e-3
+"""eV/Å up to which two labels of one frame are the same."""
+
+
+def judge(
+    parts: Sequence[Frames], terms: Terms, physical: PhysicalLimits | None = None
+) -> list[LabelDoc]:
+    """Judge labels that were calculated elsewhere, by what bought ones are judged by and more.
+
+    Nobody chose these frames, so distances and energies are looked at too.
+
+    Parameters
+    ----------
+    parts
+        Labelled frames that are finite.
+    terms
+        Level of theory and limits of acceptance.
+    physical
+        Limits of distances; the defaults of `PhysicalLimits` without.
+
+    Returns
+    -------
+    list of LabelDoc
+        One per frame, accepted, or rejected with a sentence that names frame and atom.
+    """
+    return [label for part in parts for label in _judge_part(part, terms, physical)]
+
+
+def _judge_part(part: Frames, terms: Terms, physical: PhysicalLimits | None) -> list[LabelDoc]:
+    faults = np.where(crowded(part), "atoms beyond any density", "")
+    faults[faults == ""] = unphysical(part[faults == ""], physical)
+    impossible = impossible_energies(part)
+    labels = []
+    for index in range(len(part)):
+        frame = part[index]
+        label = accept(frame.unlabelled(), calculated(frame), terms.level, terms.limits)
+        detail = label.detail
+        if impossible[index]:
+            detail = f"{label.energy:.4g} eV is no total energy of {part.formula}"
+        elif faults[index]:
+            detail = ": ".join(filter(None, [str(faults[index]), nearest_atoms(frame)]))
+        if detail:
+            numbered = f"frame {index + 1} of {part.formula}: {detail}"
+            label = rejected(label, label.reason or RejectReason.OUTLIER, numbered)
+        labels.append(label)
+    return labels
+
+
+def calculated(frame: Frames) -> Calculated:
+    """Return the label of a frame as a calculation."""
+    assert frame.energies is not None and frame.forces is not None
+    return Calculated(
+        energy=float(frame.energies[0]),
+        forces=frame.forces[0],
+        virial=None if frame.virials is None else frame.virials[0],
+        positions=frame.positions[0],
+        cell=frame.cells[0],
+    )
+
+
+def rejected(label: LabelDoc, reason: RejectReason, detail: str) -> LabelDoc:
+    """Return a label as rejected."""
+    changes = {"status": LabelStatus.REJECTED, "reason": reason, "detail": detail}
+    return label.model_copy(update=changes)
+
+
+def rejections_in_words(labels: Sequence[LabelDoc]) -> str:
+    """Return how many labels are rejected, by reason, with the first one; "" where none is."""
+    reasons = Counter(label.reason.value for label in labels if label.reason)
+    if not reasons:
+        return ""
+    first = next(label.detail for label in labels if label.reason)
+    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    return f"{reasons.total()} of {len(labels)} frames are rejected ({told}); first: {first}"
+
+
+def enter(
+    ledger: Ledger, labels: Sequence[LabelDoc], terms: Terms
+) -> tuple[dict[str, LabelDoc], list[str]]:
+    """Enter accepted labels into the ledger; what was bought at their level stays.
+
+    Rejected ones are not entered: nothing was bought, and the same frame may be asked for.
+
+    Parameters
+    ----------
+    ledger
+        Where to.
+    labels
+        What `judge` returned.
+    terms
+        Level of theory and limits of acceptance.
+
+    Returns
+    -------
+    found
+        The labels that count, by frame id in order: bought, entered, or rejected.
+    notes
+        What a reader has to know, in sentences.
+    """
+    ids = [label.frame_id for label in labels]
+    bought = _accepted(ledger.settled(ids, terms))
+    strange = [label.frame.unlabelled() for label in labels if label.frame_id not in bought]
+    first = {**_accepted(adopt_twins(ledger, strange, terms)), **bought}
+    found = {label.frame_id: first.setdefault(label.frame_id, label) for label in labels}
+    new = [label for i, label in _accepted(found).items() if i not in bought]
+    if labels and not _accepted(found):
+        raise InputError(f"none of the data can be used: {rejections_in_words(labels)}")
+    ledger.record([label.model_copy(update=stamp()) for label in new])
+    pairs = [(found[label.frame_id], label) for label in labels if label.reason is None]
+    notes = [rejections_in_words(list(found.values())), differences_in_words(pairs)]
+    return found, [note for note in notes if note]
+
+
+def _accepted(labels: Mapping[str, LabelDoc]) -> dict[str, LabelDoc]:
+    return {i: label for i, label in labels.items() if label.status is LabelStatus.ACCEPTED}
+
+
+def differences_in_words(pairs: Sequence[tuple[LabelDoc, LabelDoc]]) -> str:
+    """Return by how much second labels of frames differ from the first; "" where they do not."""
+    sizes = [difference(first, second) for first, second in pairs]
+    other = [(e, f) for e, f in sizes if e > EQUAL_ENERGIES or f > EQUAL_FORCES]
+    if not other:
+        return ""
+    energy, force = np.max(other, axis=0)
+    return (
+        f"{len(other)} frames have a label of this level already, from which the data differ by "
+        f"up to {1000 * energy:.3g} meV/atom and {force:.3g} eV/Å; the label that was there stays"
+    )
+
+
+def difference(first: LabelDoc, second: LabelDoc) -> tuple[float, float]:
+    """Return how far apart two labels of one frame are, in eV/atom and at most in eV/Å."""
+    one, other = first.frame, second.frame
+    assert one.energies is not None and other.energies is not None
+    assert one.forces is not None and other.forces is not None
+    energy = abs(float(one.energies[0] - other.energies[0])) / one.n_atoms
+    return energy, float(np.linalg.norm(one.forces - other.forces, axis=-1).max())

@@ -1,0 +1,209 @@
+"""The ledger of labels: every label that was ever bought, by frame id and level of theory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from jobflow import CURRENT_JOB
+
+from ionloop.codes.common.acceptance import AcceptanceLimits, Terms, judged, stands
+from ionloop.jobs.context import run_store
+from ionloop.jobs.label.claims import Claims
+from ionloop.schemas.frames import Frames, label_id
+from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
+from ionloop.stores.connect import LoopStore, collection
+from ionloop.stores.server import persistent
+from ionloop.stores.sqlite import StoreError
+
+POLL_SECONDS = 1.0
+"""How often it is looked whether a label that another process calculates is there, in s."""
+
+
+_LOG = logging.getLogger(__name__)
+
+
+class Ledger:
+    """Labels in the store, one document each, written as soon as they are there.
+
+    Parameters
+    ----------
+    store
+        A connected maggma store with the key ``label_id``.
+    claims
+        The claims of labels that are being calculated; without them two processes may calculate
+        the same one.
+    """
+
+    def __init__(self, store: Any, claims: Claims | None = None) -> None:
+        self._store = store
+        self._claims = claims
+
+    def find(self, frame_ids: Iterable[str], level: LevelOfTheory) -> dict[str, LabelDoc]:
+        """Return the labels that are there, by frame id.
+
+        A label's key holds only the elements of its frame, and labels of exactly this level may
+        be there under the hash of an earlier version; today's goes before it.
+        """
+        found = self._of_level({"frame_id": {"$in": list(frame_ids)}}, level)
+        former_first = sorted(found, key=lambda label: label.level in level.former, reverse=True)
+        return {label.frame_id: label for label in former_first}
+
+    def judged(
+        self, frame_ids: Iterable[str], level: LevelOfTheory, limits: AcceptanceLimits
+    ) -> dict[str, LabelDoc]:
+        """Return the labels that are there with their verdicts by these limits, by frame id."""
+        found = self.find(frame_ids, level)
+        return {frame_id: judged(label, limits) for frame_id, label in found.items()}
+
+    def settled(self, frame_ids: Iterable[str], terms: Terms) -> dict[str, LabelDoc]:
+        """Return the labels that need no calculation on these terms, by frame id, judged by them.
+
+        They are accepted, or rejected for what another calculation would not change.
+        """
+        found = self.find(frame_ids, terms.level)
+        return {
+            frame_id: judged(label, terms.limits)
+            for frame_id, label in found.items()
+            if stands(label, terms)
+        }
+
+    def to_calculate(self, frames: Iterable[Frames], terms: Terms) -> Generator[Frames]:
+        """Yield the single frames that need a calculation, each claimed while it is worked on.
+
+        Those that another process works on come last, if they still need one when it has ended.
+
+        Parameters
+        ----------
+        frames
+            Single frames.
+        terms
+            On what terms a label counts.
+        """
+        left = list(frames)
+        while left := self._unsettled(left, terms):
+            theirs = []
+            for frame in left:
+                with self._claimed(frame, terms.level) as ours:
+                    if not ours:
+                        theirs.append(frame)
+                    elif self._unsettled([frame], terms):
+                        yield frame
+            if left := theirs:
+                _LOG.info("%d frames are being labelled by others: waiting for them", len(left))
+                time.sleep(POLL_SECONDS)
+
+    def _unsettled(self, frames: Sequence[Frames], terms: Terms) -> list[Frames]:
+        settled = self.settled([frame.ids[0] for frame in frames], terms)
+        return [frame for frame in frames if frame.ids[0] not in settled]
+
+    def _claimed(self, frame: Frames, level: LevelOfTheory) -> AbstractContextManager[bool]:
+        if self._claims is None:
+            return nullcontext(True)
+        return self._claims.claimed(_key(frame, level))
+
+    def being_calculated(self, frames: Iterable[Frames], level: LevelOfTheory) -> set[str]:
+        """Return the ids of the single frames that somebody calculates."""
+        if self._claims is None:
+            return set()
+        ids = {_key(frame, level): frame.ids[0] for frame in frames}
+        return {ids[key] for key in self._claims.held(ids)}
+
+    def forget(self, labels: Iterable[LabelDoc]) -> None:
+        """Remove labels for good."""
+        keys = [label.label_id for label in labels]
+        self._store.remove_docs({"label_id": {"$in": keys}})
+
+    def count(self, frame_ids: Iterable[str], level: LevelOfTheory) -> int:
+        """Return how many of the frames have a label or a failed attempt at one."""
+        criteria = {"frame_id": {"$in": list(frame_ids)}}
+        found = self._store.query(criteria, properties=["frame_id", "level", "species"])
+        return len({each["frame_id"] for each in found if _is_of(each, level)})
+
+    def not_taken(self, frame_ids: Iterable[str], level: LevelOfTheory) -> Counter[str]:
+        """Count accepted labels of the same code at levels that are not this one, by their words.
+
+        An earlier version may have kept labels of this very level under a key that does not say
+        all that decides it: nothing proves that they are of it.
+        """
+        criteria = {"frame_id": {"$in": list(frame_ids)}, "status": LabelStatus.ACCEPTED.value}
+        found = self._store.query(criteria, properties=["level", "level_words", "species"])
+        words = (each["level_words"] for each in found if not _is_of(each, level))
+        return Counter(each for each in words if level.is_same_code(each))
+
+    def of_run(self, run: str, level: LevelOfTheory) -> list[LabelDoc]:
+        """Return the labels of a level that a run asked for first."""
+        return self._of_level({"run": run}, level)
+
+    def alike(self, keys: Iterable[str], terms: Terms) -> dict[str, list[LabelDoc]]:
+        """Return the labels that need no calculation on these terms, by `LabelDoc.likeness`."""
+        self._complete()
+        found = self._of_level({"likeness": {"$in": list(keys)}}, terms.level)
+        groups: dict[str, list[LabelDoc]] = {}
+        for label in found:
+            if stands(label, terms):
+                groups.setdefault(label.likeness, []).append(label)
+        return groups
+
+    def _complete(self) -> None:
+        """Write their likeness into labels of versions that had none; what is accepted is final."""
+        older = self._store.query({"likeness": None, "status": LabelStatus.ACCEPTED.value})
+        while batch := [LabelDoc.from_stored(each) for each in islice(older, 500)]:
+            self.record(batch)
+
+    def _of_level(self, criteria: dict[str, Any], level: LevelOfTheory) -> list[LabelDoc]:
+        found = self._store.query(criteria)
+        return [LabelDoc.from_stored(each) for each in found if _is_of(each, level)]
+
+    def record(self, labels: Sequence[LabelDoc]) -> None:
+        """Write labels; when this returns they are safe.
+
+        A job that does not reach the store of the run writes to its files; the engine copies
+        them there by the key of jobflow's blobs, which every label therefore has. A write that
+        was on its way when the connection broke is repeated: its key makes that harmless.
+        """
+        documents = [label.model_dump(mode="json") for label in labels]
+        keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
+        # A store that is not ionloop's own does not write again by itself.
+        persistent(partial(self._store.update, keyed, key="label_id"))
+
+
+def current_ledger() -> Ledger:
+    """Return the ledger of the run of the current job.
+
+    Raises
+    ------
+    RuntimeError
+        If the job store has no additional store ``labels``.
+    """
+    exposed: Any = CURRENT_JOB.store
+    try:
+        store: Any = run_store()
+    except StoreError:
+        return Ledger(_labels(exposed))
+    if not isinstance(store, LoopStore):  # what another kind of store does at once, nobody knows
+        return Ledger(_labels(store))
+    return Ledger(_labels(store), Claims(collection(store, "claims")))
+
+
+def _is_of(document: dict[str, Any], level: LevelOfTheory) -> bool:
+    return document["level"] in level.keys(document["species"])
+
+
+def _key(frame: Frames, level: LevelOfTheory) -> str:
+    return label_id(frame.ids[0], level.of(frame.species).hash)
+
+
+def _labels(store: Any) -> Any:
+    if "labels" not in store.additional_stores:
+        raise RuntimeError(
+            "the job store has no additional store 'labels'; "
+            "open it with ionloop.stores.connect.open_store(url)"
+        )
+    return store.additional_stores["labels"]

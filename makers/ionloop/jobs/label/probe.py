@@ -1,0 +1,88 @@
+"""A labeller's first calculation, on cells of two atoms, before a thousand are asked of it."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from ionloop.codes.common.acceptance import failed
+from ionloop.jobs.label.batches import BatchLabelMaker
+from ionloop.programs.log import last_lines
+from ionloop.programs.process import ProgramError, run_program
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc
+
+EDGE = 9.0
+"""Edge of the cell in Å: small enough for plane waves, large enough to need few k-points."""
+
+
+REQUEST, ANSWER, LOG = "request.pickle", "answer.pickle", "probe.log"
+
+
+def probe_cells(elements: Sequence[str]) -> list[Frames]:
+    """Return cells of two atoms, a bond apart, in which every element occurs.
+
+    Parameters
+    ----------
+    elements
+        Chemical symbols; two make one cell, four make two.
+    """
+    pairs = [(elements[i], elements[(i + 1) % len(elements)]) for i in range(0, len(elements), 2)]
+    return [_pair(*pair) for pair in pairs]
+
+
+def _pair(first: str, second: str) -> Frames:
+    from ase.data import atomic_numbers, covalent_radii
+
+    bond = sum(covalent_radii[atomic_numbers[symbol]] for symbol in (first, second))
+    along = bond / np.sqrt(3) * np.ones(3)
+    positions = np.array([[np.zeros(3), along]]) + 0.1
+    return Frames((first, second), positions, EDGE * np.eye(3)[None]).snapped()
+
+
+def probe(maker: BatchLabelMaker, frames: Sequence[Frames], seconds: float) -> list[LabelDoc]:
+    """Label frames as a job would, in a process of its own, and enter nothing into a ledger.
+
+    Parameters
+    ----------
+    maker
+        The labeller.
+    frames
+        Single frames.
+    seconds
+        Time limit of them all, in s.
+
+    Raises
+    ------
+    ProgramError
+        If they were not through within the limit, or the process died.
+    """
+    with TemporaryDirectory(prefix="ionloop-probe-") as name:
+        folder = Path(name)
+        (folder / REQUEST).write_bytes(pickle.dumps((maker, list(frames))))
+        ended = run_program([sys.executable, "-m", __name__], folder, folder / LOG, seconds)
+        if ended.status:
+            raise ProgramError(f"the labelling process {ended.words}{last_lines(folder / LOG)}")
+        answer: list[LabelDoc] = pickle.loads((folder / ANSWER).read_bytes())
+        return answer
+
+
+def first_label(maker: BatchLabelMaker, frame: Frames) -> LabelDoc:
+    """Return the label of a frame, or why there is none, as a job would."""
+    begin = time.monotonic()
+    try:
+        return maker.label(frame)
+    except Exception as problem:  # noqa: BLE001  # whatever a calculator raises
+        return failed(frame, maker.level, problem, time.monotonic() - begin, maker.cores)
+
+
+if __name__ == "__main__":
+    labeller, cells = pickle.loads(Path(REQUEST).read_bytes())
+    labels = [first_label(labeller, cell) for cell in cells]
+    Path(ANSWER).write_bytes(pickle.dumps(labels))

@@ -1,0 +1,93 @@
+"""Calculate frames and record each label before the next one starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from ionloop.codes.common.acceptance import Terms, failed
+from ionloop.jobs.label.ledger import current_ledger
+from ionloop.jobs.label.twins import adopt_twins
+from ionloop.jobs.provenance import stamp
+from ionloop.schemas.document import Document
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LabelDoc
+
+
+class LabelBatch(Document):
+    """Receipt of a batch: its labels are in the ledger."""
+
+    frame_ids: list[str]
+    n_calculated: int
+
+
+class LabellerError(IonloopError, RuntimeError):
+    """Some frames of a batch gave no result."""
+
+
+def without_twins(frames: Sequence[Frames], terms: Terms) -> list[str]:
+    """Return the ids of single frames whose configuration has no label in any description.
+
+    The labels of the others are entered as those of the given frames.
+    """
+    ledger = current_ledger()
+    adopted = adopt_twins(ledger, frames, terms)
+    ledger.record([label.model_copy(update=stamp()) for label in adopted.values()])
+    return [frame.ids[0] for frame in frames if frame.ids[0] not in adopted]
+
+
+def record_labels(
+    frames: Sequence[Frames],
+    terms: Terms,
+    calculate: Callable[[Frames], LabelDoc],
+    cores: int = 1,
+) -> int:
+    """Calculate frames one by one, recording each label before the next one starts.
+
+    Those that have a label on these terms are left out: an interrupted batch goes on where it was.
+    A frame is claimed while it is calculated; those that others calculate are waited for.
+
+    Parameters
+    ----------
+    frames
+        Single frames.
+    terms
+        Level of theory of the labels, and on what terms one that is there counts.
+    calculate
+        Labels one frame.
+    cores
+        Cores of a calculation, which a failed one has cost too.
+
+    Returns
+    -------
+    int
+        How many frames were calculated.
+
+    Raises
+    ------
+    LabellerError
+        At the end, if some frames gave no result: the job counts as failed, so that it can be
+        retried, and the turn goes on without those frames.
+    """
+    ledger, n_calculated, lost = current_ledger(), 0, []
+    with closing(ledger.to_calculate(frames, terms)) as claimed:
+        for frame in claimed:
+            started = time.monotonic()
+            try:
+                label = calculate(frame)
+            except Exception as error:  # noqa: BLE001  # whatever is raised costs one label
+                label = failed(frame, terms.level, error, time.monotonic() - started, cores)
+                lost.append(f"{label.frame_id}: {label.detail}")
+            ledger.record([label.model_copy(update={**stamp(), "effort": terms.effort})])
+            n_calculated += 1
+    if lost:
+        raise LabellerError(f"{len(lost)} of {n_calculated} frames gave no result; {lost[0]}")
+    return n_calculated
+
+
+def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:
+    """Return single frames in the order of the given ids."""
+    places = {frame_id: (part, index) for part in frames for index, frame_id in enumerate(part.ids)}
+    return [part[index] for part, index in map(places.__getitem__, frame_ids)]

@@ -1,0 +1,170 @@
+"""The four roles of the loop, and what their jobs share.
+
+A code is swapped by passing another Maker; the loop does not change. A Maker is settings only:
+data passes as arguments, and `make` never changes the Maker.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobflow import Flow, Job, Maker
+
+from ionloop.codes.common.acceptance import Terms
+from ionloop.codes.common.dynamics import MolecularDynamics
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.selection import TrustWindow
+
+Reference = Any  # a value now or, in a flow under construction, an OutputReference to it
+
+
+class FloorError(IonloopError, RuntimeError):
+    """Too much of a step failed for the turn to go on."""
+
+
+@dataclass
+class LabelMaker(Maker, ABC):
+    """Buys labels: energies, forces and virials of frames."""
+
+    name: str = "label"
+
+    @property
+    @abstractmethod
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+
+    @property
+    def terms(self) -> Terms:
+        """On what terms labels are taken from the ledger, or bought."""
+        return Terms(level=self.level)
+
+    @abstractmethod
+    def make(self, frames: Reference) -> Flow:
+        """Label a list of Frames; the output is a `Labels` document."""
+
+    def for_all(self) -> LabelMaker:
+        """Return the Maker that waits for every label, where it would go on without some."""
+        return self
+
+    @abstractmethod
+    def relax(self, frames: Reference) -> Job:
+        """Relax cells and positions of a list of Frames; the output is a list of Frames."""
+
+    @abstractmethod
+    def aimd(self, frames: Reference, run: MolecularDynamics) -> Job:
+        """Run molecular dynamics from a list of Frames; the output is a `Labels` document.
+
+        Every `run.every`-th step is a label at the Maker's level of theory.
+
+        Raises
+        ------
+        NotImplementedError
+            If the labeller runs no molecular dynamics.
+        """
+
+
+@dataclass
+class TrainMaker(Maker, ABC):
+    """Trains an ensemble of models.
+
+    Parameters
+    ----------
+    type_map
+        Chemical symbols in the order of the models' types; empty: those of the start structures.
+    validation_fraction
+        Fraction of the frames held back from training, decided by trajectory for good.
+    allow_mixed
+        Whether labels of several levels of theory may be trained on together.
+    """
+
+    name: str = "train"
+    type_map: list[str] = field(default_factory=list)
+    validation_fraction: float = 0.05
+    allow_mixed: bool = False
+
+    @abstractmethod
+    def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
+        """Train on a list of `Labels`; the output is an `EnsembleDoc`.
+
+        Parameters
+        ----------
+        dataset
+            List of `Labels`.
+        previous
+            The ensemble of the last turn, to start from if the settings ask for it.
+        seed
+            Seed of the first model; the others follow it.
+        """
+
+    @abstractmethod
+    def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+
+
+@dataclass
+class ExploreMaker(Maker, ABC):
+    """Explores configuration space with an ensemble.
+
+    Parameters
+    ----------
+    type_map
+        Chemical symbols in the order of the models' types; empty: those of the start structures.
+    """
+
+    name: str = "explore"
+    type_map: list[str] = field(default_factory=list)
+
+    @abstractmethod
+    def make(
+        self,
+        ensemble: Reference,
+        stage: Stage,
+        structures: Reference,
+        trust: TrustWindow,
+        seed: int = 0,
+        previous: Reference = None,
+    ) -> Flow:
+        """Run a stage; the output is an `ExplorationDoc`.
+
+        Parameters
+        ----------
+        ensemble
+            The models.
+        stage
+            Temperatures, pressures, lengths.
+        structures
+            List of Frames: the start structures.
+        trust
+            Window with which frames are judged where they are made.
+        seed
+            Seed of disturbances and velocities.
+        previous
+            An `ExplorationDoc` of the same stage: each trajectory starts at the last good frame
+            that it had there, if it had one.
+        """
+
+
+@dataclass
+class SelectMaker(Maker, ABC):
+    """Picks frames for labelling."""
+
+    name: str = "select"
+
+    @property
+    @abstractmethod
+    def max_labels(self) -> int:
+        """Labels per turn, where a stage has no number of its own."""
+
+    @abstractmethod
+    def at_random(self) -> SelectMaker:
+        """Return the Maker that picks at random from all frames that are physically sound."""
+
+    @abstractmethod
+    def make(
+        self, exploration: Reference, dataset: Reference, max_labels: int, seed: int = 0
+    ) -> Job:
+        """Pick at most `max_labels` from an `ExplorationDoc`; the output is a `SelectionDoc`."""

@@ -1,0 +1,91 @@
+"""Tolerances that were changed since a run began: what a job has in force when it runs.
+
+A job carries its settings, which were written when it was entered. The tolerances among them may
+be changed while it waits, or after it has failed by one. The run's document has what is in force,
+and a job asks it when it begins: wherever it waits, and whichever engine runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+from jobflow import CURRENT_JOB
+
+from ionloop.jobs.context import metadata, run_store
+from ionloop.jobs.placement import PART, PRODUCTION
+from ionloop.schemas.document import Model
+from ionloop.stores.connect import collection
+from ionloop.stores.sqlite import StoreError
+
+Settings = TypeVar("Settings")
+
+
+def in_force(settings: Settings, part: str | None = None) -> Settings:
+    """Return settings with the tolerances of the current job's run as they are now.
+
+    Parameters
+    ----------
+    settings
+        A Maker, or the settings of a code.
+    part
+        The part of the run file that they come from; the current job's by default.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If what is in force is no value of theirs.
+    """
+    return updated(settings, changed(part))
+
+
+def changed(part: str | None = None) -> dict[str, Any]:
+    """Return the tolerances of a part of the run file that were changed since the run began.
+
+    Parameters
+    ----------
+    part
+        Label, train, explore, production or limits; the current job's by default.
+
+    Returns
+    -------
+    dict
+        Values by key; empty where none was changed, or where a job has no way to the run's store:
+        it then keeps what it was entered with.
+    """
+    run = metadata().get("run")
+    if run is None or CURRENT_JOB.store is None:
+        return {}
+    try:
+        runs = collection(run_store(), "runs")
+        document = runs.query_one({"run": run}, properties=["run_file", "changes"]) or {}
+    except StoreError:
+        return {}
+    keys = {tuple(change["key"].split(".")[:2]) for change in document.get("changes") or []}
+    here = part or metadata().get(PART) or str(metadata().get("role"))
+    return _of_part(here, keys, document.get("run_file") or {})
+
+
+def updated(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Return a Maker, or the settings of a code, with those of the values that it has a key for."""
+    if not values:
+        return settings
+    if isinstance(settings, Model):
+        own = {key: value for key, value in values.items() if key in type(settings).model_fields}
+        return type(settings).model_validate({**dict(settings), **own}) if own else settings
+    maker: Any = settings
+    own = {field.name: values[field.name] for field in fields(maker) if field.name in values}
+    if hasattr(maker, "settings"):
+        own["settings"] = updated(maker.settings, values)
+    changed_maker: Settings = replace(maker, **own)
+    return changed_maker
+
+
+def _of_part(part: str, keys: set[tuple[str, ...]], run_file: Mapping[str, Any]) -> dict[str, Any]:
+    values = {key[1]: run_file[part][key[1]] for key in keys if key[0] == part and len(key) == 2}
+    if part != PRODUCTION:
+        return values
+    # Production has the keys of train, where it has none of its own; its models are another number.
+    shared = _of_part("train", keys - {("train", "min_models")}, run_file)
+    return shared | {key: run_file[part][key] for key in shared if key in run_file[part]} | values

@@ -1,0 +1,60 @@
+"""How far an ensemble's predictions are from labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ionloop.codes import deepmd
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import EvaluationDoc
+from ionloop.schemas.table import Table, join_tables
+from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
+
+
+def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction]) -> EvaluationDoc:
+    """Build the document from predictions, one per entry of `frames`."""
+    if not frames:
+        empty = Table({"max_devi_f": np.zeros(0), "max_force_error": np.zeros(0)})
+        return EvaluationDoc(deviation_against_error=empty, energies=Table({}))
+    comparison = join_tables(map(_deviations, frames, predictions))
+    return EvaluationDoc(
+        errors=deepmd.force_errors([p.mean for p in predictions], frames),
+        model_errors=[
+            deepmd.force_errors([p.of(model) for p in predictions], frames)
+            for model in range(len(predictions[0].energies))
+        ],
+        deviation_against_error=comparison,
+        energies=join_tables(map(_energies, frames, predictions)),
+        rank_correlation=rank_correlation(comparison),
+    )
+
+
+def rank_correlation(comparison: Table) -> float | None:
+    """Return Spearman's correlation of deviation and error; None where neither or one varies."""
+    deviation, error = comparison["max_devi_f"], comparison["max_force_error"]
+    if len(deviation) < 2 or not np.all(deviation > 0) or not np.ptp(deviation) * np.ptp(error):
+        return None
+    return calibrate(deviation, error).rank_correlation
+
+
+def _deviations(frames: Frames, prediction: deepmd.Prediction) -> Table:
+    assert frames.forces is not None
+    return Table(
+        {
+            "frame_id": np.array(frames.ids),
+            "max_devi_f": ensemble_deviation(prediction.forces),
+            "max_force_error": max_force_error(prediction.mean.forces[0], frames.forces),
+        }
+    )
+
+
+def _energies(frames: Frames, prediction: deepmd.Prediction) -> Table:
+    assert frames.energies is not None
+    return Table(
+        {
+            "reference": frames.energies / frames.n_atoms,
+            "predicted": prediction.energies.mean(axis=0) / frames.n_atoms,
+        }
+    )

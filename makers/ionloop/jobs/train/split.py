@@ -1,0 +1,46 @@
+"""Which frames are trained on, and which are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ionloop.schemas.dataset import held_back
+from ionloop.schemas.errors import InputError
+from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.label import Labels, at_todays_levels
+
+
+def groups(seeds: Sequence[int], size: int) -> list[dict[int, int]]:
+    """Divide the models of an ensemble into groups of at most `size`: seeds by number."""
+    numbered = list(enumerate(seeds))
+    return [dict(numbered[start : start + size]) for start in range(0, len(numbered), size)]
+
+
+def split(
+    dataset: Sequence[Labels], fraction: float, allow_mixed: bool = False
+) -> tuple[list[Frames], list[Frames]]:
+    """Split the frames of a data set into those trained on and those held back, group by group.
+
+    Where levels of theory may mix, the frames no longer say which theirs is.
+
+    Raises
+    ------
+    InputError
+        If every frame is held back.
+    """
+    parts = [part for labels in at_todays_levels(dataset) for part in labels.frames]
+    held = held_back(parts, fraction)
+    frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
+    masks = [np.array([i in held for i in part.ids], dtype=bool) for part in frames]
+    if held and all(mask.all() for mask in masks):
+        raise InputError(
+            f"all {len(held)} frames are held back from training, since they come from few "
+            "trajectories or files and are held back by the whole of one; set "
+            "train.validation_fraction to 0, or add initial frames of another kind"
+        )
+    training = concatenate(part[~mask] for part, mask in zip(frames, masks, strict=True))
+    validation = concatenate(part[mask] for part, mask in zip(frames, masks, strict=True))
+    return training, validation

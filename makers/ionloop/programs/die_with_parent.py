@@ -1,0 +1,33 @@
+"""Run a program that ends with its parent.
+
+``python -m ionloop.programs.die_with_parent PROGRAM ARGUMENTS``
+
+custodian starts VASP in a session of its own, where the signals that end a job do not reach it;
+VASP would go on calculating for nobody. The kernel ends it instead (Linux, ``prctl(2)``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def tethered(command: str) -> str:
+    """Return the shell command that runs another one so that it ends with its parent."""
+    return f"{shlex.quote(sys.executable)} -m {__name__} {command}"
+
+
+def main() -> None:
+    """Ask to be ended with the parent, and become the program."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The environment of a program: its variables, its threads, its command line."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from ionloop.programs.errors import ProgramNotFoundError
+
+CORES = "{cores}"
+"""What stands for the number of MPI ranks in a command."""
+
+
+BASIC_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "DP_INTRA_OP_PARALLELISM_THREADS": "1",
+        "DP_INTER_OP_PARALLELISM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+)
+"""One thread per process, since processes run side by side, and few words from TensorFlow."""
+
+
+WITHOUT_KERAS: Mapping[str, str] = MappingProxyType({"TF_USE_LEGACY_KERAS": "1"})
+"""TensorFlow then leaves out Keras, which DeePMD-kit does not use: 40% of its start.
+
+For programs and imports of DeePMD-kit alone: other code of the same process may want Keras.
+"""
+
+
+DEEPMD_ENVIRONMENT: Mapping[str, str] = MappingProxyType({**BASIC_ENVIRONMENT, **WITHOUT_KERAS})
+
+
+# Open MPI would bind two jobs side by side to the same first cores, and its ranks would wait for
+# each other at full load on cores that others need.
+ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {
+        **DEEPMD_ENVIRONMENT,
+        "OMPI_MCA_hwloc_base_binding_policy": "none",
+        "PRTE_MCA_hwloc_default_binding_policy": "none",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+    }
+)
+
+
+def words_of(command: str) -> list[str]:
+    """Split a command as a shell does.
+
+    Raises
+    ------
+    ValueError
+        If it is empty or a quotation mark is not closed.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"{command!r} cannot be split into words: {error}".lower()) from None
+    if not words:
+        raise ValueError("a command is needed, such as the name of the program")
+    return words
+
+
+def _checked(command: str) -> str:
+    words_of(command)
+    return command
+
+
+Command = Annotated[str, AfterValidator(_checked)]
+"""A command with its arguments, as a shell splits it: not empty, quotation marks closed."""
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Give what is started meanwhile some environment variables.
+
+    Parameters
+    ----------
+    variables
+        Name to value.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def arguments(command: str, cores: int, cure: str) -> list[str]:
+    """Split a command, with the number of ranks put in.
+
+    Parameters
+    ----------
+    command
+        Such as ``mpirun -np {cores} gpaw python``.
+    cores
+        MPI ranks.
+    cure
+        What to do if the program is not there, as the end of a sentence.
+
+    Raises
+    ------
+    ProgramNotFoundError
+        If its first word is not on PATH.
+    """
+    words = [word.replace(CORES, str(cores)) for word in shlex.split(command)]
+    if not words or shutil.which(words[0]) is None:
+        raise ProgramNotFoundError(words[0] if words else command, cure)
+    return words

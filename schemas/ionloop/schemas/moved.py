@@ -1,0 +1,142 @@
+"""Where the modules of version 0.1 are now.
+
+A stored job names its function and the classes of its arguments by module. A run that version 0.1
+began, and a worker that was set up for it, still ask for these names: `redirect` answers them.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import CodeType, ModuleType
+from typing import Any
+
+# Old module: the modules that its names are in today. All lie below `ionloop`.
+MOVED = {
+    "codes.acceptance": "codes.common.acceptance",
+    "codes.advance": "codes.common.progress",
+    "codes.conversions": (
+        "formats.reading formats.errors formats.ase formats.pymatgen formats.dpdata formats.writing"
+    ),
+    "codes.deepmd_checkpoint": "codes.deepmd.checkpoint",
+    "codes.deepmd_input": (
+        "codes.deepmd.inputs codes.deepmd.network codes.deepmd.warm_start codes.deepmd.data"
+    ),
+    "codes.deepmd_predict": "codes.deepmd.prediction codes.common.prediction",
+    "codes.deepmd_settings": "codes.deepmd.settings",
+    "codes.dft": "codes.common.dft",
+    "codes.dynamics": "codes.common.dynamics",
+    "codes.errors": "programs.errors codes.common.errors",
+    "codes.gpaw_script": "codes.gpaw.script",
+    "codes.lammps_files": (
+        "codes.lammps.script codes.lammps.settings codes.common.trajectory "
+        "codes.lammps.restart codes.lammps.cell codes.lammps.output"
+    ),
+    "codes.lammps_folder": "codes.lammps.restart",
+    "codes.leftovers": "programs.resume_marker",
+    "codes.matching": "geometry.matching",
+    "codes.program": "programs.process programs.environment programs.probe programs.log",
+    "codes.side_by_side": "programs.concurrent programs.gpu",
+    "codes.structures": "geometry.perturb geometry.periodic formats.structures",
+    "codes.tether": "programs.die_with_parent",
+    "codes.vasp_presets": "codes.vasp.presets",
+    "codes.vasp_results": "codes.vasp.results codes.vasp.comparison codes.vasp.log",
+    "config.check": "preflight.check",
+    "config.codes": "runfile.codes",
+    "config.data": "preflight.data",
+    "config.document": "runfile.reference",
+    "config.engines": "runs.queue",
+    "config.errors": "runfile.errors",
+    "config.estimate": "preflight.cost",
+    "config.example": "runfile.example",
+    "config.findings": "runfile.findings",
+    "config.launch": "runs.launch runs.labels runs.records",
+    "config.plan": "preflight.plan",
+    "config.run_file": "runfile.model runfile.reading runfile.yaml",
+    "config.sampling": "preflight.sampling",
+    "config.tolerances": "runfile.tolerances",
+    "makers.base": (
+        "jobs.roles jobs.decorators jobs.context jobs.unfinished jobs.provenance jobs.placement"
+    ),
+    "makers.claims": "jobs.label.claims",
+    "makers.dynamics": "jobs.label.dynamics",
+    "makers.explore": (
+        "jobs.explore.lammps jobs.explore.starts jobs.explore.reduction jobs.explore.accounts"
+    ),
+    "makers.imports": "jobs.label.imports",
+    "makers.label": (
+        "jobs.label.batches jobs.label.forcefield jobs.label.accounts jobs.label.record "
+        "jobs.label.ingest"
+    ),
+    "makers.label_dft": "jobs.label.dft",
+    "makers.label_external": "jobs.label.external",
+    "makers.label_vasp": "jobs.label.vasp",
+    "makers.ledger": "jobs.label.ledger",
+    "makers.probe": "jobs.label.probe",
+    "makers.select": "jobs.select",
+    "makers.tolerances": "jobs.tolerances",
+    "makers.train": "jobs.train.deepmd jobs.train.ensemble jobs.train.evaluation jobs.train.split",
+    "makers.twins": "jobs.label.twins",
+    "runners.engine": "engines.base",
+    "runners.fireworks": "engines.fireworks.engine",
+    "runners.fireworks_queue": "engines.fireworks.queue",
+    "runners.fireworks_table": "engines.fireworks.table",
+    "runners.fireworks_task": "engines.fireworks.task",
+    "runners.journal": "engines.local.journal engines.local.entries",
+    "runners.local": "engines.local.runner engines.local.execution",
+    "runners.local_engine": "engines.local.engine",
+    "runners.lock": "engines.local.lock",
+    "runners.processes": "engines.local.processes",
+    "runners.progress": "engines.local.progress",
+    "runners.remote": "engines.remote.engine engines.remote.project engines.remote.records",
+    "runners.remote_job": "engines.remote.job",
+    "runners.resources": "engines.resources",
+    "runners.schedule": "engines.local.schedule",
+    "runners.worker": "engines.local.worker",
+    "selection.distances": "geometry.neighbours geometry.periodic",
+    "workflows.concurrent_learning": (
+        "flows.concurrent_learning.maker flows.concurrent_learning.settings "
+        "flows.concurrent_learning.validation flows.concurrent_learning.accounts"
+    ),
+    "workflows.decision": "flows.concurrent_learning.decision",
+    "workflows.export": "export.folder export.dataset export.models export.poscars export.records",
+}
+
+
+def redirect() -> None:
+    """Let the modules of version 0.1 be found under their old names."""
+    if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
+        sys.meta_path.append(MovedModules())
+
+
+class MovedModules(MetaPathFinder, Loader):
+    """Finds a module of version 0.1; its names come from the modules that they are in today."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return how to load the module; None if it never was one of version 0.1."""
+        return ModuleSpec(fullname, self) if _today(fullname) else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let the module look its names up where they are today."""
+
+        def lookup(name: str) -> Any:
+            for today in map(import_module, _today(module.__name__)):
+                if hasattr(today, name):
+                    return getattr(today, name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__dict__["__getattr__"] = lookup
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code that ``python -m`` runs."""
+        spec = find_spec(_today(fullname)[0])
+        assert spec is not None
+        code: CodeType | None = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
+        return code
+
+
+def _today(module: str) -> list[str]:
+    return [f"ionloop.{name}" for name in MOVED.get(module.removeprefix("ionloop."), "").split()]

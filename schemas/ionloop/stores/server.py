@@ -1,0 +1,127 @@
+"""Collections on a MongoDB server whose writes outlast collisions and lost connections."""
+
+from __future__ import annotations
+
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from maggma.stores import GridFSStore, MongoStore
+from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure
+
+from ionloop.stores.sqlite import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+OUTAGE = 120.0
+"""How long an open store waits for a server that has gone away, in s."""
+
+
+COLLISION_SECONDS = 20.0
+"""How long a write is tried while others are in its way, in s."""
+
+
+PAUSE = 0.2
+"""Shortest time before what failed is done again, in s; the longest is four times that."""
+
+
+COLLISIONS = frozenset({1, 112})
+"""Codes of a server that took a write back: an internal error such as a deadlock; a conflict."""
+
+
+Result = TypeVar("Result")
+
+
+class NotIndexedError(StoreError):
+    """An index could not be made, perhaps because another process makes it at the same moment."""
+
+
+def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
+    """Do it again where another process was in its way, or the connection broke on the way.
+
+    Only for what may be done twice: a standalone server cannot say whether a write that was on its
+    way when the connection broke arrived.
+
+    Parameters
+    ----------
+    action
+        What to do with an open store.
+    outage
+        How long to wait for a server that has gone away, in s.
+
+    Raises
+    ------
+    AutoReconnect
+        If the connection still breaks then.
+    OperationFailure
+        If others are still in its way after `COLLISION_SECONDS`, or for any other reason at once.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            return action()
+        except (AutoReconnect, OperationFailure, NotIndexedError) as error:
+            if time.monotonic() - began >= _patience(error, outage):
+                raise
+            time.sleep(random.uniform(PAUSE, 4 * PAUSE))  # out of step with the others
+
+
+def _patience(error: Exception, outage: float) -> float:
+    if isinstance(error, AutoReconnect):
+        return outage
+    return COLLISION_SECONDS if _is_collision(error) else 0.0
+
+
+def _is_collision(error: Exception) -> bool:
+    if isinstance(error, BulkWriteError):
+        failed = (error.details or {}).get("writeErrors", [])
+        return bool(failed) and all(each["code"] in COLLISIONS for each in failed)
+    if isinstance(error, OperationFailure):
+        return error.code in COLLISIONS
+    return isinstance(error, NotIndexedError)  # maggma does not say why
+
+
+class Collection(MongoStore):
+    """A collection of documents. Every write of it may be done twice: by key, or a removal."""
+
+    def update(self, docs: Any, key: Any = None) -> None:
+        """Write documents by their key, see `maggma.core.Store.update`."""
+        persistent(partial(super().update, docs, key))
+
+    def remove_docs(self, criteria: dict[str, Any]) -> None:
+        """Remove documents, see `maggma.core.Store.remove_docs`."""
+        persistent(partial(super().remove_docs, criteria))
+
+    def write_if(self, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
+        """Write a document unless another one with its key is in the way.
+
+        See `ionloop.stores.connect.write_if`.
+        """
+        return persistent(partial(self._replace_or_insert, document, criteria))
+
+    def _replace_or_insert(self, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
+        mine = {self.key: document[self.key]}
+        if self._collection.replace_one({**mine, **criteria}, document).matched_count:
+            return True
+        try:
+            # Under its key as _id: some servers look at other unique indexes only after both of
+            # two processes have written, and then each waits for the other.
+            self._collection.insert_one({"_id": document[self.key], **document})
+        except DuplicateKeyError:
+            return False
+        return True
+
+
+class Blobs(GridFSStore):
+    """A collection of blobs. A new version of a blob that is written twice is cleared away."""
+
+    def update(self, docs: Any, key: Any = None, additional_metadata: Any = None) -> None:
+        """Write blobs by their key, see `maggma.stores.GridFSStore.update`."""
+        persistent(partial(super().update, docs, key, additional_metadata))
+
+    def remove_docs(self, criteria: dict[str, Any]) -> None:
+        """Remove blobs, see `maggma.core.Store.remove_docs`."""
+        persistent(partial(super().remove_docs, criteria))

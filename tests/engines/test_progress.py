@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ionloop.engines.local.progress import (
+    Pace,
+    RichProgress,
+    Running,
+    Snapshot,
+    summary_line,
+    table,
+)
+
+START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+SNAPSHOT = Snapshot(
+    run="lgps",
+    counts={"train": {"completed": 2, "running": 1, "waiting": 1}, "label": {"failed": 3}},
+    running=(Running("train-2", "train", 1, START),),
+    turn=2,
+    accurate=(1, 0.873),
+)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Running:
+    """A training of 1,000 steps, none of them done."""
+    (tmp_path / "input.json").write_text(json.dumps({"training": {"numb_steps": 1000}}))
+    (tmp_path / "lcurve.out").write_text("# step\n")
+    return Running("train-2", "train", 1, START, (tmp_path,))
+
+
+def advance(job: Running, step: int) -> None:
+    with (job.folders[0] / "lcurve.out").open("a") as curve:
+        curve.write(f" {step} 0.1\n")
+
+
+def test_the_line_says_turn_accuracy_and_jobs_by_role() -> None:
+    assert summary_line(SNAPSHOT) == (
+        "turn 2; turn 1 was 87.3% accurate; done so far: train 2 of 4, label 0 of 3 (3 failed); "
+        "running: train-2"
+    )
+
+
+def test_before_the_loop_there_is_no_turn() -> None:
+    begun = Snapshot(run="lgps", counts={"label": {"running": 1}}, running=())
+    assert summary_line(begun) == "done so far: label 0 of 1; nothing runs"
+
+
+def test_the_table_shows_for_how_long_a_job_runs() -> None:
+    console = Console(file=io.StringIO(), width=90)
+    console.print(table(SNAPSHOT, START + timedelta(seconds=75)))
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].strip() == "run lgps; turn 2; turn 1 was 87.3% accurate"
+    row = next(line for line in lines if "train-2" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        "train", "2 of 4", "1", "1", "", "train-2: 0:01:15",
+    ]  # fmt: skip
+
+
+def test_what_runs_tells_its_step_and_the_time_left(training: Running) -> None:
+    pace = Pace()
+    assert pace.words(training, START) == "training step 0 of 1000"
+    advance(training, 200)
+    # The pace counts from what was seen first, not from a checkpoint that was found.
+    later = START + timedelta(seconds=60)
+    assert pace.words(training, later) == "training step 200 of 1000, 0:04:00 left"
+    assert Pace().words(training, later) == "training step 200 of 1000"
+
+
+def test_plain_lines_without_a_terminal_and_only_for_changes() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = RichProgress(console)
+    progress.update(SNAPSHOT)
+    progress.update(SNAPSHOT)
+    progress.close()
+    (line,) = console.file.getvalue().splitlines()
+    assert "  turn 2; turn 1 was 87.3% accurate; done so far: train 2 of 4" in line
+
+
+def test_what_runs_on_has_a_line_now_and_then(
+    training: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = RichProgress(console)
+    snapshot = Snapshot("lgps", {"train": {"running": 1}}, (training,), turn=0)
+    progress.update(snapshot)
+    advance(training, 300)
+    progress.update(snapshot)  # too soon
+    monkeypatch.setattr("ionloop.engines.local.progress.LINE_EVERY", 0.0)
+    progress.update(snapshot)
+    first, second = console.file.getvalue().splitlines()
+    assert "train-2 (training step 0 of 1000)" in first
+    assert "train-2 (training step 300 of 1000" in second
+
+
+def test_live_table_on_a_terminal() -> None:
+    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    progress = RichProgress(console)
+    progress.update(SNAPSHOT)
+    progress.update(SNAPSHOT)
+    progress.close()
+    progress.close()
+    assert "train-2" in console.file.getvalue()

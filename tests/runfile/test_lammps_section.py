@@ -1,0 +1,31 @@
+"""What the pre-flight check finds out about LAMMPS and the models that it is to load."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ionloop.runfile.codes import DeepmdSection, LammpsSection
+
+
+@pytest.fixture
+def without_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LammpsSection:
+    program = tmp_path / "my-lmp"
+    program.write_text("#!/bin/sh\necho 'ERROR: Unable to load PyTorch backend plugin (a.so).'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return LammpsSection.model_validate({"code": "lammps", "command": "my-lmp"})
+
+
+def test_a_plugin_that_does_not_load_the_models_is_told(without_backend: LammpsSection) -> None:
+    train = DeepmdSection.model_validate({"code": "deepmd", "backend": "pytorch"})
+    (finding,) = without_backend.preflight_models(train.model_suffix)
+    assert (finding.level, finding.key) == ("error", "explore.command")
+    assert "'my-lmp' does not load PyTorch models (.pth)" in finding.sentence
+
+
+def test_tensorflow_is_not_asked_for(without_backend: LammpsSection) -> None:
+    train = DeepmdSection.model_validate({"code": "deepmd"})
+    assert not list(without_backend.preflight_models(train.model_suffix))

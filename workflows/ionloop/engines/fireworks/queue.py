@@ -1,0 +1,98 @@
+"""The queue behind FireWorks' queue adapter: which of its jobs are there, and how to end them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+PATIENCE = 60.0
+"""How long a command of the queue may take, in s."""
+
+
+# FireWorks knows how to submit and how to list, not how to end.
+CANCEL = {
+    "SLURM": "scancel",
+    "PBS": "qdel",
+    "SGE": "qdel",
+    "Cobalt": "qdel",
+    "LoadLeveler": "llcancel",
+    "LoadSharingFacility": "bkill",
+    "MOAB": "canceljob",
+}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Commands of a queue.
+
+    Attributes
+    ----------
+    status
+        Lists the jobs that wait or run; a line of its output begins with the number of a job.
+    cancel
+        Ends the jobs whose numbers follow.
+    """
+
+    status: tuple[str, ...]
+    cancel: tuple[str, ...]
+
+    @classmethod
+    def of(cls, adapter: Path | None) -> Queue | None:
+        """Return the queue of a queue adapter of FireWorks.
+
+        Parameters
+        ----------
+        adapter
+            File of the adapter; by default the user's own ``my_qadapter.yaml``. The command that
+            ends jobs is ``cancel_cmd`` under ``_q_commands_override``, if it is another than the
+            usual one.
+
+        Returns
+        -------
+        Queue or None
+            None where there is no adapter, or one of an unknown kind.
+        """
+        from fireworks import fw_config
+        from monty.serialization import loadfn
+
+        file = adapter or fw_config.QUEUEADAPTER_LOC
+        if file is None:
+            return None
+        return _of_settings(loadfn(file))
+
+    def present(self) -> set[str] | None:
+        """Return the numbers of all jobs that wait or run; None if the queue does not answer."""
+        answer = _run(self.status)
+        return None if answer is None else set(re.findall(r"^\s*(\d+)", answer, re.MULTILINE))
+
+    def end(self, numbers: Iterable[str]) -> bool:
+        """End jobs; return whether the queue took the request."""
+        return _run((*self.cancel, *numbers)) is not None
+
+
+def _of_settings(settings: dict[str, Any]) -> Queue | None:
+    from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
+
+    kind = settings.get("_fw_q_type", "")
+    known = CommonAdapter.default_q_commands.get(kind)
+    if known is None:
+        return None
+    commands = {"cancel_cmd": CANCEL[kind], **known, **settings.get("_q_commands_override", {})}
+    status, cancel = (shlex.split(commands[name]) for name in ("status_cmd", "cancel_cmd"))
+    return Queue(tuple(status), tuple(cancel))
+
+
+def _run(command: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout

@@ -1,0 +1,196 @@
+"""Start worker processes, end them with all their children, hear requests to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import stat
+import sys
+import threading
+import types
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from ionloop.engines.local import worker
+from ionloop.programs.environment import environment
+from ionloop.programs.process import status_words
+from ionloop.schemas.process import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
+QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+
+# Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
+PRELOADED = [worker.__name__, "ionloop.flows.concurrent_learning.maker"]
+
+
+def launch(task: worker.Task) -> BaseProcess:
+    """Start the process of a job.
+
+    Workers are forked from a server process that has imported jobflow and the Makers already, so
+    that a start takes milliseconds.
+
+    Parameters
+    ----------
+    task
+        The job and where it runs.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    process = context.Process(target=worker.main, args=(task,), name=task.job_id)
+    # numpy's thread pool is made when the server process imports it: it must see these.
+    with environment({**task.env, "PYTHONWARNINGS": QUIET_TRACKER}), _bare_main(), _no_hangup():
+        process.start()
+    return process
+
+
+def tell_nothing_comes(process: BaseProcess) -> None:
+    """Tell the worker of a job that only waits that no other job is at work."""
+    if process.pid is not None and process.is_alive():
+        os.kill(process.pid, signal.SIGUSR1)
+
+
+def terminate(process: BaseProcess) -> None:
+    """Ask a worker and the programs it started to end."""
+    _signal_group(process.pid, signal.SIGTERM)
+    process.terminate()  # a young worker has no group of its own yet
+
+
+def end(process: BaseProcess) -> int:
+    """End a worker and the programs it started, at once; return its exit code."""
+    _signal_group(process.pid, signal.SIGKILL)
+    if process.exitcode is None:
+        process.kill()
+    process.join()
+    exit_code = process.exitcode
+    process.close()
+    assert exit_code is not None
+    return exit_code
+
+
+def end_leftover(pid: int, created: float) -> None:
+    """Kill what a dead runner left of a worker, its programs included.
+
+    Parameters
+    ----------
+    pid
+        Process id, and group id, of the worker.
+    created
+        Its creation time, seconds since the epoch: a later process may have the same id.
+    """
+    if psutil.pid_exists(pid) and not alive(pid, created):
+        return
+    _signal_group(pid, signal.SIGKILL)
+
+
+def death_sentence(name: str, exit_code: int) -> str:
+    """Why a job has no result, from the exit code of its process.
+
+    Parameters
+    ----------
+    name
+        Name of the job.
+    exit_code
+        Exit code; minus the signal number if a signal ended the process.
+    """
+    if exit_code >= 0:
+        return f"{name} failed: its process ended without a result (exit code {exit_code})"
+    return f"{name} failed: its process {status_words(exit_code)}"
+
+
+@dataclass
+class StopRequests:
+    """Ctrl-C, SIGTERM and the loss of the terminal, counted; each makes ``reader`` readable.
+
+    Attributes
+    ----------
+    reader, writer
+        File descriptors of a pipe, to wait on along with worker processes.
+    count
+        Requests so far.
+    """
+
+    reader: int
+    writer: int
+    count: int = 0
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Note a request (a signal handler)."""
+        if number == signal.SIGHUP:
+            _leave_lost_terminal()
+            if self.count:  # it comes from the terminal, and once more from its shell
+                return
+        self.count += 1
+        os.write(self.writer, b"!")
+
+    def clear(self) -> None:
+        """Make ``reader`` wait for the next request."""
+        os.read(self.reader, 1)
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequests]:
+    """Turn Ctrl-C, SIGTERM and SIGHUP into requests to stop, as long as the context lasts.
+
+    What is ignored, such as SIGHUP under nohup, stays ignored.
+    """
+    reader, writer = os.pipe()
+    requests = StopRequests(reader, writer)
+    in_main = threading.current_thread() is threading.main_thread()
+    heard = [each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN]
+    handled = heard if in_main else []
+    previous = {number: signal.signal(number, requests.receive) for number in handled}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _signal_group(pid: int | None, number: signal.Signals) -> None:
+    assert pid is not None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _leave_lost_terminal() -> None:
+    """Let what is still said go nowhere: a write to a terminal that is gone would be an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _no_hangup() -> Iterator[None]:
+    # The server process is in the runner's group and would die of it, and with it the knowledge
+    # how workers end. What is blocked here stays blocked in what is started meanwhile.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _bare_main() -> Iterator[None]:
+    # multiprocessing would run the user's script (or the whole CLI) again in every worker.
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

@@ -1,0 +1,263 @@
+"""What a runner tells about its progress, and who listens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from ionloop.codes.common.progress import advance_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    from ionloop.engines.local.entries import Entry
+
+
+LINE_EVERY = 300.0
+"""Time between two lines about the same jobs where there is no terminal, s."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A job that runs now.
+
+    Attributes
+    ----------
+    name, role
+        Of the job.
+    cores
+        Cores it holds.
+    started
+        Time of its start, UTC.
+    folders
+        Where its programs write.
+    """
+
+    name: str
+    role: str
+    cores: int
+    started: datetime
+    folders: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """State of a run at one moment.
+
+    Attributes
+    ----------
+    run
+        Id of the run.
+    counts
+        Number of jobs by role, then by state, of those that are known so far: each turn adds.
+    running
+        Jobs that run now.
+    turn
+        Turn at work, counted from 0; None outside of the loop.
+    accurate
+        Turn and accurate fraction of the last finished turn.
+    """
+
+    run: str
+    counts: Mapping[str, Mapping[str, int]]
+    running: tuple[Running, ...]
+    turn: int | None = None
+    accurate: tuple[int, float] | None = None
+
+
+class Observer(Protocol):
+    """Hears of every change of a run."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Take note of a change."""
+
+    def close(self) -> None:
+        """Take note that nothing more will come."""
+
+
+class Silent:
+    """Observer that says nothing."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class RichProgress:
+    """Observer that shows a live table on a terminal, and plain lines elsewhere.
+
+    Parameters
+    ----------
+    console
+        Where to write; standard output by default.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console()
+        self._live: Live | None = None
+        self._snapshot: Snapshot | None = None
+        self._pace = Pace()
+        self._last_state = ""
+        self._last_time = datetime.min.replace(tzinfo=UTC)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the snapshot."""
+        self._snapshot = snapshot
+        if self._console.is_terminal:
+            self._show()
+        else:
+            self._print(snapshot, datetime.now(UTC))
+
+    def close(self) -> None:
+        """Leave the last table on the terminal."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _show(self) -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(
+                get_renderable=self._table, console=self._console, refresh_per_second=1
+            )
+            self._live.start()
+
+    def _table(self) -> Table:
+        assert self._snapshot is not None
+        return table(self._snapshot, datetime.now(UTC), self._pace)
+
+    def _print(self, snapshot: Snapshot, time: datetime) -> None:
+        """Print a line for every change, and every `LINE_EVERY` seconds for what runs on."""
+        state = summary_line(snapshot)
+        if state == self._last_state and (time - self._last_time).total_seconds() < LINE_EVERY:
+            return
+        line = summary_line(snapshot, time, self._pace)
+        self._console.print(f"{time.astimezone():%H:%M:%S}  {line}", highlight=False, markup=False)
+        self._last_state, self._last_time = state, time
+
+
+class Pace:
+    """How fast the jobs that run go on, from what was seen of them before."""
+
+    def __init__(self) -> None:
+        self._first: dict[Running, tuple[datetime, int]] = {}
+
+    def words(self, job: Running, time: datetime) -> str:
+        """Return how far a job has come, and how long it still takes at its pace.
+
+        Parameters
+        ----------
+        job
+            The job.
+        time
+            Time now, UTC.
+        """
+        advance = advance_of(job.folders)
+        if advance is None:
+            return _clock(time - job.started)
+        since, before = self._first.setdefault(job, (time, advance.done))
+        gained, left = advance.done - before, advance.total - advance.done
+        if gained <= 0:
+            return advance.words
+        return f"{advance.words}, {_clock(left * (time - since) / gained)} left"
+
+
+def count_by_role(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
+    """Count jobs by role, then by state."""
+    counts: dict[str, Counter[str]] = {}
+    for entry in entries:
+        counts.setdefault(entry.role, Counter())[entry.state] += 1
+    return {role: dict(states) for role, states in counts.items()}
+
+
+def summary_line(snapshot: Snapshot, time: datetime | None = None, pace: Pace | None = None) -> str:
+    """One line: the turn, what the last one reached, jobs by role, failures, and what runs.
+
+    Parameters
+    ----------
+    snapshot
+        State of the run.
+    time
+        Time now, UTC. Without it what runs is named alone, not how far it has come.
+    pace
+        What was seen of the running jobs before.
+    """
+    roles = ", ".join(_role_summary(role, states) for role, states in snapshot.counts.items())
+    pace = pace or Pace()
+    running = [
+        f"{job.name} ({pace.words(job, time)})" if time else job.name for job in snapshot.running
+    ]
+    now = f"running: {', '.join(running)}" if running else "nothing runs"
+    return "; ".join([*_turn_words(snapshot), f"done so far: {roles}", now])
+
+
+def table(snapshot: Snapshot, time: datetime, pace: Pace | None = None) -> Table:
+    """Table of a snapshot.
+
+    Parameters
+    ----------
+    snapshot
+        State of the run.
+    time
+        Time now, UTC: the table shows how far each job has come, or for how long it has run.
+    pace
+        What was seen of the running jobs before.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    title = "; ".join([f"run {snapshot.run}", *_turn_words(snapshot)])
+    result = Table(title=escape(title), title_justify="left")
+    for column in ("role", "done so far", "running", "waiting", "failed", "now"):
+        result.add_column(column)
+    for role, states in snapshot.counts.items():
+        result.add_row(role, *_cells(states), _running_cell(snapshot, role, time, pace or Pace()))
+    return result
+
+
+def _turn_words(snapshot: Snapshot) -> list[str]:
+    words = [] if snapshot.turn is None else [f"turn {snapshot.turn}"]
+    if snapshot.accurate is not None:
+        turn, fraction = snapshot.accurate
+        words.append(f"turn {turn} was {fraction:.1%} accurate")
+    return words
+
+
+def _cells(states: Mapping[str, int]) -> list[str]:
+    lost = states.get("failed", 0) + states.get("skipped", 0)
+    return [
+        _done(states),
+        *(str(n or "") for n in (states.get("running"), states.get("waiting"), lost)),
+    ]
+
+
+def _running_cell(snapshot: Snapshot, role: str, time: datetime, pace: Pace) -> str:
+    jobs = [job for job in snapshot.running if job.role == role]
+    return "\n".join(f"{job.name}: {pace.words(job, time)}" for job in jobs)
+
+
+def _role_summary(role: str, states: Mapping[str, int]) -> str:
+    lost = states.get("failed", 0)
+    failures = f" ({lost} failed)" if lost else ""
+    return f"{role} {_done(states)}{failures}"
+
+
+def _done(states: Mapping[str, int]) -> str:
+    return f"{states.get('completed', 0)} of {sum(states.values())}"
+
+
+def _clock(time: timedelta) -> str:
+    minutes, seconds = divmod(round(time.total_seconds()), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

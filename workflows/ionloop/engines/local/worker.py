@@ -1,0 +1,246 @@
+"""The process of one job: runs it and writes what became of it to the journal, once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from jobflow.utils.log import initialize_logger
+from monty.json import MontyDecoder
+
+from ionloop.engines.local.entries import now, spawned_documents
+from ionloop.engines.local.journal import Journal
+from ionloop.stores.connect import LoopStore, check_there, collection, open_store, store_file
+from ionloop.stores.server import OUTAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jobflow.core.job import Job, Response
+    from jobflow.core.store import JobStore
+    from maggma.core import Store
+
+    from ionloop.engines.local.entries import Document, Stop
+
+
+SCANT_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker needs to run one job.
+
+    Attributes
+    ----------
+    store_url
+        URL of the job store.
+    run
+        Id of the run.
+    job_id
+        The job.
+    folder
+        Scratch folder of the job; an older one is replaced.
+    lock
+        Lock file that all workers of the run share.
+    env
+        All environment variables of the job.
+    """
+
+    store_url: str
+    run: str
+    job_id: str
+    folder: Path
+    lock: Path
+    env: Mapping[str, str]
+
+
+class HoldingStore:
+    """A docs store that keeps updates to itself; everything else goes to the real one.
+
+    Attributes
+    ----------
+    held
+        The updates, as ``{"documents": [...], "key": [...]}``.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.held: list[Document] = []
+
+    def update(self, docs: Any, key: Any = None) -> None:
+        """Hold an update back."""
+        documents = docs if isinstance(docs, list) else [docs]
+        self.held.append({"documents": documents, "key": key or self._store.key})
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_store":  # a copy that is being made asks before it has one
+            raise AttributeError(name)
+        return getattr(self._store, name)
+
+
+def main(task: Task) -> None:
+    """Run a job and exit.
+
+    Parameters
+    ----------
+    task
+        The job and where it runs.
+    """
+    os.setsid()
+    # For jobs that only wait; to all others it means nothing.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # The server process that this one was forked from still has those of its own start.
+    os.environ.clear()
+    os.environ.update(task.env)
+    obstacle = _enter(task.folder)
+    _watch_parent()
+    if not _parent_lives_on(task.lock):
+        return
+    _work(task, obstacle)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads and exit handlers that the job left behind must not hold back a job that has ended.
+    os._exit(0)
+
+
+def execute(document: Document, store: JobStore) -> Document:
+    """Run the job of a journal document without touching the store of outputs.
+
+    Parameters
+    ----------
+    document
+        Journal document of the job.
+    store
+        The job store, connected.
+
+    Returns
+    -------
+    dict
+        The fields of the finished document.
+    """
+    job: Job = MontyDecoder().process_decoded(document["job"])
+    _remove_blobs(job, store)
+    # The output reaches its store with the new jobs, by way of the journal: both or neither.
+    outputs: Any = HoldingStore(store.docs_store)
+    holding = LoopStore(outputs, store.additional_stores)  # type: ignore[has-type]
+    response: Response[Any] = job.run(holding)
+    return {
+        "state": "finished",
+        "held": outputs.held,
+        "spawned": spawned_documents(response, document),
+        "stop": _stop(response),
+        **_ended(document),
+    }
+
+
+def _work(task: Task, obstacle: OSError | None) -> None:
+    if file := store_file(task.store_url):
+        check_there(file)  # moved away, it would be made anew
+    store = open_store(task.store_url, patience=OUTAGE)
+    journal = Journal(collection(store, "jobs"), task.run)
+    document = journal.read(task.job_id) | _running(task)
+    journal.write(document)
+    try:
+        if obstacle is not None:
+            raise obstacle
+        journal.write(document | execute(document, store))
+    except Exception as error:  # noqa: BLE001 -- whatever a job raises becomes its record
+        journal.write(document | _failed(document, error))
+    store.close()  # type: ignore[no-untyped-call]
+
+
+def _enter(folder: Path) -> OSError | None:
+    """Make the folder of the job and work in it; return what stood against it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        os.chdir(folder)
+        log = os.open("job.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except OSError as error:
+        return error
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    initialize_logger()
+    return None
+
+
+def _watch_parent() -> None:
+    threading.Thread(target=_die_with_parent, name="watch-parent", daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+def _parent_lives_on(lock: Path) -> bool:
+    # Held until this process ends: a runner that takes over waits for it. The parent is looked
+    # at afterwards, so either the new runner sees this worker or the worker sees it is orphaned.
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    parent = parent_process()
+    return parent is not None and parent.is_alive()
+
+
+def _remove_blobs(job: Job, store: JobStore) -> None:
+    written_by = {"job_uuid": job.uuid, "job_index": job.index}
+    for name in job._kwargs:
+        collection(store, name).remove_docs(written_by)
+
+
+def _running(task: Task) -> Document:
+    return {
+        "state": "running",
+        "started": now(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "process_created": psutil.Process().create_time(),
+        "folder": str(task.folder),
+    }
+
+
+def _failed(document: Document, error: Exception) -> Document:
+    first_line = (str(error).strip() or "no message").splitlines()[0]
+    summary = f"{document['name']} failed: {type(error).__name__}: {first_line}"
+    return {
+        "state": "failed",
+        "error": {
+            "summary": summary + _lack_of_room(Path(document["folder"])),
+            "traceback": "".join(traceback.format_exception(error)),
+        },
+        **_ended(document),
+    }
+
+
+def _lack_of_room(folder: Path) -> str:
+    # Whatever a program says that cannot write its files, this is the cause.
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if shutil.disk_usage(there).free >= SCANT_BYTES:
+        return ""
+    return f"; the disk of {there} is full: make room on it"
+
+
+def _ended(document: Document) -> Document:
+    return {"ended": now(), "tries": document["tries"] + 1}
+
+
+def _stop(response: Response[Any]) -> Stop | None:
+    if response.stop_jobflow:
+        return "run"
+    return "children" if response.stop_children else None

@@ -1,0 +1,388 @@
+"""Runs on jobflow-remote: submitted to a project of the user's own, and looked after there.
+
+The runner of jobflow-remote carries every job to its worker as files, so compute nodes need no
+database. Jobs that only keep the books run beside the runner, on a worker that reaches the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ionloop.engines.base import LIGHT, EngineError, concerned, prepare
+from ionloop.engines.remote.project import (
+    as_yaml,
+    difference,
+    jobstore_block,
+    light_fault,
+    native_place,
+    place_fault,
+    queue_fault,
+)
+from ionloop.engines.remote.records import (
+    ACTIVE,
+    HELD,
+    IDLE,
+    WAITING,
+    Document,
+    documents_of_run,
+    find_jobs,
+    flows_of_run,
+    ids_in_states,
+    job_rows,
+    retried_first,
+)
+from ionloop.jobs.placement import place_of
+from ionloop.programs.errors import MissingExtraError
+from ionloop.schemas.job import JobRow
+from ionloop.stores.connect import describe, open_store
+
+if TYPE_CHECKING:
+    from jobflow import Flow
+    from jobflow_remote.config.base import Project
+    from jobflow_remote.jobs.jobcontroller import JobController
+
+    from ionloop.jobs.placement import Placement
+
+
+LOCK_WAIT = 60
+"""How long to wait for a runner that is at work on a job, in s."""
+
+
+LOST = (
+    "was not present in the download folder",  # killed before it began
+    "likely killed before",
+    "The batch process that was running the job",
+)
+"""What jobflow-remote says of a job whose worker was lost."""
+
+
+LIGHT_PRIORITY = 2
+"""Jobs that only keep the books go first: others wait for them."""
+
+
+PATIENCE = 120.0
+"""How long to wait for jobs that may ask for more, in s."""
+
+
+@dataclass(frozen=True)
+class RemoteEngine:
+    """A project of jobflow-remote, and the runs of one store on it.
+
+    Attributes
+    ----------
+    store_url
+        URL of the store of the runs, ``mongodb://host/database``.
+    project
+        Name of the project; by default jobflow-remote's own choice (``JFREMOTE_PROJECT``, or the
+        only one there is).
+    max_tries
+        How often a job is started whose worker is lost each time.
+    """
+
+    store_url: str
+    project: str | None = None
+    max_tries: int = 5
+
+    def check(self, placement: Placement) -> list[str]:
+        """Return what stands against running with this placement, a sentence each.
+
+        Parameters
+        ----------
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        MissingExtraError
+            If jobflow-remote is not installed.
+        """
+        try:
+            with self._controller() as (controller, project):
+                faults = [place_fault(project, *each) for each in placement.items()]
+                faults += [light_fault(project, placement), queue_fault(controller, project)]
+                faults += [self._store_fault(controller)]
+                return [fault for fault in faults if fault]
+        except EngineError as error:
+            return [str(error)]
+
+    def submit(self, flow: Flow, run: str, placement: Placement) -> None:
+        """Hand a flow over and return at once.
+
+        Parameters
+        ----------
+        flow
+            The flow.
+        run
+            Id of the run.
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        EngineError
+            If the project does not suit, or has the run already.
+        """
+        native = self._native(placement)
+        prepare(flow, run, self.store_url, native)
+        with self._controller() as (controller, _):
+            controller.create_indexes(["job.metadata.run"])
+            if controller.count_jobs({"job.metadata.run": run}):
+                raise EngineError(
+                    f"run {run!r} is in the project of jobflow-remote already; choose another name"
+                )
+            # What submit_flow does, which leaves its connections open.
+            controller.add_flow(flow, **native["default"])
+
+    def jobs(self, run: str) -> list[JobRow]:
+        """Return a row for every job of a run, in the order in which they came to be."""
+        with self._controller() as (controller, _):
+            return job_rows(documents_of_run(controller, run))
+
+    def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
+        """Put failed jobs back, with what has failed because of them; return how many.
+
+        A failed job that the run has gone on without stays as it is. The folders of the jobs are
+        kept: a training resumes from its checkpoint, and finished labels are not lost.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        role
+            Only jobs of this role.
+        error
+            Only jobs whose error holds this text.
+        """
+        return self._retry_rows(run, concerned(self.jobs(run), role, error))
+
+    def tend(self, run: str) -> int:
+        """Try jobs again whose worker was lost, up to `max_tries` starts; return how many."""
+        rows = [row for row in self.jobs(run) if row.tries < self.max_tries]
+        lost = [row for row in rows if any(text in (row.error or "") for text in LOST)]
+        return self._retry_rows(run, concerned(lost, None, None))
+
+    def _retry_rows(self, run: str, rows: Iterable[JobRow]) -> int:
+        asked = {row.job_id for row in rows}
+        with self._controller() as (controller, project):
+            documents = documents_of_run(controller, run)
+            wanted = [each for each in documents if each["db_id"] in asked]
+            attempts = project.runner.max_step_attempts
+            return sum(
+                _retry(controller, each, attempts) for each in retried_first(documents, wanted)
+            )
+
+    def pause(self, run: str) -> int:
+        """Hold what has not begun; return how many jobs.
+
+        Raises
+        ------
+        EngineError
+            If a job that may ask for more does not end.
+        """
+        with self._controller() as (controller, _):
+            return _repeat(controller, run, lambda: _turn(controller, run, WAITING, "PAUSED"))
+
+    def proceed(self, run: str) -> int:
+        """Release what was paused or cancelled; return how many jobs."""
+        with self._controller() as (controller, _):
+            return _turn(controller, run, HELD, "WAITING")
+
+    def cancel(self, run: str) -> int:
+        """End what runs and what waits; return how many jobs.
+
+        A job in a batch cannot be taken out: it runs to its end, and its result is dropped.
+        """
+        with self._controller() as (controller, _):
+            flows = flows_of_run(controller, run)
+            count = 0
+            # A job that is completed in this moment may ask for more.
+            while ids_in_states(controller, run, WAITING + ACTIVE):
+                count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
+                count += _each(controller.stop_job, ids_in_states(controller, run, ACTIVE))
+            for flow in flows:
+                controller.update_flow_state(flow_uuid=flow)
+            return count
+
+    def place(self, run: str, placement: Placement) -> int:
+        """Give what has not begun, and all that follows, other resources; return how many jobs.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        placement
+            Worker, resources and execution configuration by role.
+
+        Raises
+        ------
+        EngineError
+            If the project does not suit, or a job that may ask for more does not end.
+        """
+        native = self._native(placement)
+        with self._controller() as (controller, _):
+            return _repeat(controller, run, lambda: _place_all(controller, run, native))
+
+    def unlock(self, run: str, older_than: timedelta = timedelta(minutes=10)) -> int:
+        """Remove the locks that a killed runner left on a run; return how many.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        older_than
+            Younger locks stay: a runner may be at work.
+        """
+        old = {"lock_id": {"$ne": None}, "lock_time": {"$lt": datetime.now(UTC) - older_than}}
+        with self._controller() as (controller, _):
+            jobs = [each["db_id"] for each in find_jobs(controller, run, old)]
+            among = {"uuid": {"$in": list(flows_of_run(controller, run))}}
+            flows = [each["uuid"] for each in controller.flows.find(among | old, ["uuid"])]
+            count = controller.unlock_jobs(db_ids=jobs) if jobs else 0
+            return count + (controller.unlock_flows(flow_ids=flows) if flows else 0)
+
+    @contextlib.contextmanager
+    def _controller(self) -> Iterator[tuple[JobController, Project]]:
+        project = self._project()
+        controller: JobController = project.get_job_controller()  # type: ignore[no-untyped-call]
+        try:
+            yield controller, project
+        finally:
+            controller.close()
+
+    def _project(self) -> Project:
+        try:
+            from jobflow_remote.config import ConfigManager
+            from jobflow_remote.config.base import ConfigError
+        except ImportError as error:
+            raise MissingExtraError("jobflow_remote", "remote", "jobflow-remote") from error
+        manager = ConfigManager()
+        try:
+            return manager.get_project(self.project)
+        except ConfigError as error:
+            known = ", ".join(sorted(manager.projects)) or "none"
+            raise EngineError(
+                f"jobflow-remote: {error} (readable projects in {manager.projects_folder}: "
+                f"{known}); look what is wrong with: jf project list --warn"
+            ) from error
+
+    def _native(self, placement: Placement) -> Placement:
+        if faults := self.check(placement):
+            raise EngineError("\n".join(faults))
+        project = self._project()
+        native = {role: native_place(project, config) for role, config in placement.items()}
+        native.setdefault("default", {})
+        native["select"] = (place_of(LIGHT, native) or {}) | {"priority": LIGHT_PRIORITY}
+        return native
+
+    def _store_fault(self, controller: JobController) -> str | None:
+        with contextlib.closing(open_store(self.store_url)) as ours:
+            if not hasattr(ours.docs_store, "database"):
+                return (
+                    f"store {describe(ours)} is a file, and jobflow-remote needs a server: "
+                    "give the run a store mongodb://host/database"
+                )
+            fault = difference(controller.jobstore, ours)
+        return fault and (
+            f"the jobstore of the project of jobflow-remote is not the store of the run: {fault}. "
+            "Put this into the project file (jobflow-remote expands no environment variables):\n\n"
+            + as_yaml({"jobstore": jobstore_block(self.store_url)})
+        )
+
+
+def _retry(controller: JobController, document: Document, attempts: int) -> int:
+    db_id = document["db_id"]
+    if document["state"] == "REMOTE_ERROR" and document["remote"]["step_attempts"] >= attempts:
+        # Something beside the job failed, such as a transfer: go on with that step.
+        controller.retry_job(db_id=db_id, wait=LOCK_WAIT)
+        return 1
+    changed = controller.rerun_job(db_id=db_id, force=True, wait=LOCK_WAIT, delete_files=False)
+    controller.jobs.update_many({"db_id": {"$in": changed}}, {"$inc": {"retries": 1}})
+    return len(changed)
+
+
+def _turn(controller: JobController, run: str, states: Sequence[str], state: str) -> int:
+    """Bring jobs from some states into another, all at once: one by one takes minutes."""
+    count = 0
+    for flow in flows_of_run(controller, run):
+        with _locked(controller, flow):
+            uuids = controller.get_job_uuids([flow])
+            criteria = {"uuid": {"$in": uuids}, "state": {"$in": states}, "lock_id": None}
+            changed = controller.jobs.update_many(criteria, {"$set": {"state": state}})
+            count += changed.modified_count
+            controller.refresh_children(uuids)
+            controller.update_flow_state(flow_uuid=flow)
+    return count
+
+
+@contextlib.contextmanager
+def _locked(controller: JobController, flow: str) -> Iterator[None]:
+    wait = {"sleep": 1, "max_wait": LOCK_WAIT}
+    with controller.lock_flow(filter={"uuid": flow}, projection=["uuid"], **wait) as lock:
+        if lock.locked_document is None:
+            raise EngineError(
+                "a runner of jobflow-remote is at work on the run and does not end, or was killed: "
+                "try again; if no runner runs, remove its lock with: jf flow unlock"
+            )
+        yield
+
+
+def _place_all(controller: JobController, run: str, placement: Placement) -> int:
+    fresh = {"job.metadata.run": run, "job.metadata.placement": {"$ne": placement}}
+    unbegun = fresh | {"state": {"$in": list(IDLE)}, "lock_id": None}
+    count = 0
+    for criteria, config in _by_place(placement):
+        values = {
+            **config,
+            "job.config.manager_config": config,
+            "job.metadata.placement": placement,
+            "job.metadata_updates.$[given].update.placement": placement,
+        }
+        given = [{"given.update.placement": {"$exists": True}}]
+        changed = controller.jobs.update_many(
+            unbegun | criteria, {"$set": values}, array_filters=given
+        )
+        count += changed.modified_count
+    return count
+
+
+def _by_place(placement: Placement) -> Iterator[tuple[Document, Document]]:
+    """Yield which jobs take which place, as `ionloop.jobs.placement.place` has it."""
+    light, role = "job.metadata.light", "job.metadata.role"
+    yield {light: True}, place_of(LIGHT, placement) or {}
+    for name, config in placement.items():
+        yield {light: {"$ne": True}, role: name}, config
+    yield {light: {"$ne": True}, role: {"$nin": list(placement)}}, placement["default"]
+
+
+def _each(action: Callable[..., Any], db_ids: Iterable[str]) -> int:
+    count = 0
+    for db_id in db_ids:
+        with contextlib.suppress(ValueError):  # its state has changed meanwhile
+            action(db_id=db_id, wait=LOCK_WAIT)
+            count += 1
+    return count
+
+
+def _repeat(controller: JobController, run: str, action: Callable[[], int]) -> int:
+    """Act, and act again, until nothing is under way that may ask for more jobs."""
+    deadline = time.monotonic() + PATIENCE
+    count = action()
+    while planning := _planning(controller, run):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"{count} jobs were changed, but {', '.join(planning)} may ask for more and has "
+                "not ended: see that a runner runs (jf runner status), then repeat"
+            )
+        time.sleep(1)
+        count += action()
+    return count
+
+
+def _planning(controller: JobController, run: str) -> list[str]:
+    criteria = {"state": {"$in": list(ACTIVE)}, "job.metadata.light": True}
+    return [each["job"]["name"] for each in find_jobs(controller, run, criteria)]

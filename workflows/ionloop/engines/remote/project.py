@@ -1,0 +1,190 @@
+"""The project of jobflow-remote: its job store, workers and places."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from ionloop.engines.base import LIGHT
+from ionloop.engines.remote.records import Document
+from ionloop.jobs.placement import place_of
+from ionloop.stores.connect import DEFAULT_DATABASE
+
+if TYPE_CHECKING:
+    from jobflow import JobStore
+    from jobflow_remote.config.base import Project, WorkerBase
+    from jobflow_remote.jobs.jobcontroller import JobController
+
+    from ionloop.jobs.placement import Placement
+
+
+COPIED = {"data": "GridFSStore", "labels": "MongoStore"}
+"""Additional stores that jobs on workers write to, and their kinds."""
+
+
+EXECUTION = "python -m ionloop.engines.remote.job {}"
+"""What a worker is to run jobs with, see `ionloop.engines.remote.job`."""
+
+
+def native_place(project: Project, config: Document) -> Document:
+    """Return a place in the words of jobflow-remote, with nothing left to be inherited.
+
+    A job takes from the job that asks for it what it does not say itself.
+
+    Parameters
+    ----------
+    project
+        The project.
+    config
+        ``worker``, ``resources`` (fields of qtoolkit's `QResources`), ``exec_config``.
+    """
+    name = config.get("worker") or next(iter(project.workers))
+    return {
+        "worker": name,
+        "resources": _header(project.workers[name], config.get("resources") or {}),
+        "exec_config": config.get("exec_config") or {"modules": None},
+        "priority": 1,
+    }
+
+
+def _header(worker: WorkerBase, asked: Document) -> Document:
+    """Return the keys of the scheduler's own template; none where there is no scheduler."""
+    from qtoolkit.core.data_objects import QResources
+    from qtoolkit.io.shell import ShellIO
+
+    scheduler = worker.get_scheduler_io()
+    if not asked or isinstance(scheduler, ShellIO):
+        return {}
+    known = {field.name for field in fields(QResources)}
+    given = {key: value for key, value in asked.items() if key in known}
+    further = {key: value for key, value in asked.items() if key not in known}
+    resources = QResources(**given | _shape(asked.get("nodes"), asked.get("processes") or 1))
+    if unknown := set(given) - set(scheduler.supported_qresources_keys):
+        raise ValueError(f"{type(scheduler).__name__} does not know {', '.join(sorted(unknown))}")
+    # The resources themselves would grow to all their fields in every job that inherits them.
+    header: Document = scheduler._convert_qresources(resources)
+    return header | further
+
+
+def _shape(nodes: int | None, processes: int) -> Document:
+    # qtoolkit takes either a number of processes, or nodes and processes on each.
+    if nodes is None:
+        return {"processes": processes}
+    return {"nodes": nodes, "processes": None, "processes_per_node": -(-processes // nodes)}
+
+
+def jobstore_block(store_url: str) -> Document:
+    """Return the section ``jobstore:`` of a project file for the store of a run.
+
+    Parameters
+    ----------
+    store_url
+        ``mongodb://host/database``.
+    """
+    place = {"database": _database(store_url), "uri": store_url}
+    additional = {
+        name: {"type": kind, "collection_name": name, **place} for name, kind in COPIED.items()
+    }
+    docs = {"type": "MongoStore", "collection_name": "outputs", **place}
+    return {"docs_store": docs, "additional_stores": additional}
+
+
+def _database(store_url: str) -> str:
+    return urlsplit(store_url).path.strip("/") or DEFAULT_DATABASE
+
+
+def as_yaml(document: Document) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 500  # no line breaks in URLs
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+def place_fault(project: Project, role: str, config: Document) -> str | None:
+    for key, known in (("worker", project.workers), ("exec_config", project.exec_config)):
+        name = config.get(key)
+        if isinstance(name, str) and name not in known:
+            return (
+                f"resources.{role}.{key}: project {project.name!r} of jobflow-remote has no "
+                f"{name!r}; it has: {', '.join(known) or 'none'}"
+            )
+    name = config.get("worker") or next(iter(project.workers))
+    worker = project.workers[name]
+    if worker.batch and worker.max_jobs is None:
+        return (
+            f"worker {name!r} of project {project.name!r} runs batches and needs max_jobs, the "
+            "number of allocations at a time"
+        )
+    try:
+        native_place(project, config)
+    except ValueError as error:
+        return f"resources.{role}: {error} (worker {name!r} of project {project.name!r})"
+    return None
+
+
+def light_fault(project: Project, placement: Placement) -> str | None:
+    name = (place_of(LIGHT, placement) or {}).get("worker") or next(iter(project.workers))
+    worker = project.workers.get(name)
+    if worker is None or "ionloop.engines.remote.job" in (worker.execution_cmd or ""):
+        return None
+    return (
+        f"worker {name!r} of project {project.name!r} runs the jobs that ask for others, and needs "
+        f"the line: execution_cmd: {EXECUTION}"
+    )
+
+
+def queue_fault(controller: JobController, project: Project) -> str | None:
+    queue = project.queue
+    theirs = {
+        controller.jobs_collection,
+        queue.flows_collection,
+        queue.auxiliary_collection,
+        queue.batches_collection,
+    }
+    shared = theirs & {"outputs", *COPIED, "jobs", "runs"}
+    if shared and controller.db.name == getattr(controller.jobstore.docs_store, "database", None):
+        return (
+            f"project {project.name!r} of jobflow-remote keeps its queue in {', '.join(shared)} "
+            "of the store's own database: give queue.store another database or collection_name"
+        )
+    if controller.auxiliary.find_one({"next_id": {"$exists": True}}) is None:
+        return (
+            f"the queue of project {project.name!r} of jobflow-remote is new: set it up with: "
+            f"jf -p {project.name} admin reset"
+        )
+    return None
+
+
+def difference(theirs: JobStore, ours: JobStore) -> str | None:
+    additional: dict[str, Any] = theirs.additional_stores  # type: ignore[has-type]
+    found = {"outputs": theirs.docs_store, **additional}
+    docs: Any = ours.docs_store
+    for name, kind in {"outputs": "MongoStore", **COPIED}.items():
+        store = found.get(name)
+        if store is None:
+            return f"it has no additional store {name!r}"
+        place = (getattr(store, "database", None), getattr(store, "collection_name", None))
+        wanted = (docs.database, name)
+        if place != wanted:
+            return f"its {name} are in {place[0]}.{place[1]}, not in {wanted[0]}.{wanted[1]}"
+        if kind not in {base.__name__ for base in type(store).__mro__}:
+            return f"its {name} are in a {type(store).__name__}, not in a {kind}"
+    return None if _same_server(theirs, ours) else "it is on another server"
+
+
+def _same_server(theirs: JobStore, ours: JobStore) -> bool:
+    # A server has many names; what one writes the other must see.
+    probe = {"uuid": f"probe-{uuid4()}", "index": 0}
+    ours.docs_store.update(probe, key=["uuid", "index"])
+    try:
+        return theirs.docs_store.query_one({"uuid": probe["uuid"]}) is not None
+    finally:
+        ours.docs_store.remove_docs({"uuid": probe["uuid"]})

@@ -1,0 +1,174 @@
+"""What a run costs, roughly: labels, trainings, MD steps and core hours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from pydantic import Field
+
+from ionloop.flows.concurrent_learning.settings import InitialDynamics
+from ionloop.runfile.model import RunFile
+from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.units import CoreHours
+
+
+class Cost(Model):
+    """What a run costs."""
+
+    turns: int
+    labels: int
+    trainings: int
+    md_steps: int
+    core_hours: CoreHours | None = Field(description="none: the labeller's rate is not known")
+
+
+class Estimate(Model):
+    """The cost if every stage converges at once, and if it never does."""
+
+    least: Cost
+    most: Cost
+
+    @property
+    def sentence(self) -> str:
+        """The estimate in words."""
+        low, high = self.least, self.most
+        if low.core_hours is None or high.core_hours is None:
+            hours = "core hours unknown, since the labeller's speed is not known"
+        else:
+            hours = f"very roughly {_span(low.core_hours, high.core_hours, '.1f')} core hours"
+        return (
+            f"{_span(low.turns, high.turns)} turns, {_span(low.labels, high.labels)} labels, "
+            f"{_span(low.trainings, high.trainings)} trainings, "
+            f"{_span(low.md_steps, high.md_steps)} MD steps; {hours}"
+        )
+
+
+def estimate(run_file: RunFile, structures: Sequence[Frames]) -> Estimate:
+    """Estimate the cost of a run.
+
+    Parameters
+    ----------
+    run_file
+        What to run.
+    structures
+        The start structures.
+    """
+    quick = [s for s in run_file.stages for _ in range(run_file.convergence.turns)]
+    slow = [s for s in run_file.stages for _ in range(s.max_turns)]
+    most_turns = run_file.limits.max_turns
+    return Estimate(
+        least=_cost(run_file, structures, quick[:most_turns], new_labels=False),
+        most=_cost(run_file, structures, slow[:most_turns], new_labels=True),
+    )
+
+
+def first_labels(run_file: RunFile, structures: Sequence[Frames]) -> int:
+    """Return the labels asked for before the first turn."""
+    each = n_dynamics(run_file.initial.aimd)
+    return n_perturbed(run_file, structures) + each * n_starts(structures)
+
+
+def n_perturbed(run_file: RunFile, structures: Sequence[Frames]) -> int:
+    """Return the perturbed frames that are labelled first."""
+    return run_file.initial.n_perturbed * n_starts(structures)
+
+
+def n_dynamics(sections: Sequence[InitialDynamics]) -> int:
+    """Return the labels of the labeller's own MD from one start structure."""
+    return sum(len(run.kept) for section in sections for run in section.runs)
+
+
+def n_starts(structures: Sequence[Frames]) -> int:
+    """Return the number of start structures."""
+    return sum(len(frames) for frames in structures)
+
+
+def n_trajectories(stage: Stage, structures: Sequence[Frames]) -> int:
+    """Return the trajectories of one turn of a stage."""
+    return len(stage.conditions) * stage.n_structures * n_starts(structures)
+
+
+def labels_of(run_file: RunFile, stage: Stage) -> int:
+    """Return the labels that one turn of a stage may ask for."""
+    return stage.max_labels or run_file.select.max_labels
+
+
+def n_validation(run_file: RunFile) -> int:
+    """Return the labels of the validation."""
+    return run_file.validation.n_labels
+
+
+def _span(low: float, high: float, form: str = ",d") -> str:
+    ends = [format(low, form), format(high, form)]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _cost(
+    run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage], *, new_labels: bool
+) -> Cost:
+    explored = [*turns, *([run_file.validation_stage] if n_validation(run_file) else [])]
+    labels, label_seconds = _labels(run_file, structures, turns if new_labels else [])
+    spent = _training_seconds(run_file, _mean_atoms(structures), len(turns)) + sum(
+        _md_seconds(run_file, stage, structures) for stage in explored
+    )
+    return Cost(
+        turns=len(turns),
+        labels=labels,
+        trainings=len(turns) * run_file.train.n_models + run_file.production.n_models,
+        md_steps=sum(n_trajectories(stage, structures) * stage.steps for stage in explored),
+        core_hours=None if label_seconds is None else (spent + label_seconds) / 3600,
+    )
+
+
+def _labels(
+    run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage]
+) -> tuple[int, float | None]:
+    """Return the number of labels and their core seconds, None where the rate is not known."""
+    small = _mean_atoms(structures)
+    asked = [(n_perturbed(run_file, structures), small)]
+    if n_validation(run_file):
+        atoms = small * prod(run_file.validation_stage.supercell)
+        asked.append((n_validation(run_file), atoms))
+    asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
+    of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
+    total = sum(n for n, _ in asked) + of_dynamics
+    labels = max(min(total, run_file.limits.max_labels or total), of_dynamics)
+    rates = [run_file.label.label_seconds(n_atoms) for _, n_atoms in asked]
+    steps = _dynamics_seconds(run_file, structures)
+    if None in rates or steps is None:
+        return labels, None
+    seconds = sum(n * rate for (n, _), rate in zip(asked, rates, strict=True) if rate)
+    return labels, seconds * (labels - of_dynamics) / max(total - of_dynamics, 1) + steps
+
+
+def _dynamics_seconds(run_file: RunFile, structures: Sequence[Frames]) -> float | None:
+    """Return the core seconds of the labeller's own MD, None where its rate is not known."""
+    step = run_file.label.dynamics_seconds(_mean_atoms(structures))
+    steps = sum(run.steps for section in run_file.initial.aimd for run in section.runs)
+    if not steps:
+        return 0.0
+    return None if step is None else step * steps * n_starts(structures)
+
+
+def _training_seconds(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
+    train = run_file.train
+    production = train.for_production(run_file.production)
+    cold = train.training_seconds(n_atoms, warm=False)
+    warm = train.training_seconds(n_atoms, warm=True)
+    last = production.training_seconds(n_atoms, warm=run_file.production.warm_start)
+    turns = train.n_models * (cold + warm * (n_turns - 1)) if n_turns else 0.0
+    return turns + production.n_models * last
+
+
+def _md_seconds(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float:
+    n_atoms = _mean_atoms(structures) * prod(stage.supercell)
+    step = run_file.explore.step_seconds(n_atoms, run_file.train.n_models, stage.dump_every)
+    return n_trajectories(stage, structures) * stage.steps * step
+
+
+def _mean_atoms(structures: Sequence[Frames]) -> int:
+    n = n_starts(structures)
+    return round(sum(len(f) * f.n_atoms for f in structures) / n) if n else 0

@@ -1,0 +1,136 @@
+"""What the k-points of a run file mean in its cells, strained or not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ionloop.geometry.periodic import supercell
+from ionloop.geometry.perturb import random_deformation
+from ionloop.runfile.findings import Finding, ok, warning
+from ionloop.runfile.model import RunFile
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import (
+    COARSEST_SPACING,
+    DEFAULT_SPACING,
+    GAMMA,
+    KPoints,
+    formula,
+    mesh_of,
+    times,
+    widest,
+)
+
+KEY = "label.kpoints"
+
+
+NPT_STRAIN = 0.05
+"""Strain that an NPT trajectory may reach: thermal expansion to 1000 K, and its fluctuation."""
+
+
+SAMPLES = 2000
+"""Random strains with which it is looked whether a mesh changes."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Cells that a run labels, and how far they are strained.
+
+    Parameters
+    ----------
+    cells
+        Frames of one: a start cell, or a supercell of it.
+    repetitions
+        Repetitions of the start cell.
+    strain
+        Largest strain, as a fraction.
+    cause
+        What strains them.
+    """
+
+    cells: Frames
+    repetitions: tuple[int, int, int]
+    strain: float
+    cause: str
+
+
+def meshes(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[Finding]:
+    """Say the mesh of every start cell and supercell; warn where it is coarse or would change.
+
+    Parameters
+    ----------
+    run_file
+        What to run.
+    structures
+        The start structures.
+    """
+    section = run_file.label.of_starts(structures)
+    if section.sampling is None:
+        return
+    uses = list(_uses(run_file, structures))
+    found = [each for use in uses for each in _mesh(section.sampling, use)]
+    found += [each for use in uses for each in _strained(section.sampling, use)]
+    yield from dict.fromkeys(found)
+
+
+def _uses(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[Use]:
+    initial = run_file.initial
+    strain = initial.strain if initial.n_perturbed else 0.0
+    disturbed = getattr(getattr(run_file.explore, "perturbation", None), "strain", 0.0)
+    starts = [part[index] for part in structures for index in range(len(part))]
+    yield from (Use(start, (1, 1, 1), strain, "initial.strain") for start in starts)
+    for stage in run_file.stages:
+        npt = stage.ensemble != "nvt"
+        reach, cause = (NPT_STRAIN, "NPT") if npt else (disturbed, "explore.perturbation.strain")
+        for start in starts:
+            yield Use(supercell(start, stage.supercell), stage.supercell, reach, cause)
+
+
+def _mesh(kpoints: KPoints, use: Use) -> Iterator[Finding]:
+    mesh, cell = mesh_of(kpoints, use.cells), use.cells.cells[0]
+    apart = widest(mesh, cell)
+    points = "Γ alone" if mesh == GAMMA else f"{times(mesh)} k-points"
+    yield ok(KEY, f"{_named(use)}: {points}, at most {apart:.2f} 1/Å apart")
+    if mesh == GAMMA and apart > COARSEST_SPACING:
+        sentence = (
+            f"Γ alone in {_named(use)}: a cell and its supercell will have labels that contradict "
+            f"each other; its reciprocal vectors are up to {apart:.2f} 1/Å long, and beyond "
+            f"{COARSEST_SPACING:g} 1/Å (VASP's default spacing) more points are needed"
+        )
+        yield warning(KEY, sentence, f"say a spacing, such as kpoints: {DEFAULT_SPACING}")
+
+
+def _strained(kpoints: KPoints, use: Use) -> Iterator[Finding]:
+    if use.strain == 0 or not isinstance(kpoints, float):
+        return
+    counts = _meshes_under(kpoints, use)
+    if len(counts) == 1:
+        return
+    shares = ", ".join(f"{n / SAMPLES:.0%} {times(mesh)}" for mesh, n in counts.most_common(3))
+    sentence = (
+        f"{_named(use)}: strained by up to {use.strain:.1%} ({use.cause}), the cells get different "
+        f"meshes: {shares}; their labels are of different samplings"
+    )
+    cure = (
+        f"kpoints: {{kept: {kpoints}}} keeps the start cell's mesh; or a spacing further from the "
+        "edge"
+    )
+    yield warning(KEY, sentence, cure)
+
+
+def _meshes_under(kpoints: KPoints, use: Use) -> Counter[tuple[int, int, int]]:
+    """Count the meshes of randomly strained cells; one where no strain changes it."""
+    random = np.random.default_rng(0)
+    cell = use.cells.cells
+    strained = (cell @ random_deformation(random, use.strain) for _ in range(SAMPLES))
+    return Counter(mesh_of(kpoints, replace(use.cells, cells=each)) for each in strained)
+
+
+def _named(use: Use) -> str:
+    lengths = np.linalg.norm(use.cells.cells[0], axis=1)
+    size = " × ".join(f"{length:.1f}" for length in lengths)
+    many = "" if use.repetitions == (1, 1, 1) else f"{times(use.repetitions)} cells of the start, "
+    return f"{many}{formula(use.cells)} ({size} Å)"

@@ -1,0 +1,150 @@
+"""From pydantic's errors to readable lines: file, line, key, value, what is expected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ionloop.schemas.errors import IonloopError
+
+KeyPath = tuple[str | int, ...]
+
+AllowedKeys = Callable[[KeyPath, Any], list[str]]
+
+
+LONGEST_VALUE = 60
+
+
+class RunFileError(IonloopError, ValueError):
+    """A run file is refused; the message has a line for every error."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the data of a run file were read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        Its content as plain values.
+    marks
+        Its content as ruamel.yaml's round-trip types, which know their lines.
+    """
+
+    path: Path
+    data: Any
+    marks: Any
+
+    def line(self, keys: KeyPath) -> int:
+        """Return the line of a key, or of the nearest one above it that is there; 0: the file."""
+        node, line = self.marks, 0
+        for key in keys:
+            try:
+                found = node.lc.item(key) if isinstance(key, int) else node.lc.key(key)
+                node = node[key]
+            except (AttributeError, KeyError, IndexError, TypeError):
+                break
+            line = found[0] + 1
+        return line
+
+
+def explain(error: ValidationError, source: Source, allowed: AllowedKeys) -> RunFileError:
+    """Return the errors in readable lines.
+
+    Parameters
+    ----------
+    error
+        What pydantic found.
+    source
+        The data that were validated.
+    allowed
+        Returns the known keys of a section from its key path and the data.
+    """
+    located = [(_key_path(details, source.data), details) for details in error.errors()]
+    grouped = groupby(located, key=lambda pair: pair[0])
+    told = [(keys, _told(keys, [d for _, d in group], source, allowed)) for keys, group in grouped]
+    lines = sorted((source.line(keys), sentence) for keys, sentence in told)
+    return RunFileError(
+        "\n".join(f"{source.path}{f', line {n}' if n else ''}: {text}" for n, text in lines)
+    )
+
+
+def dotted(keys: KeyPath) -> str:
+    """Return a key path in words, such as ``stages[0].steps``."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_short_key(key)}" for key in keys)
+    return text.removeprefix(".")
+
+
+def _short_key(key: str) -> str:
+    """Return a key as one word of a sentence, whatever letters it has."""
+    plain = str(key) if str(key).isprintable() and str(key).strip() else repr(key)
+    return _cut(plain)
+
+
+def _key_path(details: ErrorDetails, data: Any) -> KeyPath:
+    """Return the part of pydantic's location that is in the data; the rest names union members."""
+    keys: KeyPath = ()
+    node = data
+    for key in details["loc"]:
+        if not _holds(node, key):
+            break
+        keys, node = (*keys, key), node[key]
+    return (*keys, details["loc"][-1]) if details["type"] == "missing" else keys
+
+
+def _holds(node: Any, key: str | int) -> bool:
+    if isinstance(key, int):
+        return isinstance(node, Sequence) and not isinstance(node, str) and key < len(node)
+    return isinstance(node, Mapping) and key in node
+
+
+def _told(
+    keys: KeyPath, details: Sequence[ErrorDetails], source: Source, allowed: AllowedKeys
+) -> str:
+    first = details[0]
+    name = dotted(keys)
+    if first["type"] == "extra_forbidden":
+        return f"{name}: unknown key; {_suggestion(keys, allowed(keys[:-1], source.data))}"
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    if not name:
+        return _expected(details)
+    given = first["input"]
+    value = "" if isinstance(given, (Mapping, BaseModel)) else f" = {_short(given)}"
+    return f"{name}{value}: {_expected(details)}"
+
+
+def _suggestion(keys: KeyPath, allowed: Sequence[str]) -> str:
+    near = get_close_matches(str(keys[-1]), allowed, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Known here: {', '.join(allowed)}"
+
+
+def _expected(details: Iterable[ErrorDetails]) -> str:
+    messages = [
+        each["msg"].removeprefix("Value error, ").replace(" after validation", "")
+        for each in details
+    ]
+    wanted = [text.removeprefix("Input should be ") for text in messages]
+    if wanted == messages:
+        return "; ".join(dict.fromkeys(messages))
+    plain = (re.split(", unable to parse| or instance of", text)[0] for text in wanted)
+    return "expected " + " or ".join(dict.fromkeys(plain))
+
+
+def _short(value: Any) -> str:
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"

@@ -1,0 +1,105 @@
+"""Write an example run file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from ionloop.formats.reading import read_frames
+from ionloop.schemas.errors import InputError
+
+LONGEST_NAME = 60
+"""Characters of a name that is made from a file's name."""
+
+
+STRUCTURE = "LGPS.vasp"
+
+
+def write_example(
+    path: Path, structures: Sequence[Path] = (), *, force: bool = False
+) -> list[Path]:
+    """Write a commented run file, with an example structure beside it if none is given.
+
+    Parameters
+    ----------
+    path
+        The run file to write.
+    structures
+        Start structures that it shall name.
+    force
+        Whether to overwrite what is there.
+
+    Returns
+    -------
+    list[Path]
+        The files written.
+
+    Raises
+    ------
+    FileExistsError
+        If one is there already.
+    InputError
+        If the folder is not there, or a structure's name reads as an environment variable.
+    FrameFileError
+        If a structure is not there, cannot be read, or has no cell.
+    """
+    for structure in structures:
+        _check_name(structure)
+        read_frames(structure)
+    texts = {path: _run_file(path, structures)}
+    if not structures:
+        texts[path.parent / STRUCTURE] = _template(STRUCTURE)
+    for target in texts:
+        if target.exists() and not force:
+            raise FileExistsError(f"{target} exists; overwrite it with --force, or name another")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    for target, text in texts.items():
+        target.write_text(text)
+    return list(texts)
+
+
+def _check_name(structure: Path) -> None:
+    """Refuse a name that a run file would not read back as it is written."""
+    if found := re.search(r"\$\w+|\$\{\w+\}", str(structure)):
+        raise InputError(
+            f"{structure}: in a run file, {found[0]} stands for an environment variable; rename it"
+        )
+
+
+def _run_file(path: Path, structures: Sequence[Path]) -> str:
+    places = [_relative(structure, path.parent) for structure in structures] or [STRUCTURE]
+    return _template("run.yaml").format(
+        name=_quoted(_run_name(Path(places[0]))), structures=", ".join(map(_quoted, places))
+    )
+
+
+def _run_name(structure: Path) -> str:
+    """Return a name for the run after its first structure, of letters that a name may have."""
+    words = re.findall(r"\w[\w.-]*", structure.resolve().stem.lower(), re.ASCII)
+    name = "-".join(words).lstrip("_.-")[:LONGEST_NAME]
+    return name or "run"
+
+
+def _quoted(text: str) -> str:
+    """Return text as YAML reads it back, in quotation marks only where it must have them."""
+    plain = re.fullmatch(r"[A-Za-z_./][\w./+-]*", text, re.ASCII)
+    if plain and YAML(typ="safe", pure=True).load(text) == text:
+        return text
+    return json.dumps(text)
+
+
+def _relative(structure: Path, folder: Path) -> str:
+    return os.path.relpath(structure, folder)
+
+
+def _template(name: str) -> str:
+    return files("ionloop.runfile").joinpath("templates").joinpath(name).read_text()

@@ -1,0 +1,292 @@
+"""The run file: one YAML that says what to learn, how, and where to stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from jobflow import Flow
+from pydantic import (
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ionloop.engines.resources import EngineName, ManagerConfig, ResourceTable
+from ionloop.flows.concurrent_learning.decision import Convergence, Limits
+from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
+from ionloop.flows.concurrent_learning.settings import STAGES, TRUST, ExistingData, InitialData
+from ionloop.flows.concurrent_learning.validation import Validation
+from ionloop.formats.reading import read_frames
+from ionloop.formats.structures import load_structures
+from ionloop.jobs.roles import TrainMaker
+from ionloop.jobs.select import SelectSettings, WindowSelectMaker
+from ionloop.runfile.codes import (
+    AnyExploreSection,
+    AnyLabelSection,
+    AnyTrainSection,
+    DeepmdSection,
+    ForceFieldSection,
+    LammpsSection,
+    Production,
+    TrainSection,
+)
+from ionloop.runfile.yaml import refused, refused_number, unusable_numbers
+from ionloop.schemas.document import Model
+from ionloop.schemas.environment import absolute
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.frames import Frames, symbols_of
+from ionloop.schemas.pattern import matching
+from ionloop.schemas.selection import TrustWindow
+from ionloop.stores.connect import store_file
+
+LARGEST_SEED = 2**53
+"""Up to here JSON keeps integers exactly, whoever reads it."""
+
+
+_NAME = matching(
+    r"[A-Za-z0-9][\w.-]*",
+    "letters, digits, '.', '_' and '-', the first a letter or a digit",
+)
+
+
+class RunFile(Model):
+    """Everything that decides a run."""
+
+    name: Annotated[str, Field(max_length=200), _NAME] = Field(
+        "run", description="name of the run; a second run of that name becomes name-2"
+    )
+    structures: list[Path] = Field(
+        min_length=1,
+        description="start structures, in any format that ASE, pymatgen or dpdata reads",
+    )
+    type_map: list[str] | None = Field(
+        None,
+        description="chemical symbols in the order of the models' types; none: in the order of "
+        "appearance in structures and data",
+    )
+    store: str = Field(
+        "ionloop.db",
+        description="where all results go: a file, or mongodb://host:port/database",
+    )
+    scratch: Path | None = Field(
+        None,
+        description="folder for the work of the jobs; none: 'scratch' beside the store's file, or "
+        "in the current folder",
+    )
+    keep: Literal["failed", "all"] = Field(
+        "failed", description="jobs whose folder stays in scratch when they end"
+    )
+    cores: PositiveInt | None = Field(
+        None, description="cores of this machine that the run may use; none: all"
+    )
+    runner: EngineName = Field(
+        "local", description="who runs it: this machine, FireWorks, or jobflow-remote (`remote`)"
+    )
+    launchpad: Path | None = Field(
+        None, description="FireWorks: LaunchPad file; none: FireWorks' own configuration"
+    )
+    project: str | None = Field(
+        None, description="jobflow-remote: project; none: its own default project"
+    )
+    resources: ResourceTable = Field(
+        ResourceTable(), description="what the jobs of each role ask of a queue"
+    )
+    seed: int = Field(1, ge=0, le=LARGEST_SEED, description="seed from which all others follow")
+    initial: InitialData = Field(InitialData(), description="the first training set")
+    label: AnyLabelSection = Field(ForceFieldSection(), description="the labeller")
+    train: AnyTrainSection = Field(DeepmdSection(), description="the ensemble of every turn")
+    explore: AnyExploreSection = Field(LammpsSection(), description="the exploration")
+    select: SelectSettings = Field(SelectSettings(), description="the pick of every turn")
+    trust: TrustWindow = Field(
+        TRUST,
+        description="trust levels of the model deviation, where a stage has none of its own",
+    )
+    stages: list[Stage] = Field(
+        list(STAGES),
+        min_length=1,
+        description="stages of the exploration, in order",
+    )
+    convergence: Convergence = Field(Convergence(), description="when a stage is converged")
+    limits: Limits = Field(Limits(), description="where the loop stops all the same")
+    production: Production = Field(Production(), description="the training at the end")
+    validation: Validation = Field(Validation(), description="frames that judge the potential")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_numbers(cls, data: Any) -> Any:
+        problems = [refused_number(keys, value) for keys, value in unusable_numbers(data)]
+        if problems:
+            raise ValidationError.from_exception_data(cls.__name__, problems)
+        return data
+
+    @field_validator("train")
+    @classmethod
+    def _check_models(cls, train: TrainSection) -> TrainSection:
+        if not 2 <= train.min_models <= train.n_models:
+            raise ValueError(
+                f"min_models ({train.min_models}) must be 2 or more, for a deviation is between "
+                f"models, and not above n_models ({train.n_models})"
+            )
+        return train
+
+    @field_validator("production")
+    @classmethod
+    def _check_production(cls, production: Production, info: ValidationInfo) -> Production:
+        if train := info.data.get("train"):
+            train.for_production(production)
+        return production
+
+    @field_validator("stages")
+    @classmethod
+    def _check_pressures(cls, stages: list[Stage]) -> list[Stage]:
+        for number, stage in enumerate(stages):
+            if idle := stage.idle_pressures:
+                raise refused((number, "pressures"), idle, stage.pressures)
+        return stages
+
+    @field_validator("validation")
+    @classmethod
+    def _check_validation(cls, validation: Validation, info: ValidationInfo) -> Validation:
+        stages = info.data.get("stages")
+        if stages and (idle := validation.idle_pressures(stages[-1])):
+            raise refused(("pressures",), idle, validation.pressures)
+        return validation
+
+    @model_validator(mode="after")
+    def _check_labeller(self) -> Self:
+        initial, label = self.initial, self.label
+        if initial.relax and not label.relaxes:
+            sentence = "does not relax; relax the start structures before the run"
+            raise self._refused_labeller("relax", sentence)
+        if initial.aimd and not label.runs_dynamics:
+            sentence = (
+                "runs no molecular dynamics; leave it out, and name the labels of a run that was "
+                "made elsewhere in initial.data"
+            )
+            raise self._refused_labeller("aimd", sentence)
+        return self
+
+    def _refused_labeller(self, key: str, sentence: str) -> ValidationError:
+        message = f"the labeller ({self.label.code}) {sentence}"
+        return refused(("initial", key), message, self.initial)
+
+    @property
+    def store_file(self) -> Path | None:
+        """The file of an embedded store; None for a server."""
+        return store_file(self.store)
+
+    @property
+    def scratch_folder(self) -> Path:
+        """The folder for the work of the jobs."""
+        if self.scratch is not None:
+            return self.scratch
+        beside = self.store_file.parent if self.store_file else Path.cwd()
+        return beside / "scratch"
+
+    def located(self, folder: Path) -> Self:
+        """Return the run file with paths relative to `folder` made absolute."""
+        store = self.store if "://" in self.store else str(absolute(Path(self.store), folder))
+        data = [
+            each.model_copy(update={"path": str(absolute(Path(each.path), folder))})
+            for each in self.initial.data
+        ]
+        changes: dict[str, Any] = {
+            "structures": [absolute(path, folder) for path in self.structures],
+            "store": store,
+            "initial": self.initial.model_copy(update={"data": data}),
+            "label": self.label.located(folder.absolute()),
+        }
+        for key in ("scratch", "launchpad"):
+            if (path := getattr(self, key)) is not None:
+                changes[key] = absolute(path, folder)
+        return self.model_copy(update=changes)
+
+    def with_store(self, store: str) -> Self:
+        """Return the run file with another store, a file's path relative to the current folder.
+
+        Scratch follows the store unless the run file names a place for it.
+        """
+        return self.model_copy(update={"store": store}).located(Path())
+
+    @property
+    def validation_stage(self) -> Stage:
+        """The validation MD as a stage of exploration."""
+        return self.validation.stage(self.stages[-1])
+
+    @property
+    def placement(self) -> dict[str, ManagerConfig]:
+        """Where the engine is to run the jobs, by role; as many processes as the role has cores."""
+        roles = {"label": self.label, "train": self.train, "explore": self.explore}
+        cores = {role: int(getattr(section, "cores", 1)) for role, section in roles.items()}
+        return self.resources.placement(self.runner, cores)
+
+    def read_structures(self) -> list[Frames]:
+        """Read the start structures, one `Frames` per composition.
+
+        Raises
+        ------
+        FrameFileError
+            If a file cannot be read; the sentence names it, what is wrong, and the cure.
+        """
+        return load_structures(self.structures)
+
+    def types(self) -> list[str]:
+        """Return the type map; read structures and data if it is not given.
+
+        Raises
+        ------
+        FrameFileError
+            If a file cannot be read.
+        """
+        if self.type_map is not None:
+            return self.type_map
+        frames = [*self.read_structures(), *(f for each in self.initial.data for f in read(each))]
+        return symbols_of(frames)
+
+    @property
+    def other_production(self) -> list[str]:
+        """Keys in which the network of the production is another than that of the ensemble."""
+        return self.train.other_network(self.train.for_production(self.production))
+
+    def maker(self) -> ConcurrentLearningMaker:
+        """Return the Maker of the whole loop."""
+        types = self.types()
+        return ConcurrentLearningMaker(
+            label=self.label.of_starts(self.read_structures()).maker(),
+            train=self._trains(self.train, types),
+            explore=self.explore.maker(types),
+            select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
+            production=self._trains(self.train.for_production(self.production), types),
+            stages=self.stages,
+            trust=self.trust,
+            initial=self.initial,
+            convergence=self.convergence,
+            limits=self.limits,
+            validation=self.validation,
+            warm_production=self.production.warm_start,
+            seed=self.seed,
+            name=self.name,
+        )
+
+    def _trains(self, section: TrainSection, types: list[str]) -> TrainMaker:
+        return replace(section.maker(types), allow_mixed=self.initial.allow_mixed)
+
+    def flow(self) -> Flow:
+        """Build the flow: structures are read here, everything else when it runs."""
+        return self.maker().make(self.read_structures())
+
+
+def read(data: ExistingData) -> list[Frames]:
+    """Read existing data, one `Frames` per composition.
+
+    Raises
+    ------
+    FrameFileError
+        If they cannot be read.
+    """
+    return read_frames(Path(data.path), data.format, data.type_map, "initial.data[].format")

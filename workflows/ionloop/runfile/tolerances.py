@@ -1,0 +1,140 @@
+"""Tolerances: what may be changed in the run file of a run that is under way.
+
+Where and how a run computes, and how much may go wrong, may change from one attempt to the next.
+What it computes may not: a run whose parts were made by different settings has no account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ionloop.flows.concurrent_learning.validation import Validation
+from ionloop.runfile.model import RunFile
+from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.exploration import Stage
+from ionloop.schemas.run import Change, RunDoc
+
+CIRCUMSTANCES = frozenset(
+    {
+        "store",
+        "scratch",
+        "keep",
+        "cores",
+        "launchpad",
+        "project",
+        "resources",
+    }
+)
+
+_PROGRAMS = frozenset({"command", "vasp_cmd", "vasp_gamma_cmd", "device", "cores", "per_gpu"})
+
+TOLERANCES: Mapping[str, frozenset[str]] = {
+    "label": _PROGRAMS
+    | {"floor", "allowance", "quorum", "limits", "batch_size", "timeout", "frozen_after"}
+    | {"max_errors", "max_scf_steps"},
+    "train": _PROGRAMS | {"min_models"},
+    "production": _PROGRAMS | {"min_models"},
+    "explore": _PROGRAMS | {"floor", "batch_size", "stall_timeout"},
+}
+
+WHOLE = CIRCUMSTANCES | {"limits"}
+"""Sections of which every key may change."""
+
+
+class OtherSettingsError(IonloopError, ValueError):
+    """A run was started with other settings, of a kind that may not change."""
+
+
+def changes(document: RunDoc, stored: RunFile, given: RunFile) -> list[Change]:
+    """Return what another run file changes for a run that is under way.
+
+    Parameters
+    ----------
+    document
+        The run.
+    stored
+        The run file that is in force.
+    given
+        The run file to take over.
+
+    Raises
+    ------
+    OtherSettingsError
+        If it changes what defines the run's results; the message names the keys and what to do.
+    """
+    now = datetime.now(UTC)
+    found = [
+        Change(time=now, key=key, before=before, after=after)
+        for key, before, after in differences(_content(stored), _content(given))
+    ]
+    refused = [change for change in found if not may_change(change.key)]
+    if refused:
+        raise OtherSettingsError(_refusal(document.run, refused))
+    return found
+
+
+def may_change(key: str) -> bool:
+    """Tell whether a key, such as ``label.floor``, may change while a run is under way."""
+    section, _, rest = key.partition(".")
+    return section in WHOLE or rest.partition(".")[0] in TOLERANCES.get(section, ())
+
+
+def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the key of every value that differs, and both values; None where there is none.
+
+    Examples
+    --------
+    >>> list(differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 3, "c": 2}}))
+    [('a.b', 1, 3)]
+    >>> list(differences({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}))
+    [('a[1].b', 2, 3)]
+    """
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in dict.fromkeys([*before, *after]):
+            inner = f"{key}.{name}" if key else str(name)
+            yield from differences(before.get(name), after.get(name), inner)
+    elif _are_sections(before) and _are_sections(after) and len(before) == len(after):
+        for number, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from differences(one, other, f"{key}[{number}]")
+    elif before != after:
+        yield key, before, after
+
+
+def cores_by_part(run_file: RunFile) -> dict[str, int]:
+    """Return the cores by part of a run file; a job uses as many, or a multiple of them."""
+    sections: dict[str, Any] = {
+        "label": run_file.label,
+        "train": run_file.train,
+        "explore": run_file.explore,
+        "production": run_file.train.for_production(run_file.production),
+    }
+    return {part: int(getattr(section, "cores", 1)) for part, section in sections.items()}
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
+
+
+def _content(run_file: RunFile) -> dict[str, Any]:
+    # The store is where the run was found, and a run stays with the engine that has its jobs.
+    content = run_file.model_dump(mode="json", exclude={"store", "runner"})
+    return content | {"validation": _of_validation(run_file.validation, run_file.stages[-1])}
+
+
+def _of_validation(validation: Validation, last: Stage) -> dict[str, Any]:
+    """Return what a validation does: what it takes from the last stage may be said or not."""
+    if not validation.temperatures:
+        return {}
+    return validation.model_dump(mode="json") | validation.conditions(last)
+
+
+def _refusal(run: str, refused: list[Change]) -> str:
+    words = ", ".join(change.words for change in refused)
+    that = "that" if len(refused) == 1 else "those"
+    return (
+        f"run {run!r} was started with other settings ({words}), and {that} cannot change under "
+        f"way: take it back, go on as before with: ionloop resume {run}, or give the new run "
+        "another name; it finds the labels of this one in the store"
+    )

@@ -1,0 +1,176 @@
+"""Start a run file's run on this machine, and take up one that was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import Any
+
+from ionloop.engines.local.engine import LocalEngine
+from ionloop.engines.local.execution import RunSummary
+from ionloop.engines.local.journal import Journal
+from ionloop.engines.local.lock import RunLockedError
+from ionloop.engines.local.progress import Observer, Silent
+from ionloop.engines.local.runner import LocalRunner
+from ionloop.runfile.model import RunFile
+from ionloop.runfile.tolerances import changes, cores_by_part
+from ionloop.runs.records import (
+    enter,
+    final_state,
+    find_run,
+    is_there,
+    marked,
+    refuse_cancelled,
+    set_state,
+    stored_run_file,
+    write_fields,
+)
+from ionloop.schemas.run import Change, RunState
+from ionloop.stores.connect import collection, open_store
+from ionloop.stores.sqlite import StoreError
+
+
+def start(
+    run_file: RunFile, observer: Observer | None = None, *, or_resume: bool = False
+) -> RunSummary:
+    """Start a run and run it to its end.
+
+    Parameters
+    ----------
+    run_file
+        What to run. Its name is the id of the run, with -2, -3, … behind it if it is taken.
+    observer
+        Hears of every change.
+    or_resume
+        Take up the run of that name instead, if there is one, with the tolerances given now.
+
+    Raises
+    ------
+    OtherSettingsError
+        If a run is to be taken up that was started with other settings.
+    StoreError, JournalError
+        If the store refuses.
+    """
+    if or_resume and is_there(run_file):
+        take_over(run_file.store, run_file.name, run_file)
+        return resume(run_file.store, run_file.name, observer=observer)
+    flow = run_file.flow()
+    run = enter(run_file)
+    return _execute(run_file, run, observer, lambda runner: runner.run(marked(flow, run), run))
+
+
+def resume(
+    store_url: str,
+    run: str | None = None,
+    *,
+    retry_failed: bool = False,
+    observer: Observer | None = None,
+) -> RunSummary:
+    """Take up a run where it was left; finished jobs do not run again.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    retry_failed
+        Whether to try failed jobs again, and those skipped because of them.
+    observer
+        Hears of every change.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    RunLockedError
+        If another runner works on it.
+    """
+    with closing(open_store(store_url)) as store:
+        document = find_run(store, run)
+        refuse_cancelled(document)
+        submitted = Journal(collection(store, "jobs"), document.run).submitted()
+        run_file = stored_run_file(store, document, store_url)
+
+    def work(runner: LocalRunner) -> RunSummary:
+        if not submitted:
+            return runner.run(marked(run_file.flow(), document.run), document.run)
+        return runner.resume(document.run, retry_failed=retry_failed)
+
+    return _execute(run_file, document.run, observer, work)
+
+
+def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
+    """Take tolerances over from a changed run file, for a run that is under way or has stopped.
+
+    The change is recorded in the run's document, which jobs look at when they begin: it holds for
+    those that were entered before, too. Cores of jobs that wait in the local runner's journal are
+    entered anew.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    given
+        The changed run file.
+
+    Returns
+    -------
+    list[Change]
+        What has changed.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    OtherSettingsError
+        If something is changed that defines the run's results.
+    EngineError
+        If the local runner is at work on it.
+    """
+    with closing(open_store(store_url)) as store:
+        document = find_run(store, run)
+        refuse_cancelled(document)
+        stored = stored_run_file(store, document, store_url)
+        found = changes(document, stored, given)
+        if found:
+            LocalEngine(store_url, stored.scratch_folder).refuse_at_work(document.run)
+            history = [change.model_dump(mode="json") for change in (*document.changes, *found)]
+            content = given.model_dump(mode="json", exclude={"store"}) | {"runner": stored.runner}
+            write_fields(store, {"run": document.run, "run_file": content, "changes": history})
+            journal = Journal(collection(store, "jobs"), document.run)
+            journal.scale_cores(cores_by_part(stored), cores_by_part(given))
+    return found
+
+
+def _execute(
+    run_file: RunFile,
+    run: str,
+    observer: Observer | None,
+    work: Callable[[LocalRunner], RunSummary],
+) -> RunSummary:
+    runner = _runner(run_file, observer)
+    try:
+        set_state(run_file.store, run, RunState.RUNNING)
+        ended = work(runner)
+    except RunLockedError:
+        raise  # the run goes on, elsewhere
+    except BaseException:
+        with suppress(StoreError):  # if it is the store that is lost, that is the error to tell
+            set_state(run_file.store, run, RunState.INTERRUPTED)
+        raise
+    set_state(run_file.store, run, final_state(run_file.store, ended))
+    return ended
+
+
+def _runner(run_file: RunFile, observer: Observer | None) -> LocalRunner:
+    settings: dict[str, Any] = {"cores": run_file.cores} if run_file.cores else {}
+    return LocalRunner(
+        store_url=run_file.store,
+        scratch=run_file.scratch_folder,
+        keep=run_file.keep,
+        progress=observer or Silent(),
+        **settings,
+    )
