@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from jobflow import Flow, Job, Maker
 
 from ionloop.codes.common.acceptance import Terms
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.selection import TrustWindow
@@ -79,7 +79,14 @@ class TrainMaker(Maker, ABC):
         Fraction of the frames held back from training, decided by trajectory for good.
     allow_mixed
         Whether labels of several levels of theory may be trained on together.
+
+    Attributes
+    ----------
+    kind
+        Kind of the potentials that it trains, such as ``deepmd``; `ExploreMaker.drives` names it.
     """
+
+    kind: ClassVar[str]
 
     name: str = "train"
     type_map: list[str] = field(default_factory=list)
@@ -113,10 +120,32 @@ class ExploreMaker(Maker, ABC):
     ----------
     type_map
         Chemical symbols in the order of the models' types; empty: those of the start structures.
+
+    Attributes
+    ----------
+    drives
+        Kinds of potentials that it can run molecular dynamics with.
     """
+
+    drives: ClassVar[frozenset[str]]
 
     name: str = "explore"
     type_map: list[str] = field(default_factory=list)
+
+    def check_kind(self, kind: str) -> None:
+        """Check that it can run molecular dynamics with potentials of a kind.
+
+        Raises
+        ------
+        InputError
+            If it cannot.
+        """
+        if kind not in self.drives:
+            raise InputError(
+                f"explore: {type(self).__name__} runs potentials of the kind "
+                f"{' or '.join(sorted(self.drives))}, and those of this run are of the kind "
+                f"{kind}; choose an explorer that runs them, or another trainer"
+            )
 
     @abstractmethod
     def make(

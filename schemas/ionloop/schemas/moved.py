@@ -105,6 +105,11 @@ MOVED = {
     "workflows.export": "export.folder export.dataset export.models export.poscars export.records",
 }
 
+# What has another name today: old module and name, and today's. All lie below `ionloop`.
+RENAMED = {
+    "makers.train:train_side_by_side": "jobs.train.deepmd:train_deepmd",
+}
+
 
 def redirect() -> None:
     """Let the modules of version 0.1 be found under their old names."""
@@ -123,6 +128,10 @@ class MovedModules(MetaPathFinder, Loader):
         """Let the module look its names up where they are today."""
 
         def lookup(name: str) -> Any:
+            old = f"{module.__name__.removeprefix('ionloop.')}:{name}"
+            if old in RENAMED:
+                place, new = RENAMED[old].split(":")
+                return getattr(import_module(f"ionloop.{place}"), new)
             for today in map(import_module, _today(module.__name__)):
                 if hasattr(today, name):
                     return getattr(today, name)

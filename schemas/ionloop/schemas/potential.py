@@ -66,6 +66,10 @@ class StoredFile(Packed):
         return path
 
 
+DEEPMD = "deepmd"
+"""Kind of the potentials that version 0.1 stored, which do not say theirs."""
+
+
 class ForceErrors(Model):
     """Root-mean-square errors of a potential on labelled frames."""
 
@@ -81,6 +85,7 @@ class ForceErrors(Model):
 class TrainingDoc(Document):
     """One trained model."""
 
+    kind: str = Field(DEEPMD, description="kind of the potential, which explorers ask for")
     member: int | None = Field(
         None,
         description="number of the model in its ensemble, from 0; unlike the seed it stays the "
@@ -116,6 +121,7 @@ LOST_SEED = re.compile(r"the training .*?with seed (\d+) failed")
 class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 
+    kind: str = Field(DEEPMD, description="kind of the potential, which explorers ask for")
     n_asked: int
     members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
     numbers: list[int] = Field(

@@ -1,10 +1,11 @@
-"""Training: an ensemble of models that differ in their seeds, side by side."""
+"""Training with DeePMD-kit: an ensemble of models that differ in their seeds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from jobflow import Flow, Job
 
@@ -21,7 +22,13 @@ from ionloop.jobs.train.split import groups, split
 from ionloop.jobs.unfinished import unfinished
 from ionloop.programs.concurrent import side_by_side
 from ionloop.schemas.label import Labels
-from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, LostTraining, TrainingDoc
+from ionloop.schemas.potential import (
+    DEEPMD,
+    EnsembleDoc,
+    EvaluationDoc,
+    LostTraining,
+    TrainingDoc,
+)
 
 
 @dataclass
@@ -43,8 +50,19 @@ class DeepmdTrainMaker(TrainMaker):
     cores
         Cores of one training.
     per_gpu
-        Trainings of one job, side by side on its GPU.
+        Trainings that one job runs at the same time on its GPU.
+
+    Examples
+    --------
+    >>> from ionloop.codes.deepmd.settings import DeepmdSettings
+    >>> settings = DeepmdSettings(steps=100_000, rcut=5.0)
+    >>> maker = DeepmdTrainMaker(settings=settings, type_map=["Li", "S"], n_models=3)
+    >>> flow = maker.make(dataset=[], seed=1)
+    >>> [job.name for job in flow.jobs]
+    ['train model 1 of 3', 'train model 2 of 3', 'train model 3 of 3', 'collect ensemble']
     """
+
+    kind: ClassVar[str] = DEEPMD
 
     name: str = "train"
     settings: DeepmdSettings = field(default_factory=lambda: DeepmdSettings(steps=400_000))
@@ -56,75 +74,79 @@ class DeepmdTrainMaker(TrainMaker):
     per_gpu: int = 1
 
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
-        """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
-        seeds = [seed + number for number in range(self.n_models)]
-        jobs = [self._job(dataset, previous, group) for group in groups(seeds, self.per_gpu)]
-        ensemble = assign(
-            collect_ensemble(self.min_models, seeds, [out for _, outs in jobs for out in outs]),
-            "train",
-            "collect ensemble",
-            light=True,
-        )
-        members = [member for member, _ in jobs]
-        return Flow([*members, ensemble], output=ensemble.output, name=self.name)
+        """Train on a list of `Labels`; the output is an `EnsembleDoc`.
 
-    def _job(
-        self, dataset: Reference, previous: Reference, group: dict[int, int]
-    ) -> tuple[Job, list[Reference]]:
-        """Return the job that trains models of given numbers and seeds, and an output for each."""
-        first, *others = group
-        cores = self.cores * len(group)
-        if not others:
-            alone = train_deepmd(self, dataset, previous, first, group[first])
-            name = f"train model {first + 1} of {self.n_models}"
-            return assign(alone, "train", name, cores), [alone.output]
-        together = train_side_by_side(self, dataset, previous, list(group), list(group.values()))
-        name = f"train models {first + 1} to {others[-1] + 1} of {self.n_models}"
-        outputs = [together.output[position] for position in range(len(group))]
-        return assign(together, "train", name, cores), outputs
+        Parameters
+        ----------
+        dataset, previous, seed
+            As for `TrainMaker.make`.
+        """
+        seeds = [seed + number for number in range(self.n_models)]
+        jobs, models = [], []
+        for group in groups(seeds, self.per_gpu):
+            job = train_deepmd(self, dataset, previous, list(group), list(group.values()))
+            cores = self.cores * len(group)
+            jobs.append(assign(job, "train", self._job_name(*group), cores))
+            models += [job.output[position] for position in range(len(group))]
+        collect = collect_ensemble(self.min_models, seeds, models)
+        assign(collect, "train", "collect ensemble", light=True)
+        return Flow([*jobs, collect], output=collect.output, name=self.name)
+
+    def _job_name(self, first: int, *others: int) -> str:
+        numbers = f"models {first + 1} to {others[-1] + 1}" if others else f"model {first + 1}"
+        return f"train {numbers} of {self.n_models}"
 
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
-        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`.
+
+        Parameters
+        ----------
+        ensemble, labels
+            As for `TrainMaker.evaluate`.
+        """
         return assign(evaluate_deepmd(ensemble, labels), "evaluate", "evaluate")
 
 
-@stored_job(TrainingDoc, expose_store=True)
+@stored_job(expose_store=True)
 def train_deepmd(
     maker: DeepmdTrainMaker,
     dataset: list[Labels],
     previous: EnsembleDoc | None,
-    number: int,
-    seed: int,
-) -> TrainingDoc:
-    """Train one model."""
-    maker = in_force(maker)
-    with unfinished() as folder:
-        return train_in(folder, maker, dataset, previous, number, seed)
+    numbers: list[int] | int,
+    seeds: list[int] | int,
+) -> list[TrainingDoc | LostTraining] | TrainingDoc:
+    """Train models at the same time; one that fails does not stop the others.
 
-
-@stored_job(expose_store=True)
-def train_side_by_side(
-    maker: DeepmdTrainMaker,
-    dataset: list[Labels],
-    previous: EnsembleDoc | None,
-    numbers: list[int],
-    seeds: list[int],
-) -> list[TrainingDoc | LostTraining]:
-    """Train several models at the same time; one that fails does not take the others with it.
+    Parameters
+    ----------
+    maker
+        How to train.
+    dataset
+        What to train on.
+    previous
+        Ensemble of the last turn, if any.
+    numbers
+        Numbers of the models in the ensemble, from 0. Jobs that version 0.1 entered may name a
+        single one; their output is its document.
+    seeds
+        A seed for each.
 
     Raises
     ------
-    deepmd.TrainingError
-        If all fail.
+    Exception
+        The first failure, if all trainings fail.
     """
     maker = in_force(maker)
     with unfinished() as folder:
+        if isinstance(numbers, int) or isinstance(seeds, int):
+            return train_in(folder, maker, dataset, previous, numbers, seeds)
+        if len(numbers) == 1:
+            return [train_in(folder, maker, dataset, previous, numbers[0], seeds[0])]
         calls = [
             partial(train_in, folder / f"model-{n}", maker, dataset, previous, n, seed)
             for n, seed in zip(numbers, seeds, strict=True)
         ]
-        outcomes = side_by_side(calls, folder)
-        return kept(outcomes, seeds)
+        return kept(side_by_side(calls, folder), seeds)
 
 
 def train_in(
@@ -135,7 +157,23 @@ def train_in(
     number: int,
     seed: int,
 ) -> TrainingDoc:
-    """Train one model in a folder, or go on with what was begun there."""
+    """Train one model in a folder, or continue what was begun there.
+
+    Parameters
+    ----------
+    folder
+        Where the files of the training go.
+    maker
+        How to train.
+    dataset
+        What to train on.
+    previous
+        Ensemble of the last turn, if any.
+    number
+        Number of the model in the ensemble, from 0.
+    seed
+        Seed of the nets and of the order of the frames.
+    """
     training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
     checkpoint = previous_checkpoint(previous, number, maker.n_models)
     lost = previous is not None and checkpoint is None
@@ -151,6 +189,7 @@ def train_in(
     versions = {"deepmd-kit": deepmd.program_version(maker.settings.command)}
     return TrainingDoc(
         **stamp(maker.settings, **versions),
+        kind=maker.kind,
         member=number,
         seed=seed,
         backend=maker.settings.backend,

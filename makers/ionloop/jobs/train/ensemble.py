@@ -1,4 +1,4 @@
-"""The account of an ensemble: which models there are, and what was lost."""
+"""The account of an ensemble: which models there are, and which trainings were lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ LOST = "the last ensemble has no such model"
 def kept(
     outcomes: Sequence[TrainingDoc | BaseException], seeds: Sequence[int]
 ) -> list[TrainingDoc | LostTraining]:
-    """Return the trainings that succeeded, and in the place of each other one its reason.
+    """Return the trainings that succeeded, and a `LostTraining` in the place of each other one.
+
+    Parameters
+    ----------
+    outcomes
+        For each training its document, or what it raised.
+    seeds
+        The seed of each.
 
     Raises
     ------
@@ -39,6 +46,15 @@ def kept(
 def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> EnsembleDoc:
     """Gather the models that were trained.
 
+    Parameters
+    ----------
+    min_models
+        Models that must be there.
+    seeds
+        Seeds of the models that were asked for.
+    members
+        References to the outputs of their trainings, one per seed.
+
     Raises
     ------
     FloorError
@@ -47,11 +63,6 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
     min_models = changed().get("min_models", min_models)
     numbers = [n for n, member in enumerate(members) if isinstance(member.value, TrainingDoc)]
     done = [members[number] for number in numbers]
-    lost = [
-        f"the training of model {n + 1} with seed {seeds[n]} failed{_reason(member.value)}"
-        for n, member in enumerate(members)
-        if n not in numbers
-    ]
     if len(done) < min_models:
         raise FloorError(
             f"{len(done)} of {len(seeds)} trainings succeeded, at least {min_models} must "
@@ -60,11 +71,16 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
     documents: list[TrainingDoc] = [member.value for member in done]
     return EnsembleDoc(
         **stamp(),
+        kind=documents[0].kind,
         n_asked=len(seeds),
         members=[member.reference for member in done],
         numbers=numbers,
         seeds=[document.seed for document in documents],
-        failures=lost,
+        failures=[
+            f"the training of model {n + 1} with seed {seeds[n]} failed{_reason(member.value)}"
+            for n, member in enumerate(members)
+            if n not in numbers
+        ],
         notes=scratch_notes(numbers, [document.obstacle for document in documents]),
         train_errors=[document.train_errors for document in documents],
         validation_errors=[d.validation_errors for d in documents if d.validation_errors],
@@ -73,7 +89,15 @@ def collect_ensemble(min_models: int, seeds: list[int], members: list[Any]) -> E
 
 
 def scratch_notes(numbers: Sequence[int], obstacles: Sequence[str]) -> list[str]:
-    """Say which models started from scratch though they were not to, a sentence per reason."""
+    """Say which models started from scratch although they should not have, a sentence per reason.
+
+    Parameters
+    ----------
+    numbers
+        Numbers of the models, from 0.
+    obstacles
+        For each model what prevented its warm start; empty if nothing did.
+    """
     groups: dict[str, list[str]] = {}
     for number, obstacle in zip(numbers, obstacles, strict=True):
         groups.setdefault(obstacle, []).append(str(number + 1))
@@ -91,11 +115,20 @@ def _reason(lost: LostTraining | None) -> str:
 def previous_checkpoint(
     previous: EnsembleDoc | None, number: int, n_models: int
 ) -> StoredFile | None:
-    """Return the checkpoint that a model starts from: that of the same member, if it is there.
+    """Return the checkpoint that a model starts from: that of the same member, if there is one.
 
-    Never that of another one: two models of one origin agree for that reason, and their deviation
-    says nothing. A model that is trained alone has none to agree with; without its own
-    predecessor it starts from the first there is.
+    The checkpoint of another member is not used: two models with a common origin agree for that
+    reason alone, and their deviation says nothing. A model that is trained alone has no other to
+    agree with; if its own predecessor is missing, it starts from the first that there is.
+
+    Parameters
+    ----------
+    previous
+        Ensemble of the last turn, if any.
+    number
+        Number of the model, from 0.
+    n_models
+        Models of the new ensemble.
     """
     if previous is None:
         return None

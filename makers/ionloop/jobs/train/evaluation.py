@@ -6,23 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ionloop.codes import deepmd
+from ionloop.codes.common.prediction import Prediction, force_errors
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import EvaluationDoc
 from ionloop.schemas.table import Table, join_tables
 from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
 
 
-def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction]) -> EvaluationDoc:
-    """Build the document from predictions, one per entry of `frames`."""
+def evaluation(frames: Sequence[Frames], predictions: Sequence[Prediction]) -> EvaluationDoc:
+    """Compare predictions with labels.
+
+    Parameters
+    ----------
+    frames
+        Labelled frames.
+    predictions
+        What the models of an ensemble say, one prediction per entry of `frames`.
+    """
     if not frames:
         empty = Table({"max_devi_f": np.zeros(0), "max_force_error": np.zeros(0)})
         return EvaluationDoc(deviation_against_error=empty, energies=Table({}))
     comparison = join_tables(map(_deviations, frames, predictions))
     return EvaluationDoc(
-        errors=deepmd.force_errors([p.mean for p in predictions], frames),
+        errors=force_errors([p.mean for p in predictions], frames),
         model_errors=[
-            deepmd.force_errors([p.of(model) for p in predictions], frames)
+            force_errors([p.of(model) for p in predictions], frames)
             for model in range(len(predictions[0].energies))
         ],
         deviation_against_error=comparison,
@@ -32,14 +40,14 @@ def evaluation(frames: Sequence[Frames], predictions: Sequence[deepmd.Prediction
 
 
 def rank_correlation(comparison: Table) -> float | None:
-    """Return Spearman's correlation of deviation and error; None where neither or one varies."""
+    """Return Spearman's correlation of deviation and error; None if one of them is constant."""
     deviation, error = comparison["max_devi_f"], comparison["max_force_error"]
     if len(deviation) < 2 or not np.all(deviation > 0) or not np.ptp(deviation) * np.ptp(error):
         return None
     return calibrate(deviation, error).rank_correlation
 
 
-def _deviations(frames: Frames, prediction: deepmd.Prediction) -> Table:
+def _deviations(frames: Frames, prediction: Prediction) -> Table:
     assert frames.forces is not None
     return Table(
         {
@@ -50,7 +58,7 @@ def _deviations(frames: Frames, prediction: deepmd.Prediction) -> Table:
     )
 
 
-def _energies(frames: Frames, prediction: deepmd.Prediction) -> Table:
+def _energies(frames: Frames, prediction: Prediction) -> Table:
     assert frames.energies is not None
     return Table(
         {

@@ -14,7 +14,20 @@ from ionloop.schemas.label import Labels, at_todays_levels
 
 
 def groups(seeds: Sequence[int], size: int) -> list[dict[int, int]]:
-    """Divide the models of an ensemble into groups of at most `size`: seeds by number."""
+    """Divide the models of an ensemble into groups.
+
+    Parameters
+    ----------
+    seeds
+        Seeds of the models.
+    size
+        Models of a group at most.
+
+    Returns
+    -------
+    list of dict
+        For each group its seeds by the number of the model, from 0.
+    """
     numbered = list(enumerate(seeds))
     return [dict(numbered[start : start + size]) for start in range(0, len(numbered), size)]
 
@@ -24,7 +37,15 @@ def split(
 ) -> tuple[list[Frames], list[Frames]]:
     """Split the frames of a data set into those trained on and those held back, group by group.
 
-    Where levels of theory may mix, the frames no longer say which theirs is.
+    Parameters
+    ----------
+    dataset
+        Labels.
+    fraction
+        Fraction of the frames to hold back.
+    allow_mixed
+        Whether frames of several levels of theory may come together; then the returned frames do
+        not name their level.
 
     Raises
     ------
