@@ -19,7 +19,7 @@ from ionloop.codes.lammps.errors import LammpsError
 from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.program import check_models, program_version, version_of_run
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.codes.lammps.trajectory import _collapsed, _valid_prefix
+from ionloop.codes.lammps.trajectory import _first_collapsed, _valid_prefix
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
 
@@ -560,7 +560,11 @@ def test_program_that_does_not_listen_is_killed(tmp_path, monkeypatch):
     ],
 )
 def test_collapsed_atoms_are_seen_across_the_boundary(cell, positions, collapsed):
-    assert _collapsed(cell, np.array(positions, float), 0.5) is collapsed
+    symbols = ("Li",) * len(positions)
+    spread = np.arange(len(positions))[:, None] * np.full(3, 2.0)
+    wide = np.eye(3) * 9
+    frames = Frames(symbols, np.array([spread, positions, spread]), np.array([wide, cell, wide]))
+    assert _first_collapsed(frames, 0.5) == (1 if collapsed else 3)
 
 
 def test_first_bad_frame_and_its_reason():

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 
-# dpdata turns the cell of a POSCAR; ASE leaves it as it is.
-ASE_ALIASES = {
-    "poscar": "vasp",
-    "contcar": "vasp",
-    "vasp/poscar": "vasp",
-    "vasp/contcar": "vasp",
-}
+# dpdata rotates the cell of a POSCAR; ASE leaves it as it is.
+ASE_ALIASES = dict.fromkeys(("poscar", "contcar", "vasp/poscar", "vasp/contcar"), "vasp")
 
 _VIRIAL_MATCH = 1e-6  # eV
 
@@ -30,15 +25,17 @@ _VIRIAL_MATCH = 1e-6  # eV
 def to_ase(frames: Frames) -> list[Atoms]:
     """Convert to ASE, one `Atoms` per frame.
 
-    Labels sit in a `SinglePointCalculator` (stress = -virial / volume, eV/Å³). The exact virial
-    (eV), the level and the frame id are in ``info``, because a Voigt stress cannot give the
-    virial back to the last bit.
+    Labels are in a `SinglePointCalculator` (stress = -virial / volume, eV/Å³). The exact virial
+    (eV), the level and the frame id are in ``info``, because a Voigt stress does not give the
+    virial back to the last digit.
     """
     return [_to_atoms(frames, index) for index in range(len(frames))]
 
 
 def _to_atoms(frames: Frames, index: int) -> Atoms:
     from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.stress import full_3x3_to_voigt_6_stress
 
     atoms = Atoms(
         symbols=list(frames.symbols),
@@ -49,16 +46,8 @@ def _to_atoms(frames: Frames, index: int) -> Atoms:
     )
     if frames.level is not None:
         atoms.info["level"] = frames.level
-    if frames.is_labelled:
-        _attach_label(atoms, frames, index)
-    return atoms
-
-
-def _attach_label(atoms: Atoms, frames: Frames, index: int) -> None:
-    from ase.calculators.singlepoint import SinglePointCalculator
-    from ase.stress import full_3x3_to_voigt_6_stress
-
-    assert frames.energies is not None and frames.forces is not None
+    if frames.energies is None or frames.forces is None:
+        return atoms
     results: dict[str, Any] = {
         "energy": float(frames.energies[index]),
         "forces": frames.forces[index],
@@ -68,13 +57,14 @@ def _attach_label(atoms: Atoms, frames: Frames, index: int) -> None:
         results["stress"] = full_3x3_to_voigt_6_stress(-virial / atoms.get_volume())
         atoms.info["virial"] = virial.copy()
     atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
 
 
 def from_ase(images: Iterable[Atoms]) -> list[Frames]:
     """Convert from ASE, one `Frames` per composition in the order of appearance.
 
-    The energy is the free energy where there is one, since forces derive from it. Results of a
-    calculator that belong to other positions are ignored, and so is an energy without forces.
+    The energy is the free energy where there is one, because forces are its derivative. Results of
+    a calculator for other positions are ignored, and so is an energy without forces.
 
     Raises
     ------
@@ -105,12 +95,33 @@ def _ase_label(atoms: Atoms) -> dict[str, Any]:
     energy = results.get("free_energy", results.get("energy"))
     if energy is None or "forces" not in results:
         return {}
-    virial = _ase_virial(atoms, results)
+    return label_of(energy, results["forces"], _ase_virial(atoms, results), atoms.info.get("level"))
+
+
+def label_of(energy: float, forces: Any, virial: Any, level: str | None) -> dict[str, Any]:
+    """Return the label of one frame as `Frames` takes it.
+
+    Parameters
+    ----------
+    energy
+        Energy in eV.
+    forces
+        Forces in eV/Å, (n, 3).
+    virial
+        Virial in eV, (3, 3), or None.
+    level
+        Hash of the level of theory, if it is known.
+
+    Returns
+    -------
+    dict
+        Arrays with one frame each, and the level.
+    """
     return {
         "energies": np.array([energy]),
-        "forces": np.array([results["forces"]]),
+        "forces": np.array([forces]),
         "virials": None if virial is None else np.array([virial]),
-        "level": atoms.info.get("level"),
+        "level": level,
     }
 
 
@@ -129,13 +140,13 @@ def full_stress(stress: Array) -> Array:
     """Return ASE's stress (six Voigt components or (3, 3)), eV/Å³, as (3, 3)."""
     from ase.stress import voigt_6_to_full_3x3_stress
 
-    full: Array = (
-        stress if np.shape(stress) == (3, 3) else voigt_6_to_full_3x3_stress(np.asarray(stress))
-    )
-    return full
+    if np.shape(stress) == (3, 3):
+        return stress
+    return np.asarray(voigt_6_to_full_3x3_stress(np.asarray(stress)))
 
 
 def chemical(symbols: Iterable[str]) -> tuple[str, ...]:
+    """Return the symbols as a tuple; raise `FrameFileError` if one is no chemical symbol."""
     from ase.data import chemical_symbols
 
     checked = tuple(symbols)

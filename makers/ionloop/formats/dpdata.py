@@ -3,7 +3,6 @@
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from ionloop.formats.ase import chemical
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
-    from dpdata import LabeledSystem, MultiSystems, System
+    from dpdata import LabeledSystem, System
 
 
 def to_dpdata(frames: Frames) -> System | LabeledSystem:
@@ -26,7 +25,7 @@ def to_dpdata(frames: Frames) -> System | LabeledSystem:
     types = np.array([names.index(symbol) for symbol in frames.symbols], dtype=int)
     data: dict[str, Any] = {
         "atom_names": names,
-        "atom_numbs": [int(count) for count in np.bincount(types)],
+        "atom_numbs": np.bincount(types).tolist(),
         "atom_types": types,
         "orig": np.zeros(3),
         "cells": frames.cells.copy(),
@@ -68,26 +67,3 @@ def from_dpdata(system: System | LabeledSystem, level: str | None = None) -> Fra
         virials=data.get("virials"),
         level=level if "energies" in data else None,
     )
-
-
-def to_multi_systems(parts: Iterable[Frames]) -> MultiSystems:
-    """Convert several compositions to one `dpdata.MultiSystems`.
-
-    Raises
-    ------
-    ValueError
-        If two parts have one composition: dpdata would join them, sorting their atoms.
-    """
-    import dpdata
-
-    parts = list(parts)
-    systems = dpdata.MultiSystems(*[to_dpdata(part) for part in parts])
-    if len(systems.systems) != len(parts):
-        formulas = [part.formula for part in parts]
-        raise ValueError(f"dpdata holds each composition once, got {formulas}; join them first")
-    return systems
-
-
-def from_multi_systems(systems: MultiSystems, level: str | None = None) -> list[Frames]:
-    """Convert `dpdata.MultiSystems`, one `Frames` per composition."""
-    return [from_dpdata(system, level) for system in systems.systems.values()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ionloop.formats.ase import chemical
+from ionloop.formats.ase import chemical, label_of
 from ionloop.formats.errors import FrameFileError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
 
 
-_POSITION_MATCH = 1e-8  # Å: far above round-off, far below any meant move
+_POSITION_MATCH = 1e-8  # Å: far above round-off, far below any intended displacement
 
 
 def to_pymatgen(frames: Frames) -> list[Structure]:
@@ -83,7 +83,7 @@ def _disorder_sentence(structure: Structure) -> str:
 
 
 def _exact_positions(structure: Structure) -> Array:
-    # The property is trusted only while it says what the sites say: sites may have been moved.
+    # The property counts only while it agrees with the sites, which may have been moved since.
     cartesian: Array = structure.cart_coords
     stated = structure.site_properties.get("positions")
     if stated is None or any(row is None for row in stated):
@@ -97,10 +97,5 @@ def _pymatgen_label(structure: Structure) -> dict[str, Any]:
     energy = structure.properties.get("energy")
     if forces is None or energy is None:
         return {}
-    virial = structure.properties.get("virial")
-    return {
-        "energies": np.array([energy]),
-        "forces": np.array([forces]),
-        "virials": None if virial is None else np.array([virial]),
-        "level": structure.properties.get("level"),
-    }
+    virial, level = structure.properties.get("virial"), structure.properties.get("level")
+    return label_of(energy, forces, virial, level)

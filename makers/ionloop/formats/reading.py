@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from ionloop.formats.ase import ASE_ALIASES, from_ase
-from ionloop.formats.dpdata import from_dpdata, from_multi_systems
+from ionloop.formats.dpdata import from_dpdata
 from ionloop.formats.errors import FrameFileError
 from ionloop.formats.pymatgen import from_pymatgen
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 
-_TELLS_CONVERGENCE = ("vasp/outcar", "outcar", "vasp/xml", "xml")
+_STATES_CONVERGENCE = ("vasp/outcar", "outcar", "vasp/xml", "xml")
 
 
 def read_frames(
@@ -30,9 +30,9 @@ def read_frames(
 ) -> list[Frames]:
     """Read labelled or bare frames from any format of dpdata, ASE, or from a CIF.
 
-    POSCAR, extxyz and every other format that ASE knows are read by ASE; CIF by pymatgen, which
-    tells disorder; everything else by dpdata. (dpdata rotates the cell and the labels of some
-    of its formats, such as vasp/outcar, to a lower triangular one.) Frames keep their order
+    ASE reads POSCAR, extxyz and every other format that it knows; pymatgen reads CIF, because it
+    reports disorder; dpdata reads everything else. (dpdata rotates cell and labels of some of its
+    formats, such as vasp/outcar, so that the cell is lower triangular.) Frames keep their order
     within a composition.
 
     Parameters
@@ -40,12 +40,12 @@ def read_frames(
     path
         File, or for DeePMD formats a folder; folders below it that hold systems are read too.
     fmt
-        Format in the words of dpdata or ASE, such as deepmd/npy, vasp/outcar, extxyz or cif;
-        worked out from the path when not given.
+        Format as dpdata or ASE name it, such as deepmd/npy, vasp/outcar, extxyz or cif; worked
+        out from the path when not given.
     type_map
         Chemical symbols in the order of the type numbers, for formats that hold only numbers.
     format_key
-        Where the user names the format, for the cure; where nothing takes it, none is told.
+        Key or option with which the user can name the format; the error message suggests it.
 
     Returns
     -------
@@ -58,15 +58,19 @@ def read_frames(
         A ValueError that names the file, what is wrong with it, and the cure.
     """
     path = Path(path)
-    _check_content(path)
+    if not path.exists():
+        raise FrameFileError(f"{path} does not exist; check the path")
+    if path.is_file() and path.stat().st_size == 0:
+        raise FrameFileError(f"{path} is empty; put a structure or labelled frames into it")
     fmt = (fmt or guess_format(path, format_key)).lower()
     try:
         frames = concatenate(_finite(_read(path, fmt, list(type_map) if type_map else None)))
     except FrameFileError as error:
         raise FrameFileError(f"{path}: {error}") from error
     except Exception as error:
+        cause = textwrap.shorten(str(error), 200).rstrip(".") or type(error).__name__
         raise FrameFileError(
-            f"{path} cannot be read as {fmt}: {_words(error)}. Check the file, or "
+            f"{path} cannot be read as {fmt}: {cause}. Check the file, or "
             f"{_other_format(format_key)}"
         ) from error
     if not frames:
@@ -87,13 +91,12 @@ def unconverged(path: Path, fmt: str | None = None) -> int | None:
     Returns
     -------
     int or None
-        None where nothing of the format's word on convergence is read, if it has one: of all but
-        VASP's.
+        None for formats whose convergence is not read: all except VASP's.
     """
     import dpdata
 
     fmt = (fmt or guess_format(path)).lower()
-    if fmt not in _TELLS_CONVERGENCE:
+    if fmt not in _STATES_CONVERGENCE:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -105,46 +108,28 @@ def unconverged(path: Path, fmt: str | None = None) -> int | None:
 
 
 def _finite(parts: Iterable[Frames], place: str = "") -> Iterator[Frames]:
-    """Pass frames on, counted in the order of the file; refuse the first that holds no number."""
+    """Pass the frames on; refuse the first that holds NaN or infinity, by its number in a file."""
     n_before = 0
     for part in parts:
-        for name, what in _QUANTITIES.items():
+        for name in ("positions", "cells", "forces", "energies", "virials"):
             array = getattr(part, name)
             if array is not None and not np.isfinite(array).all():
-                raise FrameFileError(place + _not_finite(part, array, what, n_before))
+                raise FrameFileError(place + _not_finite(part, name, n_before))
         n_before += len(part)
         yield part
 
 
-_QUANTITIES = {
-    "positions": "the position",
-    "cells": "the cell",
-    "forces": "the force",
-    "energies": "the energy",
-    "virials": "the virial",
-}
-
-
-def _not_finite(part: Frames, array: Array, what: str, n_before: int) -> str:
+def _not_finite(part: Frames, name: str, n_before: int) -> str:
+    array: Array = getattr(part, name)
     frame, *inside = np.argwhere(~np.isfinite(array))[0].tolist()
     value = array[(frame, *inside)]
-    per_atom = what in ("the position", "the force")
+    per_atom = name in ("positions", "forces")
     atom = f", atom {inside[0] + 1} ({part.symbols[inside[0]]})" if per_atom else ""
+    quantity = "energy" if name == "energies" else name.removesuffix("s")
     return (
-        f"frame {n_before + frame + 1}{atom}: {what} holds {value}; remove the frame, or "
+        f"frame {n_before + frame + 1}{atom}: the {quantity} holds {value}; remove the frame, or "
         "calculate it again"
     )
-
-
-def _check_content(path: Path) -> None:
-    if not path.exists():
-        raise FrameFileError(f"{path} does not exist; check the path")
-    if path.is_file() and path.stat().st_size == 0:
-        raise FrameFileError(f"{path} is empty; put a structure or labelled frames into it")
-
-
-def _words(error: Exception) -> str:
-    return textwrap.shorten(str(error), 200).rstrip(".") or type(error).__name__
 
 
 def _other_format(format_key: str) -> str:
@@ -161,7 +146,7 @@ def guess_format(path: Path, format_key: str = "") -> str:
     path
         The file or folder.
     format_key
-        Where the user names the format, for the cure; where nothing takes it, none is told.
+        Key or option with which the user can name the format; the error message suggests it.
 
     Raises
     ------
@@ -201,13 +186,16 @@ def _guess_folder_format(path: Path, format_key: str) -> str:
 
 
 def _read(path: Path, fmt: str, type_map: list[str] | None) -> Iterable[Frames]:
+    import ase.io
     from ase.io.formats import ioformats
 
     fmt = ASE_ALIASES.get(fmt, fmt)
     if fmt == "cif":
-        return _read_cif(path)
+        from pymatgen.io.cif import CifParser
+
+        return from_pymatgen(CifParser(path).parse_structures(primitive=False))
     if fmt in ioformats:
-        return _read_ase(path, fmt)
+        return from_ase(ase.io.read(path, index=":", format=fmt))
     if fmt.endswith("/mixed"):
         return _read_mixed(path, fmt, type_map)
     if fmt == "deepmd/hdf5":
@@ -230,18 +218,6 @@ def _check_format(fmt: str) -> None:
         raise FrameFileError(f"{fmt!r} is no format of dpdata or ASE; {hint}")
 
 
-def _read_cif(path: Path) -> list[Frames]:
-    from pymatgen.io.cif import CifParser
-
-    return from_pymatgen(CifParser(path).parse_structures(primitive=False))
-
-
-def _read_ase(path: Path, fmt: str) -> list[Frames]:
-    import ase.io
-
-    return from_ase(ase.io.read(path, index=":", format=fmt))
-
-
 def _read_mixed(path: Path, fmt: str, type_map: list[str] | None) -> list[Frames]:
     import dpdata
 
@@ -251,7 +227,7 @@ def _read_mixed(path: Path, fmt: str, type_map: list[str] | None) -> list[Frames
         systems = dpdata.MultiSystems.from_file(
             str(path), fmt=fmt, type_map=type_map, labeled=False
         )
-    return from_multi_systems(systems)
+    return [from_dpdata(system) for system in systems.systems.values()]
 
 
 def _read_systems(path: Path, fmt: str, type_map: list[str] | None) -> Iterator[Frames]:
@@ -279,13 +255,10 @@ def _read_hdf5(path: Path, type_map: list[str] | None) -> list[Frames]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        groups: list[Any] = [file] if "type.raw" in file else []
-        file.visititems(lambda _, item: groups.append(item) if _is_system(item) else None)
-        return [_read_dpdata(group, "deepmd/hdf5", type_map) for group in groups]
-
-
-def _is_system(item: Any) -> bool:
-    return hasattr(item, "keys") and "type.raw" in item
+        groups: list[Any] = [file]
+        file.visititems(lambda _, item: groups.append(item))
+        systems = [group for group in groups if hasattr(group, "keys") and "type.raw" in group]
+        return [_read_dpdata(system, "deepmd/hdf5", type_map) for system in systems]
 
 
 def _read_dpdata(source: Any, fmt: str, type_map: list[str] | None) -> Frames:
@@ -296,7 +269,7 @@ def _read_dpdata(source: Any, fmt: str, type_map: list[str] | None) -> Frames:
         warnings.filterwarnings("ignore", "The following structures were unconverged")
         system = kind(source, fmt=fmt, type_map=type_map)
     if not len(system):
-        told = " whose SCF converged" if fmt in _TELLS_CONVERGENCE else ""
+        told = " whose SCF converged" if fmt in _STATES_CONVERGENCE else ""
         raise FrameFileError(f"it holds no frames{told}; calculate them again, or leave it out")
     return from_dpdata(system)
 

@@ -1,4 +1,4 @@
-"""Start structures, as files give them."""
+"""Start structures from files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def load_structures(paths: Iterable[Path]) -> list[Frames]:
     Raises
     ------
     FrameFileError
-        If a file cannot be read; the sentence names the file, what is wrong and the cure.
+        If a file cannot be read; the message names the file, what is wrong and the cure.
     """
     parts = [frames.unlabelled() for path in paths for frames in read_frames(path)]
     return concatenate(parts)

@@ -1,4 +1,4 @@
-"""One configuration described twice: which atom is which, and how one description is turned."""
+"""Two descriptions of one configuration: which atom is which, and how the cell is rotated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -17,9 +18,9 @@ class Match:
     Parameters
     ----------
     order
-        For each requested atom the other description's atom that is there, (n,).
+        For each requested atom, the index of the atom at its place in the other description, (n,).
     turn
-        Orthogonal matrix that turns the requested cell (rows) into the other one, (3, 3).
+        Orthogonal matrix that rotates the requested cell (rows) into the other one, (3, 3).
     """
 
     order: Array
@@ -29,9 +30,10 @@ class Match:
 def match(request: Frames, given: Frames, tolerance: float) -> Match | None:
     """Tell whether two frames are one configuration.
 
-    Atoms may be listed in any order and stand at any periodic image, and the cell may be turned
-    or mirrored, its three vectors in their order. A crystal that is moved as a whole counts as
-    another configuration: on the grids of a plane-wave or Gaussian code its energy differs.
+    Atoms may be listed in any order and at any periodic image. The cell may be rotated or
+    mirrored, but its three vectors keep their order. A crystal that is shifted as a whole counts
+    as another configuration, because its energy differs on the grids of a plane-wave or Gaussian
+    code.
 
     Parameters
     ----------
@@ -47,15 +49,16 @@ def match(request: Frames, given: Frames, tolerance: float) -> Match | None:
     """
     if sorted(request.symbols) != sorted(given.symbols):
         return None
-    turn = _rotation(request.cells[0], given.cells[0])
-    if _length(request.cells[0] @ turn - given.cells[0]).max() > tolerance:
+    left, _, right = np.linalg.svd(request.cells[0].T @ given.cells[0])
+    turn: Array = left @ right  # turns one cell nearest to the other (Kabsch 1976)
+    if np.linalg.norm(request.cells[0] @ turn - given.cells[0], axis=1).max() > tolerance:
         return None
     order = _order(request, given, tolerance)
     return None if order is None else Match(order, turn)
 
 
 def relabelled(request: Frames, given: Frames, found: Match) -> Frames:
-    """Return the label of one description as that of the other.
+    """Carry the label of one description over to the other.
 
     Parameters
     ----------
@@ -85,8 +88,8 @@ def relabelled(request: Frames, given: Frames, found: Match) -> Frames:
 def fit(request: Frames, given: Frames, tolerance: float) -> Frames | None:
     """Return a calculation in the atom order and orientation of a requested frame.
 
-    Programs and readers wrap atoms into the cell, sort them by species, round their positions,
-    and turn the cell; forces and virial turn back with it.
+    Programs and readers wrap atoms into the cell, sort them by species, round their positions and
+    rotate the cell. All of this is undone, for forces and virial too.
 
     Parameters
     ----------
@@ -106,45 +109,26 @@ def fit(request: Frames, given: Frames, tolerance: float) -> Frames | None:
     found = match(request, given, tolerance)
     if found is None:
         return None
+    # Each atom at the image that is nearest to where it was requested.
+    asked, calculated = _scaled(request), _scaled(given)[found.order]
     return replace(
         relabelled(request, given, found),
-        positions=_positions(request, given, found.order),
+        positions=((asked - nearest_image(asked - calculated)) @ request.cells[0])[None],
         cells=given.cells @ found.turn.T,
         level=request.level,
     )
 
 
-def _rotation(cell: Array, turned: Array) -> Array:
-    """Return the orthogonal matrix that turns one cell (rows) nearest to another (Kabsch 1976)."""
-    left, _, right = np.linalg.svd(cell.T @ turned)
-    rotation: Array = left @ right
-    return rotation
-
-
 def _order(request: Frames, given: Frames, tolerance: float) -> Array | None:
     """Return for each requested atom the calculated one that is where it was requested."""
-    asked, found = _fractional(request), _fractional(given)
-    moves = asked[:, None] - found[None]
-    distances = _length((moves - np.rint(moves)) @ request.cells[0])
-    other = np.array(request.symbols)[:, None] != np.array(given.symbols)[None]
-    distances[other] = np.inf
+    cell = request.cells[0]
+    steps = _scaled(request)[:, None] - _scaled(given)[None]
+    distances = np.linalg.norm(nearest_image(steps) @ cell, axis=-1)
+    distances[np.array(request.symbols)[:, None] != np.array(given.symbols)[None]] = np.inf
     nearest: Array = distances.argmin(axis=1)
     fits = distances.min(axis=1).max() <= tolerance
     return nearest if fits and len(set(nearest.tolist())) == len(nearest) else None
 
 
-def _positions(request: Frames, given: Frames, order: Array) -> Array:
-    """Return the calculated positions in the requested cell, each at the image of its request."""
-    asked, found = _fractional(request), _fractional(given)[order]
-    positions: Array = (found + np.rint(asked - found)) @ request.cells[0]
-    return positions[None]
-
-
-def _fractional(frame: Frames) -> Array:
-    fractional: Array = frame.positions[0] @ np.linalg.inv(frame.cells[0])
-    return fractional
-
-
-def _length(vectors: Array) -> Array:
-    lengths: Array = np.linalg.norm(vectors, axis=-1)
-    return lengths
+def _scaled(frame: Frames) -> Array:
+    return fractional(frame.positions[0], frame.cells[0])

@@ -1,4 +1,4 @@
-"""Distances between atoms and all their periodic images, for many frames at once."""
+"""The neighbour search: distances between atoms and all their images, for many frames at once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from ionloop.geometry.periodic import heights
+from ionloop.geometry.periodic import fractional, heights, nearest_image
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
-_CHUNK = 100_000  # pairs of images in work at once: a few MB, which stay in the cache
+_CHUNK = 100_000  # pairs of images handled at once: a few MB, which fit into the cache
 
-_FLAT = 0.5  # Å: no cell of a material is thinner, and its images would be without number
+_FLAT = 0.5  # Å: no material has a thinner cell, and it would have too many images
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Neighbours:
         Index of the frame within the chunk, (e,).
     first, second
         Indices of the atoms, (e,), ``first <= second``. An atom and its own image appear twice,
-        once along either direction, so that their weight in a sum over pairs is one half.
+        once in each direction, so that their weight in a sum over pairs is one half.
     distance
         Distance in Å, (e,).
     """
@@ -73,7 +73,8 @@ def neighbours(frames: Frames, cutoff: float) -> Iterator[Neighbours]:
     if not np.all(measurable(frames)):
         raise ValueError("distances need finite positions and cells of non-zero volume")
     pairs = np.triu_indices(frames.n_atoms)
-    size = _chunk_size(frames, len(pairs[0]), cutoff)
+    images = np.maximum(2 * cutoff / heights(frames.cells), 1).prod(axis=-1)
+    size = max(1, int(_CHUNK / (len(pairs[0]) * images.max(initial=1))))
     for start in range(0, len(frames), size):
         chunk = slice(start, min(start + size, len(frames)))
         yield Neighbours(chunk, *_within(frames[chunk], pairs, cutoff))
@@ -113,38 +114,24 @@ def pair_kinds(frames: Frames) -> tuple[Array, list[str]]:
     return table[atoms[:, None], atoms], names
 
 
-def _chunk_size(frames: Frames, n_pairs: int, cutoff: float) -> int:
-    """Return how many frames may be in work at once."""
-    if not len(frames):
-        return 1
-    images = np.maximum(2 * cutoff / heights(frames.cells), 1).prod(axis=-1)
-    return max(1, int(_CHUNK / (n_pairs * images.max())))
-
-
 def _within(
     frames: Frames, pairs: tuple[Array, Array], cutoff: float
 ) -> tuple[Array, Array, Array, Array]:
     """Return frame, first and second atom and distance of the pairs within the cutoff."""
-    fractional = frames.positions @ np.linalg.inv(frames.cells)
-    frame, first, second = _all_pairs(len(frames), pairs)
+    scaled = fractional(frames.positions, frames.cells)
+    frame = np.repeat(np.arange(len(frames)), len(pairs[0]))
+    first, second = (np.tile(atoms, len(frames)) for atoms in pairs)
     separation = np.empty((len(frame), 0))
     for axis, reach in enumerate((cutoff / heights(frames.cells)).T):
-        along = fractional[:, :, axis]
+        along = scaled[:, :, axis]
         step = along[frame, second] - along[frame, first]
-        entry, shifted = _shifts(step - np.rint(step), reach[frame])
+        entry, shifted = _shifts(nearest_image(step), reach[frame])
         frame, first, second = frame[entry], first[entry], second[entry]
         separation = np.column_stack([separation[entry], shifted])
     distance = np.linalg.norm(np.einsum("ei,eij->ej", separation, frames.cells[frame]), axis=1)
     itself = (first == second) & ~separation.any(axis=1)
     near = (distance <= cutoff) & ~itself
     return frame[near], first[near], second[near], distance[near]
-
-
-def _all_pairs(n_frames: int, pairs: tuple[Array, Array]) -> tuple[Array, Array, Array]:
-    """Return frame, first and second atom of every pair of every frame."""
-    first, second = pairs
-    frame = np.repeat(np.arange(n_frames), len(first))
-    return frame, np.tile(first, n_frames), np.tile(second, n_frames)
 
 
 def _shifts(step: Array, reach: Array) -> tuple[Array, Array]:

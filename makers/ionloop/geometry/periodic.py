@@ -1,4 +1,4 @@
-"""Periodic cells: distances between lattice planes, images of a cell, repeated cells."""
+"""Periodic cells: fractional coordinates, nearest images, heights of cells, supercells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,35 @@ import numpy as np
 
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
+
+
+def fractional(positions: Array, cells: Array) -> Array:
+    """Return positions, or differences of positions, in units of the lattice vectors.
+
+    Parameters
+    ----------
+    positions
+        Cartesian vectors in Å, (..., n, 3).
+    cells
+        Lattice vectors as rows in Å, (..., 3, 3).
+
+    Returns
+    -------
+    Array
+        Fractional vectors, (..., n, 3).
+    """
+    result: Array = positions @ np.linalg.inv(cells)
+    return result
+
+
+def nearest_image(steps: Array) -> Array:
+    """Take whole lattice vectors off fractional steps, so that each component is in [-1/2, 1/2].
+
+    The result is the shortest image in a rectangular cell. In a skewed cell another image can be
+    shorter, but only where the step is longer than half the smallest height of the cell.
+    """
+    nearest: Array = steps - np.rint(steps)
+    return nearest
 
 
 def heights(cells: Array) -> Array:

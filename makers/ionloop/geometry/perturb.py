@@ -54,11 +54,12 @@ def perturb(
             f"displacement ({displacement} Å) is 0 or more and strain ({strain}) from 0 to 0.5"
         )
     bare = frames.unlabelled()
-    copies = [_copies(bare[index], n, displacement, strain, seed) for index in range(len(bare))]
-    if include_original:
-        pairs = zip((bare[index] for index in range(len(bare))), copies, strict=True)
-        copies = [part for pair in pairs for part in pair]
-    return concatenate(copies)[0].snapped() if any(map(len, copies)) else bare[:0]
+    parts = []
+    for index in range(len(bare)):
+        if include_original:
+            parts.append(bare[index])
+        parts.append(_copies(bare[index], n, displacement, strain, seed))
+    return concatenate(parts)[0].snapped() if any(map(len, parts)) else bare[:0]
 
 
 def _copies(frame: Frames, n: int, displacement: float, strain: float, seed: int) -> Frames:
@@ -67,7 +68,10 @@ def _copies(frame: Frames, n: int, displacement: float, strain: float, seed: int
     moves = np.empty((n, frame.n_atoms, 3))
     for index in range(n):
         deformations[index] = random_deformation(random, strain)
-        moves[index] = displacement * _points_in_ball(random, frame.n_atoms)
+        directions = random.normal(size=(frame.n_atoms, 3))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        radii = np.cbrt(random.uniform(size=(frame.n_atoms, 1)))
+        moves[index] = displacement * (directions * radii)
     return Frames(
         symbols=frame.symbols,
         positions=frame.positions @ deformations + moves,
@@ -76,16 +80,22 @@ def _copies(frame: Frames, n: int, displacement: float, strain: float, seed: int
 
 
 def random_deformation(random: np.random.Generator, strain: float) -> Array:
-    """Return 1 + ε with ε symmetric, as `perturb` deforms cells, (3, 3)."""
+    """Draw one deformation of a cell, as `perturb` applies them.
+
+    Parameters
+    ----------
+    random
+        The random numbers.
+    strain
+        Largest strain, as a fraction.
+
+    Returns
+    -------
+    Array
+        1 + ε with ε symmetric, (3, 3).
+    """
     components = random.uniform(-strain, strain, (3, 3))
     symmetric = np.tril(components) + np.tril(components, -1).T
     halved = np.where(np.eye(3, dtype=bool), symmetric, symmetric / 2)
     deformation: Array = np.eye(3) + halved
     return deformation
-
-
-def _points_in_ball(random: np.random.Generator, n: int) -> Array:
-    directions = random.normal(size=(n, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    points: Array = directions * np.cbrt(random.uniform(size=(n, 1)))
-    return points

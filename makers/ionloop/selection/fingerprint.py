@@ -22,6 +22,7 @@ from functools import cache
 import numpy as np
 
 from ionloop.geometry.neighbours import Neighbours, neighbours, pair_kinds
+from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -95,8 +96,7 @@ def distances(a: Array, b: Array) -> Array:
 def scaled_positions(frames: Frames) -> Array:
     """Return fractional positions with the atoms sorted by species, (f, n, 3)."""
     order = np.argsort(frames.symbols, kind="stable")
-    scaled: Array = (frames.positions @ np.linalg.inv(frames.cells))[:, order]
-    return scaled
+    return fractional(frames.positions, frames.cells)[:, order]
 
 
 def displacements(scaled: Array, cell: Array, others: Array) -> Array:
@@ -119,7 +119,7 @@ def displacements(scaled: Array, cell: Array, others: Array) -> Array:
     """
     steps = others - scaled
     steps = steps - steps[:, :1]
-    steps = (steps - np.rint(steps)) @ cell
+    steps = nearest_image(steps) @ cell
     steps = steps - steps.mean(axis=1, keepdims=True)
     size: Array = np.sqrt(np.mean(steps**2, axis=(1, 2)))
     return size

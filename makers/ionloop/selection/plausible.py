@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ionloop.geometry.neighbours import measurable, neighbours
+from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -243,8 +244,8 @@ def _most_similar(frames: Frames) -> tuple[Array, Array]:
 def _moves(frames: Frames, first: Array, second: Array) -> Array:
     """Return the shortest displacements from first to second frames in Å, (p, n, 3)."""
     cells = frames.cells[first]
-    steps = (frames.positions[second] - frames.positions[first]) @ np.linalg.inv(cells)
-    steps = (steps - np.rint(steps)) @ cells
+    steps = fractional(frames.positions[second] - frames.positions[first], cells)
+    steps = nearest_image(steps) @ cells
     moves: Array = steps - steps.mean(axis=1, keepdims=True)
     return moves
 

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ionloop.codes.common.errors import OtherLevelError
+from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Calculation, LabelDoc, LabelStatus, LevelOfTheory, RejectReason
@@ -278,14 +279,10 @@ def _moves(request: Frames, result: Calculated) -> dict[str, float]:
     if result.cell is not None:
         moves["cell_change"] = float(np.linalg.norm(result.cell - asked, axis=1).max())
     if result.positions is not None:
-        moves["displacement"] = _largest_distance(result.positions - request.positions[0], asked)
+        # Programs wrap atoms into the cell: a lattice vector is no displacement.
+        steps = nearest_image(fractional(result.positions - request.positions[0], asked))
+        moves["displacement"] = float(np.linalg.norm(steps @ asked, axis=1).max())
     return moves
-
-
-def _largest_distance(moves: Array, cell: Array) -> float:
-    # Programs wrap atoms into the cell: a lattice vector is no move.
-    fractional = moves @ np.linalg.inv(cell)
-    return float(np.linalg.norm((fractional - np.rint(fractional)) @ cell, axis=1).max())
 
 
 def _unconverged(label: LabelDoc, limits: AcceptanceLimits) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ionloop.codes.deepmd.data import type_indices
 from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.geometry.neighbours import neighbours
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -118,18 +119,20 @@ def _sample(frames: Sequence[Frames]) -> Iterator[tuple[Frames, Array]]:
 
 def _neighbour_counts(part: Frames, index: Array, rcut: float, type_map: Sequence[str]) -> Array:
     """Return the neighbours by type of every atom of the chosen frames, (atoms, t)."""
-    from ase import neighborlist
-
-    neighbour_list: Any = neighborlist.primitive_neighbor_list
     types = type_indices(part.symbols, type_map)
-    n_types = len(type_map)
+    n_types, n_atoms = len(type_map), part.n_atoms
     counts = []
-    for frame in index:
-        centres, others = neighbour_list(
-            "ij", (True, True, True), part.cells[frame], part.positions[frame], rcut
-        )
+    for found in neighbours(part[index], rcut):
+        n_frames = found.frames.stop - found.frames.start
+        near = found.distance < rcut
+        first, second = found.first[near], found.second[near]
+        offset = found.frame[near] * n_atoms
+        # A pair of two atoms is listed once, an atom and its own image in both directions.
+        both = first != second
+        centres = np.concatenate([offset + first, (offset + second)[both]])
+        others = np.concatenate([second, first[both]])
         kinds = centres * n_types + types[others]
-        counts.append(np.bincount(kinds, minlength=part.n_atoms * n_types))
+        counts.append(np.bincount(kinds, minlength=n_frames * n_atoms * n_types))
     return np.concatenate(counts).reshape(-1, n_types)
 
 

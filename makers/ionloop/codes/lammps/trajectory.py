@@ -11,6 +11,7 @@ from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.codes.lammps import restart as lammps_folder
 from ionloop.codes.lammps.restart import legs, log_of, started
 from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.geometry.neighbours import measurable, neighbours
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -78,23 +79,15 @@ def _first(bad: Array) -> int:
 
 
 def _first_collapsed(frames: Frames, distance: float) -> int:
-    shapes = zip(frames.cells, frames.positions, strict=True)
-    collapsed = (i for i, (cell, atoms) in enumerate(shapes) if _collapsed(cell, atoms, distance))
-    return next(collapsed, len(frames))
-
-
-def _collapsed(cell: Array, positions: Array, distance: float) -> bool:
-    """Tell whether two atoms, or an atom and its image, are closer than `distance` in Å."""
-    from ase.neighborlist import primitive_neighbor_list
-
-    # No packing is closer than fcc; and the neighbour list of a vanishing cell has no end.
-    closest_volume = len(positions) * distance**3 / np.sqrt(2)
-    volume = abs(cell[0] @ np.cross(cell[1], cell[2]))
-    if volume < closest_volume:
-        return True
-    periodic = (True, True, True)
-    pairs = primitive_neighbor_list("d", periodic, cell, positions, distance)  # type: ignore[no-untyped-call]
-    return len(pairs) > 0
+    """Return the first frame where two atoms, or an atom and its image, are closer than this."""
+    # No packing is closer than fcc, and a neighbour search in a vanishing cell has no end.
+    smallest = frames.n_atoms * distance**3 / np.sqrt(2)
+    n_sound = _first(~measurable(frames) | (frames.volumes < smallest))
+    for found in neighbours(frames[:n_sound], distance):
+        close = found.distance < distance
+        if close.any():
+            return int(found.frames.start + found.frame[close].min())
+    return n_sound
 
 
 def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
