@@ -1,0 +1,111 @@
+"""A run that version 0.1 began and left in the middle: read, and taken to its end by today's code.
+
+How the store came about: write_store.py.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobflow import Job, JobStore
+from monty.json import MontyDecoder
+
+from ionloop.schemas.label import LabelDoc
+from ionloop.schemas.selection import Verdict
+from ionloop.stores.connect import collection, open_store
+
+HERE = Path(__file__).parent
+TOY = HERE.parent / "toy"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Unpack the store into a folder of its own."""
+    content = lzma.decompress((HERE / "run_of_0_1.db.xz").read_bytes())
+    (tmp_path / "ionloop.db").write_bytes(content)
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[JobStore]:
+    with closing(open_store(folder / "ionloop.db")) as opened:
+        yield opened
+
+
+def ionloop(folder: Path, *arguments: str) -> str:
+    """Run the command in a folder; return what it printed."""
+    paths = [str(TOY), os.environ.get("PYTHONPATH", "")]
+    modules = os.pathsep.join(filter(None, paths))
+    environment = {"PYTHONPATH": modules, "TOY_LOG": str(folder / "log")}
+    command = [sys.executable, "-m", "ionloop.cli", *arguments]
+    result = subprocess.run(
+        command,
+        check=False,
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def journal(store: JobStore, state: str) -> dict[str, dict[str, Any]]:
+    return {each["job_id"]: each for each in collection(store, "jobs").query({"state": state})}
+
+
+def test_every_job_and_document_is_decoded(store: JobStore) -> None:
+    entries = list(collection(store, "jobs").query())
+    jobs = [MontyDecoder().process_decoded(entry["job"]) for entry in entries]
+    assert len(jobs) > 20 and all(isinstance(job, Job) for job in jobs)
+    assert all(callable(job.function) for job in jobs)
+    outputs = list(store.query({"output.@class": {"$exists": True}}, load=True))
+    kinds = {type(MontyDecoder().process_decoded(each["output"])).__name__ for each in outputs}
+    assert {"TrainingDoc", "EnsembleDoc", "ExplorationDoc", "SelectionDoc", "Labels"} <= kinds
+
+
+def test_labels_are_read(store: JobStore) -> None:
+    labels = [LabelDoc.from_stored(each) for each in collection(store, "labels").query()]
+    assert len(labels) >= 8 and all(label.frame.is_labelled for label in labels)
+    assert {label.schema_version for label in labels} == {1}
+
+
+def test_status_and_frames_are_shown(folder: Path) -> None:
+    (run,) = json.loads(ionloop(folder, "status", "--json"))
+    assert (run["run"], run["standing"]["state"]) == ("toy", "interrupted")
+    assert "toy" in ionloop(folder, "status", "toy")
+    frames = json.loads(ionloop(folder, "frames", "toy", "--limit", "0", "--json"))
+    assert {frame["verdict"] for frame in frames} <= {*Verdict}
+    assert len(frames) == 18  # two trajectories of nine frames
+
+
+@pytest.mark.integration
+def test_resume_reaches_the_end_and_nothing_is_done_twice(folder: Path) -> None:
+    with closing(open_store(folder / "ionloop.db")) as store:
+        done = journal(store, "completed")
+        bought = {each["frame_id"]: each for each in collection(store, "labels").query()}
+    ionloop(folder, "resume", "toy")
+    with closing(open_store(folder / "ionloop.db")) as store:
+        after = journal(store, "completed")
+        labels = {each["frame_id"]: each for each in collection(store, "labels").query()}
+        assert not journal(store, "failed") and not journal(store, "waiting")
+    assert {job_id: after[job_id] for job_id in done} == done
+    assert {frame_id: labels[frame_id] for frame_id in bought} == bought
+    calculated = len((folder / "log").read_text().splitlines())
+    assert calculated == len(labels) - len(bought) > 0
+    status = json.loads(ionloop(folder, "status", "toy", "--json"))
+    assert status["summary"]["n_turns"] == 2
+    assert status["standing"]["state"] == "completed"
+    assert [turn["turn"] for turn in status["turns"]] == [0, 1]
+    models = ionloop(folder, "export", "toy", "models").splitlines()
+    assert [Path(path).name for path in models] == ["potential-0.pb", "potential.json"]
+    assert (folder / models[0]).stat().st_size > 0
