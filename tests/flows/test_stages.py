@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from jobflow import JobStore
 
-from ionloop.monitor import queries
+from ionloop.monitor.records import summary
+from ionloop.monitor.turns import iterations
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.iteration import Action
 from ionloop.schemas.label import Labels
@@ -34,18 +35,18 @@ def explorations(store: JobStore) -> list[ExplorationDoc]:
 
 
 def test_the_stages_follow_each_other(finished: JobStore) -> None:
-    turns = queries.iterations(finished, "stages")
+    turns = iterations(finished, "stages")
     assert [(turn.stage, turn.turn_of_stage) for turn in turns][:2] == [(0, 0), (1, 0)]
     assert turns[0].decision.action is Action.NEXT_STAGE
     assert turns[-1].decision.action is Action.STOP
 
 
 def test_the_limit_on_labels_holds_with_the_validation_inside(finished: JobStore) -> None:
-    summary = queries.summary(finished, "stages")
-    assert summary is not None
-    assert summary.n_labels <= 24
-    assert summary.validation is not None
-    assert summary.validation.n_requested == 3
+    end = summary(finished, "stages")
+    assert end is not None
+    assert end.n_labels <= 24
+    assert end.validation is not None
+    assert end.validation.n_requested == 3
 
 
 def test_each_stage_has_its_own_conditions(finished: JobStore) -> None:

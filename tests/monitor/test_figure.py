@@ -7,7 +7,7 @@ from synthetic_run import TRUST, Writer, whole_run
 
 from ionloop.monitor import figure
 from ionloop.monitor.figure import learning_figure
-from ionloop.monitor.queries import NotFoundError
+from ionloop.monitor.records import NotFoundError
 
 
 def test_the_figure_shows_the_numbers_of_the_run(store, tmp_path):

@@ -5,7 +5,7 @@ from synthetic_run import whole_run
 
 from ionloop.monitor import lookup
 from ionloop.monitor.lookup import AmbiguousKeyError, document
-from ionloop.monitor.queries import NotFoundError
+from ionloop.monitor.records import NotFoundError
 
 
 @pytest.fixture

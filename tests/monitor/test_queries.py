@@ -10,9 +10,19 @@ import psutil
 import pytest
 from synthetic_run import SKIPPED, Writer, whole_run
 
-from ionloop.monitor import queries
-from ionloop.monitor.queries import NotFoundError, QueryError
+from ionloop.monitor.frames import frames
+from ionloop.monitor.jobs import jobs, journal_rows
+from ionloop.monitor.labels import labels
+from ionloop.monitor.records import (
+    NotFoundError,
+    QueryError,
+    UnknownRunError,
+    find_run,
+    summary,
+)
 from ionloop.monitor.rows import RunRow
+from ionloop.monitor.runs import runs, standing, status
+from ionloop.monitor.turns import turns
 from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.label import LabelStatus, RejectReason
 from ionloop.schemas.process import CLOCK_DRIFT
@@ -27,7 +37,7 @@ def writer(store):
 
 def test_runs_lists_every_run_with_its_progress(store, writer):
     Writer(store, "agi").begin()
-    rows = {row.run: row for row in queries.runs(store)}
+    rows = {row.run: row for row in runs(store)}
     assert set(rows) == {"lgps", "agi"}
     assert rows["lgps"].n_turns == 3
     assert rows["lgps"].n_labels == len(writer.labels) + 5  # of the validation
@@ -46,8 +56,8 @@ def test_all_runs_and_one_run_agree_on_labels_and_core_hours(store, ended):
         writer.turn(number, 0.3)
     if ended:
         end = writer.end()
-    (row,) = queries.runs(store)
-    one = queries.status(store, "lgps")
+    (row,) = runs(store)
+    one = status(store, "lgps")
     assert {name: getattr(one, name) for name in RunRow.model_fields} == dict(row)
     last = writer.turns[-1]
     counts = (row.n_labels, row.n_accepted, row.core_hours)
@@ -60,12 +70,12 @@ def test_all_runs_and_one_run_agree_on_labels_and_core_hours(store, ended):
 
 def test_a_run_without_a_run_document_is_known_by_its_turns(store, writer):
     collection(store, "runs").remove_docs({})
-    assert [row.run for row in queries.runs(store)] == ["lgps"]
-    assert len(queries.turns(store, "lgps")) == 3
+    assert [row.run for row in runs(store)] == ["lgps"]
+    assert len(turns(store, "lgps")) == 3
 
 
 def test_turns_have_the_numbers_of_their_documents(store, writer):
-    rows = queries.turns(store, "lgps")
+    rows = turns(store, "lgps")
     assert [row.turn for row in rows] == [0, 1, 2]
     assert [row.counts for row in rows] == [turn.counts for turn in writer.turns]
     assert rows[1].train_rmse == pytest.approx(280)  # mean of 275 and 285
@@ -95,43 +105,43 @@ def as_before(stored):
 
 
 def test_a_run_of_the_version_before_is_shown(store, writer):
-    expected = queries.turns(store, "lgps")
+    expected = turns(store, "lgps")
     for document in list(store.docs_store.query({})):
         store.docs_store.remove_docs({"uuid": document["uuid"]})
         store.docs_store.update(as_before(document), key=["uuid", "index"])
-    rows = queries.turns(store, "lgps")
+    rows = turns(store, "lgps")
     assert [row.counts for row in rows] == [row.counts for row in expected]
     assert not rows[0].unfinished
-    summary = queries.summary(store, "lgps")
-    assert summary is not None
-    assert summary.counts[-1].finished_fraction == 1
+    end = summary(store, "lgps")
+    assert end is not None
+    assert end.counts[-1].finished_fraction == 1
 
 
 def test_wall_time_spans_the_jobs_of_a_turn(store, writer):
     # Eight jobs, a minute between two starts, the last one half a minute long.
-    assert queries.turns(store, "lgps")[0].wall_seconds == 7 * 60 + 30
+    assert turns(store, "lgps")[0].wall_seconds == 7 * 60 + 30
 
 
 def test_the_wall_time_of_a_turn_ends_with_the_turn(store, writer):
     # What jobflow adds to the replacement of a turn's last job waits for the end of the loop.
-    before = queries.turns(store, "lgps")[0].wall_seconds
+    before = turns(store, "lgps")[0].wall_seconds
     writer.journal("turn-0", "decide", 0, "completed", name=STORE_INPUTS)
-    assert queries.turns(store, "lgps")[0].wall_seconds == before
+    assert turns(store, "lgps")[0].wall_seconds == before
 
 
 def test_an_unknown_run_is_answered_with_the_known_ones(store, writer):
     with pytest.raises(NotFoundError, match=r"no run 'lpgs' .* it has lgps"):
-        queries.turns(store, "lpgs")
+        turns(store, "lpgs")
 
 
 def test_an_empty_store_says_so(store):
-    assert queries.runs(store) == []
+    assert runs(store) == []
     with pytest.raises(NotFoundError, match="no runs at all"):
-        queries.summary(store, "lgps")
+        summary(store, "lgps")
 
 
 def test_frames_are_all_judged_frames_in_order(store, writer):
-    table = queries.frames(store, "lgps")
+    table = frames(store, "lgps")
     assert len(table) == 3 * writer.n_frames
     assert table["iteration"].tolist() == sorted(table["iteration"].tolist())
     counted = Counter(table["verdict"].tolist())
@@ -140,36 +150,36 @@ def test_frames_are_all_judged_frames_in_order(store, writer):
 
 
 def test_frames_filter(store, writer):
-    table = queries.frames(store, "lgps", iteration=1, verdict="candidate", temperature=600)
+    table = frames(store, "lgps", iteration=1, verdict="candidate", temperature=600)
     assert 0 < len(table) < writer.turns[1].counts.candidate
     assert set(table["temperature"].tolist()) == {600.0}
     assert set(table["iteration"].tolist()) == {1}
-    assert len(queries.frames(store, "lgps", verdict="skipped")) == 3 * SKIPPED
-    over = queries.frames(store, "lgps", reason="OVER max")
+    assert len(frames(store, "lgps", verdict="skipped")) == 3 * SKIPPED
+    over = frames(store, "lgps", reason="OVER max")
     assert set(over["reason"].tolist()) == {"over max_labels"}
-    assert len(queries.frames(store, "lgps", temperature=450)) == 0
-    with pytest.raises(queries.QueryError, match="no frames of turn 9 yet"):
-        queries.frames(store, "lgps", iteration=9)
+    assert len(frames(store, "lgps", temperature=450)) == 0
+    with pytest.raises(QueryError, match="no frames of turn 9 yet"):
+        frames(store, "lgps", iteration=9)
 
 
 def test_limit_takes_the_first_frames_over_all_turns(store, writer):
     n = writer.n_frames + 7
-    table = queries.frames(store, "lgps", limit=n)
+    table = frames(store, "lgps", limit=n)
     assert table["iteration"].tolist() == [0] * writer.n_frames + [1] * 7
 
 
 def test_picked_frames_have_the_fate_of_their_label(store, writer):
-    table = queries.frames(store, "lgps", reason="picked")
+    table = frames(store, "lgps", reason="picked")
     status = {label.frame_id: label.status.value for label in writer.labels}
     assert table["label"].tolist() == [status[i] for i in table["frame_id"].tolist()]
     assert Counter(table["label_reason"].tolist())["outlier"] == 3
-    others = queries.frames(store, "lgps", reason="over max")
+    others = frames(store, "lgps", reason="over max")
     assert set(others["label"].tolist()) == {""}
 
 
 def test_the_fate_of_a_label_of_another_run_is_by_the_limits_of_this_one(store, writer):
     ledger, outputs = collection(store, "labels"), store.docs_store
-    picked = queries.frames(store, "lgps", reason="picked")["frame_id"].tolist()
+    picked = frames(store, "lgps", reason="picked")["frame_id"].tolist()
     used, unused = (
         next(each for each in writer.labels if each.reason is reason and each.frame_id in picked)
         for reason in (None, RejectReason.OUTLIER)
@@ -181,7 +191,7 @@ def test_the_fate_of_a_label_of_another_run_is_by_the_limits_of_this_one(store, 
     account = outputs.query_one({"output.@class": "Labels"})
     account["output"]["rejections"] = [{"frame_id": unused.frame_id, "reason": "outlier"}]
     outputs.update([account], key=["uuid", "index"])
-    table = queries.frames(store, "lgps", reason="picked")
+    table = frames(store, "lgps", reason="picked")
     assert table["label"][table["frame_id"] == used.frame_id].tolist() == ["accepted"]
     assert table["label"][table["frame_id"] == unused.frame_id].tolist() == ["rejected"]
 
@@ -192,19 +202,19 @@ def test_a_lost_label_is_missing_and_another_level_does_not_count(store, writer)
     ledger.remove_docs({"label_id": lost.label_id})
     other = lost.model_copy(update={"level": "0123456789ab"})
     ledger.update([other.model_dump(mode="json")], key="label_id")
-    table = queries.frames(store, "lgps")
+    table = frames(store, "lgps")
     assert table["label"][table["frame_id"] == lost.frame_id].tolist() == ["missing"]
 
 
 def test_an_unknown_verdict_is_answered_with_the_known_ones(store, writer):
     with pytest.raises(QueryError, match="accurate, candidate, failed, skipped"):
-        queries.frames(store, "lgps", verdict="good")
+        frames(store, "lgps", verdict="good")
 
 
 def test_ten_thousand_frames_take_less_than_a_second(store):
     whole_run(store, n_turns=2, n_frames=5000, n_picks=300)
     start = time.perf_counter()
-    table = queries.frames(store, "lgps")
+    table = frames(store, "lgps")
     assert time.perf_counter() - start < 1
     assert len(table) == 10_000
 
@@ -214,29 +224,29 @@ def test_queries_load_no_blob_they_do_not_need(store, writer, monkeypatch):
         raise AssertionError("a blob was loaded")
 
     monkeypatch.setattr(collection(store, "data"), "query", refuse)
-    queries.runs(store)
-    queries.turns(store, "lgps")
-    queries.jobs(store, "lgps")
-    queries.summary(store, "lgps")
-    queries.labels(store, "lgps")
+    runs(store)
+    turns(store, "lgps")
+    jobs(store, "lgps")
+    summary(store, "lgps")
+    labels(store, "lgps")
 
 
 def test_labels_by_status_reason_and_species(store, writer):
-    rejected = queries.labels(store, "lgps", status="rejected")
+    rejected = labels(store, "lgps", status="rejected")
     assert [row.reason for row in rejected] == ["outlier"] * 3
     assert {row.iteration for row in rejected} == {0, 1, 2}
     accepted = [x for x in writer.labels if x.status is LabelStatus.ACCEPTED]
-    assert len(queries.labels(store, "lgps", status="accepted")) == len(accepted)
-    assert len(queries.labels(store, "lgps", species=["S", "Li"])) == len(writer.labels)
-    assert queries.labels(store, "lgps", species=["S", "Ge"]) == []
-    assert queries.labels(store, "lgps", reason="unconverged") == []
+    assert len(labels(store, "lgps", status="accepted")) == len(accepted)
+    assert len(labels(store, "lgps", species=["S", "Li"])) == len(writer.labels)
+    assert labels(store, "lgps", species=["S", "Ge"]) == []
+    assert labels(store, "lgps", reason="unconverged") == []
 
 
 def test_jobs_are_counted_by_role_and_state(store, writer):
     writer.journal("run-1", "train", 3, "running", host="oak", pid=12)
     sentence = "explore failed: FloorError: 0 of 8 trajectories"
     writer.journal("bad-1", "explore", 3, "failed", error={"summary": sentence}, folder="/x/y")
-    overview = queries.jobs(store, "lgps")
+    overview = jobs(store, "lgps")
     assert overview.counts["train"] == {"completed": 3 * 3 + 2, "running": 1}
     assert overview.by_state["failed"] == 1
     assert [(job.name, job.iteration, job.worker) for job in overview.running] == [
@@ -246,12 +256,12 @@ def test_jobs_are_counted_by_role_and_state(store, writer):
 
 
 def test_summary_of_a_run_that_ended(store, writer):
-    end = queries.summary(store, "lgps")
+    end = summary(store, "lgps")
     assert end is not None
     assert end.n_turns == 3
     assert end.validation is not None
     assert end.validation.errors.force_mev_per_angstrom == 110
-    assert "converged after 3 turn(s)" in queries.standing(store, "lgps").sentence
+    assert "converged after 3 turn(s)" in standing(store, "lgps").sentence
 
 
 @pytest.fixture
@@ -265,28 +275,28 @@ def unfinished(store):
 def test_standing_while_the_runner_lives(store, unfinished):
     unfinished.set_runner_here()
     unfinished.journal("run-1", "train", 1, "running")
-    standing = queries.standing(store, "lgps")
-    assert standing.state is RunState.RUNNING
-    assert standing.sentence.endswith("is at work on turn 1: 1 train")
-    assert standing.cure == ""
+    found = standing(store, "lgps")
+    assert found.state is RunState.RUNNING
+    assert found.sentence.endswith("is at work on turn 1: 1 train")
+    assert found.cure == ""
 
 
 def test_standing_from_rows_that_are_given(store, unfinished, monkeypatch):
     unfinished.set_runner_here()
     unfinished.journal("run-1", "train", 1, "running")
-    rows = queries.journal_rows(store, "lgps")
+    rows = journal_rows(store, "lgps")
     monkeypatch.setattr(collection(store, "jobs"), "query", lambda *_, **__: pytest.fail("read"))
-    assert queries.standing(store, "lgps", rows).sentence.endswith("at work on turn 1: 1 train")
+    assert standing(store, "lgps", rows).sentence.endswith("at work on turn 1: 1 train")
 
 
 def test_standing_when_the_runner_was_killed(store, unfinished):
     unfinished.set_runner_here()
     runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
     unfinished.set_runner(runner["pid"], runner["process_created"] - 1000)  # the id, used again
-    standing = queries.standing(store, "lgps")
-    assert standing.state is RunState.INTERRUPTED
-    assert f"process {runner['pid']} on {runner['host']}) is gone" in standing.sentence
-    assert standing.cure == "ionloop resume lgps"
+    found = standing(store, "lgps")
+    assert found.state is RunState.INTERRUPTED
+    assert f"process {runner['pid']} on {runner['host']}) is gone" in found.sentence
+    assert found.cure == "ionloop resume lgps"
 
 
 def test_a_runner_whose_clock_was_set_still_lives(store, unfinished):
@@ -294,7 +304,7 @@ def test_a_runner_whose_clock_was_set_still_lives(store, unfinished):
     unfinished.set_runner_here()
     runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
     unfinished.set_runner(runner["pid"], runner["process_created"] - CLOCK_DRIFT / 2)
-    assert queries.standing(store, "lgps").state is RunState.RUNNING
+    assert standing(store, "lgps").state is RunState.RUNNING
 
 
 def test_a_runner_that_nobody_buried_is_gone(store, unfinished):
@@ -302,33 +312,57 @@ def test_a_runner_that_nobody_buried_is_gone(store, unfinished):
         created = psutil.Process(dead.pid).create_time()
         os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
         unfinished.set_runner(dead.pid, created)
-        assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
+        assert standing(store, "lgps").state is RunState.INTERRUPTED
 
 
 def test_a_silent_runner_on_another_host_is_gone(store, unfinished):
     unfinished.set_runner(1, 0.0, host="elsewhere")
-    assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
+    assert standing(store, "lgps").state is RunState.INTERRUPTED
 
 
 def test_standing_after_a_failure(store, unfinished):
     sentence = "collect failed: FloorError: 1 of 4 trainings succeeded"
     unfinished.journal("bad-1", "train", 1, "failed", error={"summary": sentence})
-    standing = queries.standing(store, "lgps")
-    assert standing.state is RunState.FAILED
-    assert sentence in standing.sentence
-    assert standing.cure == "ionloop resume lgps --retry-failed"
+    found = standing(store, "lgps")
+    assert found.state is RunState.FAILED
+    assert sentence in found.sentence
+    assert found.cure == "ionloop resume lgps --retry-failed"
 
 
 def test_standing_after_a_stop_on_request(store, unfinished):
     unfinished.journal("wait-1", "train", 1, "waiting")
-    assert queries.standing(store, "lgps").state is RunState.INTERRUPTED
+    assert standing(store, "lgps").state is RunState.INTERRUPTED
 
 
 def test_nothing_is_written_by_looking(store, writer):
     before = [store.docs_store.count(), *(s.count() for s in store.additional_stores.values())]
-    queries.runs(store)
-    queries.frames(store, "lgps")
-    queries.jobs(store, "lgps")
+    runs(store)
+    frames(store, "lgps")
+    jobs(store, "lgps")
     after = [store.docs_store.count(), *(s.count() for s in store.additional_stores.values())]
     assert after == before
-    assert np.isfinite(queries.frames(store, "lgps")["max_devi_f"]).all()
+    assert np.isfinite(frames(store, "lgps")["max_devi_f"]).all()
+
+
+def test_a_cancelled_run_is_cancelled_and_not_to_be_resumed(store, unfinished):
+    records = collection(store, "runs")
+    records.update([records.query_one({"run": "lgps"}) | {"state": "cancelled"}], key="run")
+    found = standing(store, "lgps")
+    assert (found.state, found.cure) == (RunState.CANCELLED, "")
+    assert "cancelled before its end" in found.sentence
+
+
+def test_the_latest_run_is_found_without_its_name(store, writer):
+    Writer(store, "agi").begin()
+    records = collection(store, "runs")
+    later = {"started": "2099-01-01T00:00:00Z"}
+    records.update([records.query_one({"run": "agi"}) | later], key="run")
+    assert find_run(store).run == "agi"
+    assert find_run(store, "lgps").run == "lgps"
+    with pytest.raises(UnknownRunError, match=r"no run 'lpgs' .* it has agi, lgps"):
+        find_run(store, "lpgs")
+
+
+def test_an_empty_store_has_no_latest_run(store):
+    with pytest.raises(UnknownRunError, match="start one with: ionloop run"):
+        find_run(store)

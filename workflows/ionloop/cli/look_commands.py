@@ -91,10 +91,10 @@ def frames(
     ionloop frames lgps --temperature 600 --reason "too near" --limit 0
     ionloop frames lgps --verdict candidate --limit 50 --poscar candidates
     """  # noqa: D301
-    from ionloop.monitor import queries
+    from ionloop.monitor.frames import frames as judged_frames
 
     with looking_at(store) as opened:
-        found = queries.frames(
+        found = judged_frames(
             opened, run, iteration, verdict, temperature, reason, limit=limit or None
         )
         written = write_poscars(opened, run, found, poscar) if poscar else []
@@ -177,22 +177,23 @@ def looking_at(url: str) -> Iterator[JobStore]:
 
 def engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
     """Return the table of job states from the engine that runs a run."""
-    from ionloop.monitor import queries
+    from ionloop.monitor.jobs import journal_rows
+    from ionloop.monitor.records import check_run, engine_name
     from ionloop.runs import queue as engines
 
-    queries.check_run(store, run)
-    if queries.engine_name(store, run) == "local":
-        return queries.journal_rows(store, run)
+    check_run(store, run)
+    if engine_name(store, run) == "local":
+        return journal_rows(store, run)
     return engines.jobs(url, run)
 
 
 def status_data(store: JobStore, run: str | None, url: str) -> Any:
     """Return all that the status shows, as rows."""
-    from ionloop.monitor import queries
+    from ionloop.monitor import runs
 
     if run is None:
-        return queries.runs(store)
-    return queries.status(store, run, engine_rows(store, run, url))
+        return runs.runs(store)
+    return runs.status(store, run, engine_rows(store, run, url))
 
 
 def status_view(data: Any, run: str | None, url: str) -> Any:
@@ -242,7 +243,7 @@ def write_export(
     from ionloop.export.folder import claim_file
     from ionloop.export.models import export_models
     from ionloop.monitor.figure import learning_figure
-    from ionloop.monitor.queries import check_run
+    from ionloop.monitor.records import check_run
 
     check_run(store, run)
     if what == "dataset":

@@ -21,16 +21,10 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
-from ionloop.monitor.queries import (
-    NotFoundError,
-    iterations,
-    load_tables,
-    outputs,
-    summary,
-    turns,
-    verdict_tables,
-)
+from ionloop.monitor.frames import load_tables, verdict_tables
+from ionloop.monitor.records import NotFoundError, outputs, summary
 from ionloop.monitor.rows import TurnRow
+from ionloop.monitor.turns import iterations, turns
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.selection import TrustWindow, Verdict

@@ -1,28 +1,30 @@
-"""Look up one stored thing by its id or the beginning of it."""
+"""Look up one stored thing by its id, or by the first characters of its id."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.queries import NotFoundError, QueryError, label_row, verdict_tables
+from ionloop.monitor.frames import verdict_tables
+from ionloop.monitor.labels import label_row
+from ionloop.monitor.records import NotFoundError, QueryError, run_record
 from ionloop.monitor.rows import Found
 from ionloop.stores.connect import collection, describe
 
 SHORTEST = 4
-"""Fewest characters that are taken for the beginning of an id."""
+"""Fewest characters that are taken for the first ones of an id."""
 
+_HIDDEN = {"job", "held", "spawned"}
+"""Fields of a journal entry that only the runner needs."""
 
-_JOURNAL_PAYLOAD = ("job", "held", "spawned")
-
-_LAST = "~"  # sorts after everything that ids are made of
+_AFTER_ALL = "~"  # sorts after everything that ids are made of
 
 
 class AmbiguousKeyError(QueryError):
-    """The beginning of an id fits several; the message names them."""
+    """Several ids begin with the given characters; the message names them."""
 
 
 def document(store: JobStore, key: str) -> Found:
@@ -33,13 +35,13 @@ def document(store: JobStore, key: str) -> Found:
     store
         The job store.
     key
-        Id of a run, uuid of a job, label id or frame id; of the last three the first characters
-        are enough where they fit one only.
+        Id of a run, uuid of a job, label id or frame id. The first characters of the last three
+        are enough where no other id begins with them.
 
     Returns
     -------
     Found
-        A run's document; a job's journal entry and output; a label without its arrays; or a
+        A run's record; a job's journal entry and output; a label without its arrays; or a
         frame's verdicts and labels.
 
     Raises
@@ -47,7 +49,7 @@ def document(store: JobStore, key: str) -> Found:
     NotFoundError
         If nothing has this id.
     AmbiguousKeyError
-        If several have.
+        If several ids begin with the key.
     """
     for find in (_run, _job, _label, _frame):
         if found := find(store, key):
@@ -59,27 +61,27 @@ def document(store: JobStore, key: str) -> Found:
 
 
 def _run(store: JobStore, key: str) -> Found | None:
-    stored = collection(store, "runs").query_one({"run": key})
-    return Found(kind="run", key=key, content=_readable(stored)) if stored else None
+    record = run_record(store, key)
+    return Found(kind="run", key=key, content=_readable(record)) if record else None
 
 
 def _job(store: JobStore, key: str) -> Found | None:
-    journal = list(collection(store, "jobs").query(_begins("uuid", key)))
-    done = list(store.docs_store.query(_begins("uuid", key)))
-    uuid = _only(key, "jobs", {each["uuid"] for each in [*journal, *done]})
+    criteria = _begins("uuid", key)
+    journal = _by_index(collection(store, "jobs").query(criteria))
+    outputs = _by_index(store.docs_store.query(criteria))
+    uuid = _only(key, "jobs", {each["uuid"] for each in [*journal, *outputs]})
     if uuid is None:
         return None
-    content = {
-        "journal": [_without(each, _JOURNAL_PAYLOAD) for each in _by_index(journal)],
-        "outputs": _by_index(done),
-    }
-    return Found(kind="job", key=uuid, content=_readable(content))
+    entries = [{k: v for k, v in each.items() if k not in _HIDDEN} for each in journal]
+    content = _readable({"journal": entries, "outputs": outputs})
+    return Found(kind="job", key=uuid, content=content)
 
 
 def _label(store: JobStore, key: str) -> Found | None:
-    if "-" not in key:  # a frame id, which is the beginning of its labels' ids
+    if "-" not in key:  # a frame id, with which the ids of its labels begin
         return None
-    found = {each["label_id"]: each for each in _stored_labels(store, "label_id", key)}
+    stored = collection(store, "labels").query(_begins("label_id", key))
+    found = {each["label_id"]: each for each in stored}
     label_id = _only(key, "labels", set(found))
     if label_id is None:
         return None
@@ -87,31 +89,26 @@ def _label(store: JobStore, key: str) -> Found | None:
 
 
 def _frame(store: JobStore, key: str) -> Found | None:
-    labels = list(_stored_labels(store, "frame_id", key)) if len(key) >= SHORTEST else []
-    verdicts = list(_verdicts(store, key)) if len(key) >= SHORTEST else []
+    if len(key) < SHORTEST:
+        return None
+    stored = collection(store, "labels").query(_begins("frame_id", key))
+    labels = [label_row(each).model_dump(mode="json") for each in stored]
+    verdicts = [
+        {"iteration": iteration, **row}
+        for iteration, table in verdict_tables(store)
+        for row in table.where(np.char.startswith(table["frame_id"], key)).rows()
+    ]
     frame_id = _only(key, "frames", {each["frame_id"] for each in [*labels, *verdicts]})
     if frame_id is None:
         return None
-    rows = [label_row(each).model_dump(mode="json") for each in labels]
-    return Found(kind="frame", key=frame_id, content={"verdicts": verdicts, "labels": rows})
-
-
-def _stored_labels(store: JobStore, field: str, key: str) -> Iterator[dict[str, Any]]:
-    return collection(store, "labels").query(_begins(field, key))
-
-
-def _verdicts(store: JobStore, key: str) -> Iterator[dict[str, Any]]:
-    for iteration, table in verdict_tables(store):
-        fits = np.char.startswith(table["frame_id"], key)
-        for row in table.where(fits).rows():
-            yield {"iteration": iteration, **row}
+    return Found(kind="frame", key=frame_id, content={"verdicts": verdicts, "labels": labels})
 
 
 def _begins(field: str, key: str) -> dict[str, Any]:
-    # A range is answered from the index, which a regular expression is not on every store.
+    # Every store answers a range from its index; not every store does so for a regular expression.
     if len(key) < SHORTEST:
         return {field: key}
-    return {field: {"$gte": key, "$lt": key + _LAST}}
+    return {field: {"$gte": key, "$lt": key + _AFTER_ALL}}
 
 
 def _only(key: str, things: str, found: set[str]) -> str | None:
@@ -123,30 +120,24 @@ def _only(key: str, things: str, found: set[str]) -> str | None:
     return next(iter(found), None)
 
 
-def _by_index(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _by_index(documents: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(documents, key=lambda document: document["index"])
 
 
-def _without(document: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in fields}
-
-
-def _readable(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document without bookkeeping, a word in the place of every array."""
-    return {key: _shortened(key, value) for key, value in document.items() if key != "_id"}
-
-
-def _shortened(key: str, value: Any) -> Any:
-    if key == "packed":
-        return _packed_words(value)
-    if isinstance(value, dict):
-        return _readable(value)
+def _readable(value: Any) -> Any:
+    """Return what is stored without the database's own fields, arrays replaced by a remark."""
     if isinstance(value, list):
-        return [_shortened("", item) for item in value]
-    return value
+        return [_readable(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _remark(each) if key == "packed" else _readable(each)
+        for key, each in value.items()
+        if key != "_id"
+    }
 
 
-def _packed_words(packed: dict[str, Any]) -> str:
+def _remark(packed: dict[str, Any]) -> str:
     if "blob_uuid" in packed:
         return f"in the blob store, {packed['blob_uuid']}"
     return f"arrays, {len(str(packed)) / 1000:.1f} kB of text"

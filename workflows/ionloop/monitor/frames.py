@@ -1,0 +1,182 @@
+"""The frames that a run has judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jobflow.core.store import JobStore
+
+from ionloop.monitor.records import QueryError, check_run, levels, outputs
+from ionloop.schemas.label import LabelStatus
+from ionloop.schemas.packed import Array
+from ionloop.schemas.selection import Verdict
+from ionloop.schemas.table import Table, join_tables
+from ionloop.stores.connect import collection
+
+
+def frames(
+    store: JobStore,
+    run: str,
+    iteration: int | None = None,
+    verdict: str | None = None,
+    temperature: float | None = None,
+    reason: str | None = None,
+    limit: int | None = None,
+) -> Table:
+    """Return judged frames with their verdict, its reason, and what became of their label.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    iteration
+        A turn, counted from 0; all turns if left out. Validation MD is no turn.
+    verdict
+        "accurate", "candidate", "failed" or "skipped".
+    temperature
+        Temperature of the thermostat in K.
+    reason
+        Text that the reason contains, upper or lower case.
+    limit
+        Most rows to return; the first ones in order of turn, trajectory and step.
+
+    Returns
+    -------
+    Table
+        The columns of a `SelectionDoc`'s verdicts, and ``iteration``, ``label`` ("accepted",
+        "rejected", "missing" where it was asked for but is not there, "" where it was not) and
+        ``label_reason``.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    QueryError
+        If there is no such verdict, or the turn has no frames.
+    """
+    check_run(store, run)
+    tables = verdict_tables(store, run, iteration)
+    if iteration is not None and not tables:
+        raise QueryError(f"run {run!r} has no frames of turn {iteration} yet")
+    judged = join_tables(
+        table.with_columns(iteration=np.full(len(table), turn)) for turn, table in tables
+    )
+    if not len(judged):
+        return judged
+    wanted = np.flatnonzero(_mask(judged, verdict, temperature, reason))[:limit]
+    found = judged.where(wanted)
+    return _with_labels(store, run, found) if len(found) else found
+
+
+def verdict_tables(
+    store: JobStore, run: str | None = None, iteration: int | None = None
+) -> list[tuple[int, Table]]:
+    """Return turn number and verdicts of every turn that has selected frames, in order.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run; all runs if left out.
+    iteration
+        A turn, counted from 0; all turns if left out.
+    """
+    criteria = {"output.@class": "SelectionDoc"} | ({} if run is None else {"metadata.run": run})
+    wanted = ["metadata.iteration", "output.verdicts"]
+    found = [
+        (document["metadata"].get("iteration"), document["output"]["verdicts"])
+        for document in store.docs_store.query(criteria, properties=wanted)
+    ]
+    numbered = [(n, stored) for n, stored in found if n is not None and iteration in (None, n)]
+    tables = load_tables(store, [stored for _, stored in numbered])
+    pairs = zip((n for n, _ in numbered), tables, strict=True)
+    return sorted(pairs, key=lambda pair: pair[0])
+
+
+def load_tables(store: JobStore, stored: Sequence[Any]) -> list[Table]:
+    """Return tables that documents hold: either in themselves, or as references to blobs.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    stored
+        What the documents hold.
+    """
+    blobs = [_blob_uuid(each) for each in stored]
+    wanted = {"blob_uuid": {"$in": [blob for blob in blobs if blob is not None]}}
+    found = collection(store, "data").query(wanted, properties=["blob_uuid", "data"])
+    loaded = {document["blob_uuid"]: document["data"] for document in found}
+    tables = []
+    for each, blob in zip(stored, blobs, strict=True):
+        if blob is not None:
+            tables.append(Table.unpack(loaded[blob]))
+        else:
+            tables.append(each if isinstance(each, Table) else Table.from_dict(each))
+    return tables
+
+
+def _blob_uuid(stored: Any) -> str | None:
+    packed = stored.get("packed", {}) if isinstance(stored, dict) else {}
+    return packed.get("blob_uuid") if isinstance(packed, dict) else None
+
+
+def _mask(
+    table: Table, verdict: str | None, temperature: float | None, reason: str | None
+) -> Array:
+    mask = np.ones(len(table), dtype=bool)
+    if verdict is not None:
+        if verdict not in list(Verdict):
+            known = ", ".join(Verdict)
+            raise QueryError(f"there is no verdict {verdict!r}; choose one of {known}")
+        mask &= table["verdict"] == verdict
+    if temperature is not None:
+        mask &= np.isclose(table["temperature"], temperature)
+    if reason is not None:
+        mask &= np.char.find(np.char.lower(table["reason"]), reason.lower()) >= 0
+    return mask
+
+
+def _with_labels(store: JobStore, run: str, table: Table) -> Table:
+    """Add what became of the label of every frame: status and reason."""
+    picked = np.char.startswith(table["reason"], "picked")
+    known = _known_labels(store, run, table["frame_id"][picked].tolist())
+    found = [
+        known.get(frame_id, ("missing", "")) if was_picked else ("", "")
+        for frame_id, was_picked in zip(table["frame_id"].tolist(), picked.tolist(), strict=True)
+    ]
+    status, reason = zip(*found, strict=True)
+    return table.with_columns(label=np.array(status), label_reason=np.array(reason))
+
+
+def _known_labels(store: JobStore, run: str, frame_ids: list[str]) -> dict[str, tuple[str, str]]:
+    wanted = ["frame_id", "level", "species", "status", "reason"]
+    stored = collection(store, "labels").query({"frame_id": {"$in": frame_ids}}, properties=wanted)
+    known, own = levels(store, run), _own_judgement(store, run)
+    return {
+        label["frame_id"]: own.get(label["frame_id"], (label["status"], label.get("reason") or ""))
+        for label in stored
+        if any(label["level"] in level.keys(label["species"]) for level in known)
+    }
+
+
+def _own_judgement(store: JobStore, run: str) -> dict[str, tuple[str, str]]:
+    """Return status and reason of the labels that this run has judged by its own limits.
+
+    A stored label has the judgement of the run that calculated it.
+    """
+    judged = {
+        each["frame_id"]: (LabelStatus.REJECTED.value, each["reason"])
+        for labels in outputs(store, run, "Labels", ["output.rejections"])
+        for each in labels.get("rejections", ())
+    }
+    parts = ["output.dataset.training", "output.dataset.validation"]
+    for turn in outputs(store, run, "IterationDoc", parts):
+        used = [*turn["dataset"]["training"], *turn["dataset"]["validation"]]
+        judged |= dict.fromkeys(used, (LabelStatus.ACCEPTED.value, ""))
+    return judged
