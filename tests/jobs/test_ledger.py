@@ -88,7 +88,7 @@ def test_frames_of_a_data_set_are_of_its_level_whatever_their_elements(
 def test_export_finds_labels_by_the_elements_of_their_frames(
     store: JobStore, ledger: Ledger, gold_copper: Frames, tmp_path: Path
 ) -> None:
-    from ionloop.export import dataset as export
+    from ionloop.export import frames as export
     from ionloop.schemas.dataset import DatasetDoc, dataset_hash
     from ionloop.schemas.label import Labels
 

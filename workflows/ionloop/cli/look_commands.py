@@ -222,7 +222,7 @@ def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None
 
 def write_poscars(store: JobStore, run: str, found: Any, folder: Path) -> list[Path]:
     """Write the frames of a query."""
-    from ionloop.export.poscars import export_poscars
+    from ionloop.export.frames import export_poscars
 
     ids = found["frame_id"].tolist() if len(found) else []
     return export_poscars(store, run, ids, folder)
@@ -239,8 +239,8 @@ def write_export(
     force: bool,
 ) -> list[Path]:
     """Write a data set, models or a figure, and return the paths."""
-    from ionloop.export.dataset import export_dataset
-    from ionloop.export.folder import claim_file
+    from ionloop.export.folder import prepare_targets
+    from ionloop.export.frames import export_dataset
     from ionloop.export.models import export_models
     from ionloop.monitor.figure import learning_figure
     from ionloop.monitor.records import check_run
@@ -251,7 +251,8 @@ def write_export(
     if what == "models":
         return export_models(store, run, folder, iteration, force)
     figure = learning_figure(store, run)
-    path = claim_file(folder / "learning.png", force)
+    path = folder / "learning.png"
+    prepare_targets([path], force)
     figure.savefig(path)
     return [path]
 

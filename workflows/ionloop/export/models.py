@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jobflow import JobStore
 
-from ionloop.export.dataset import write_json, written_files
-from ionloop.export.folder import ExportError, make_way
-from ionloop.export.records import level_words, stored_outputs
+from ionloop.export.folder import ExportError, prepare_targets, write_account
+from ionloop.monitor.records import check_run, levels, outputs, summary
 from ionloop.schemas.potential import EnsembleDoc, TrainingDoc
-from ionloop.schemas.run import SummaryDoc
 
 
 def export_models(
     store: JobStore, run: str, folder: Path, iteration: int | None = None, force: bool = False
 ) -> list[Path]:
-    """Write trained models, and where they come from.
+    """Write the trained models of a run, and an account of where they come from.
 
     Parameters
     ----------
@@ -33,7 +31,7 @@ def export_models(
     iteration
         The ensemble of this turn; the production potential if left out.
     force
-        Replace what an earlier export wrote; files of anything else are never touched.
+        Replace what an earlier export wrote; other files are never touched.
 
     Returns
     -------
@@ -42,25 +40,28 @@ def export_models(
 
     Raises
     ------
+    UnknownRunError
+        If there is no such run.
     ExportError
         If there is no such ensemble, or files are in the way.
     """
+    check_run(store, run)
     ensemble = _ensemble(store, run, iteration)
     members = [_training(store, member) for member in ensemble.members]
     suffixes = [Path(member.model.name).suffix for member in members]
     targets = [folder / f"potential-{i}{suffix}" for i, suffix in enumerate(suffixes)]
     account = folder / "potential.json"
-    make_way([*targets, account], force, account)
+    prepare_targets([*targets, account], force, account)
     for member, target in zip(members, targets, strict=True):
         member.model.write(folder, target.name)
-    content = _potential_account(store, run, iteration, targets, members)
-    write_json(account, content | {"files": written_files(targets)})
+    models = dict(zip(targets, members, strict=True))
+    write_account(account, _account(store, run, iteration, models), targets)
     return [*targets, account]
 
 
 def _ensemble(store: JobStore, run: str, iteration: int | None) -> EnsembleDoc:
-    # Only the ensembles of turns carry an iteration: the one without is the production's.
-    found = stored_outputs(store, run, "EnsembleDoc", iteration)
+    # The ensemble of the production is the one without an iteration.
+    found = outputs(store, run, "EnsembleDoc", criteria={"metadata.iteration": iteration})
     if found:
         return EnsembleDoc.from_stored(found[-1])
     if iteration is None:
@@ -77,38 +78,31 @@ def _training(store: JobStore, reference: dict[str, Any]) -> TrainingDoc:
     )
     if stored is None:
         raise ExportError(f"the training {reference['uuid']} is not in the store any more")
-    # Of trainings that shared a job, the reference says which of its outputs is meant.
+    # One job may have trained several models: the reference says which of its outputs is meant.
     keys = [key for _, key in reference.get("attributes") or ()]
     return TrainingDoc.from_stored(functools.reduce(operator.getitem, keys, stored["output"]))
 
 
-def _potential_account(
-    store: JobStore,
-    run: str,
-    iteration: int | None,
-    targets: Sequence[Path],
-    members: Sequence[TrainingDoc],
+def _account(
+    store: JobStore, run: str, iteration: int | None, models: Mapping[Path, TrainingDoc]
 ) -> dict[str, Any]:
+    end = summary(store, run) if iteration is None else None
+    validation = end.validation if end else None
     return {
         "run": run,
         "iteration": "production" if iteration is None else iteration,
-        "type_map": members[0].type_map,
-        "level_of_theory": level_words(store, run),
-        "validation": _validation(store, run) if iteration is None else None,
-        "models": [
-            _model_account(target, member) for target, member in zip(targets, members, strict=True)
-        ],
+        "type_map": next(iter(models.values())).type_map,
+        "level_of_theory": " and ".join(sorted({level.words for level in levels(store, run)})),
+        "validation": validation.errors.model_dump(mode="json") if validation else None,
+        "models": [_model_account(path, member) for path, member in models.items()],
     }
 
 
-def _model_account(target: Path, member: TrainingDoc) -> dict[str, Any]:
+def _model_account(path: Path, member: TrainingDoc) -> dict[str, Any]:
     fields = {"seed", "backend", "steps", "warm_start", "train_errors", "validation_errors"}
-    account = member.model_dump(mode="json", include=fields)
-    versions = member.provenance.versions
-    return {"file": target.name, "sha256": member.model.sha256, **account, "versions": versions}
-
-
-def _validation(store: JobStore, run: str) -> dict[str, Any] | None:
-    found = stored_outputs(store, run, "SummaryDoc")
-    validation = SummaryDoc.from_stored(found[-1]).validation if found else None
-    return validation.errors.model_dump(mode="json") if validation else None
+    return {
+        "file": path.name,
+        "sha256": member.model.sha256,
+        **member.model_dump(mode="json", include=fields),
+        "versions": member.provenance.versions,
+    }

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ionloop.export.dataset import export_dataset
-from ionloop.export.folder import ExportError, claim_file
+from ionloop.export.folder import ExportError, prepare_targets
+from ionloop.export.frames import export_dataset, export_poscars
 from ionloop.export.models import export_models
-from ionloop.export.poscars import export_poscars
 from ionloop.formats.reading import read_frames
 from ionloop.schemas.dataset import dataset_hash
 from ionloop.schemas.frames import concatenate
@@ -190,10 +189,11 @@ def test_frames_that_stayed_behind_cannot_be_written(store, writer, tmp_path):
         export_poscars(store, "lgps", ["", ""], tmp_path / "out")
 
 
-def test_claim_file(tmp_path):
-    path = claim_file(tmp_path / "new" / "learning.png")
+def test_a_file_is_replaced_only_with_force(tmp_path):
+    path = tmp_path / "new" / "learning.png"
+    prepare_targets([path], force=False)
     path.write_text("x")
     with pytest.raises(ExportError, match=r"learning.png is there already"):
-        claim_file(path)
-    claim_file(path, force=True)
+        prepare_targets([path], force=False)
+    prepare_targets([path], force=True)
     assert not path.exists()
