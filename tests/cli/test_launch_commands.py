@@ -14,13 +14,13 @@ from ionloop.cli import render
 from ionloop.cli.main import app
 from ionloop.codes import deepmd, lammps
 from ionloop.engines.local.execution import RunSummary
-from ionloop.preflight.check import read_inputs
+from ionloop.preflight.inputs import read_inputs
 from ionloop.runfile.reading import load
 from ionloop.runs import records as launch
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
-from ionloop.stores.sqlite import StoreError
+from ionloop.stores.errors import StoreError
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests/toy"

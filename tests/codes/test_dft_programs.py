@@ -20,8 +20,10 @@ from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.geometry.periodic import supercell
 from ionloop.geometry.perturb import perturb
+from ionloop.preflight.codes.base import look_at_code
 from ionloop.programs.process import ProgramError
-from ionloop.runfile.codes import Cp2kSection, GpawSection
+from ionloop.runfile.sections.cp2k import Cp2kSection
+from ionloop.runfile.sections.gpaw import GpawSection
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -190,10 +192,10 @@ def test_atoms_on_top_of_each_other_cost_one_frame(program: Program, tmp_path: P
 
 def test_preflight_starts_the_program(program: Program) -> None:
     section = program.section(command=program.settings.command, cores=CORES)
-    findings = list(section.preflight(["Li", "Ge", "P", "S"]))
+    findings = list(look_at_code(section, ["Li", "Ge", "P", "S"]))
     assert [finding.level for finding in findings] == ["ok", "ok", "ok"], findings
     assert "for Li, Ge, P, S" in findings[1].sentence
-    lacking = list(section.preflight(["Li", "Cm"]))
+    lacking = list(look_at_code(section, ["Li", "Cm"]))
     assert "Cm" in lacking[1].sentence
     assert lacking[1].level == "error"
 
@@ -202,5 +204,5 @@ def test_preflight_counts_the_ranks_of_gpaw() -> None:
     # CP2K tells its ranks only when it calculates.
     program = program_named("IONLOOP_TEST_GPAW")
     command = program.settings.command.replace("{cores}", "1")
-    (finding,) = program.section(command=command, cores=CORES).preflight(["Li"])
+    (finding,) = look_at_code(program.section(command=command, cores=CORES), ["Li"])
     assert "sees 1 MPI ranks where label.cores says 2" in finding.sentence

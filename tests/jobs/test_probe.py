@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,12 @@ from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.jobs.label.dft import GpawLabelMaker
 from ionloop.jobs.label.probe import EDGE, probe, probe_cells
 from ionloop.jobs.label.vasp import VaspLabelMaker
-from ionloop.preflight.check import Inputs, look_at_first_labels
-from ionloop.runfile.codes import GpawSection, VaspSection
+from ionloop.preflight import first_labels
+from ionloop.preflight.first_labels import look_at_first_labels
+from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile
+from ionloop.runfile.sections.gpaw import GpawSection
+from ionloop.runfile.sections.vasp import VaspSection
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import RejectReason
 
@@ -74,8 +76,7 @@ def test_another_version_is_another_level_as_with_vasp() -> None:
 def test_check_says_what_became_of_the_first_label(
     monkeypatch: pytest.MonkeyPatch, gold_copper: Frames, misdeed: str, level: str, sentence: str
 ) -> None:
-    module = import_module("ionloop.preflight.check")  # whose name is also that of its function
-    monkeypatch.setattr(module, "PROBE_SECONDS", 3.0 if misdeed == "hang" else 60.0)
+    monkeypatch.setattr(first_labels, "PROBE_SECONDS", 3.0 if misdeed == "hang" else 60.0)
     section = GpawSection(command=command(misdeed))
     run_file = RunFile.model_validate({"structures": ["AuCu.vasp"], "label": section})
     (finding,) = look_at_first_labels(run_file, Inputs(structures=[gold_copper[:1]]))

@@ -104,7 +104,8 @@ def test_the_step_says_which_labels_it_did_not_take(
 
 
 def test_check_says_which_labels_will_not_be_taken(old: JobStore, tmp_path: Path) -> None:
-    from ionloop.preflight.check import Inputs, look_at_store
+    from ionloop.preflight.inputs import Inputs
+    from ionloop.preflight.store import look_at_store
     from ionloop.runfile.model import RunFile
 
     label = {"code": "gpaw", "kpoints": [1, 1, 1], "cutoff": 600}

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from ionloop.runfile.codes import CODES, section_type
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import model_in
+from ionloop.runfile.sections.registry import CODES, section_type
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from ionloop.flows.concurrent_learning.accounts import of_potential
-from ionloop.preflight.check import Inputs, look_at_production
+from ionloop.preflight.findings import Finding
+from ionloop.preflight.inputs import Inputs
+from ionloop.preflight.loop import look_at_production
 from ionloop.preflight.plan import plan
-from ionloop.runfile.findings import Finding
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.dataset import DatasetDoc
 from ionloop.schemas.potential import EnsembleDoc, ForceErrors

@@ -44,15 +44,22 @@ MOVED = {
     "codes.tether": "programs.die_with_parent",
     "codes.vasp_presets": "codes.vasp.presets",
     "codes.vasp_results": "codes.vasp.results codes.vasp.comparison codes.vasp.log",
-    "config.check": "preflight.check",
-    "config.codes": "runfile.codes",
+    "config.check": (
+        "preflight.check preflight.inputs preflight.structures preflight.data "
+        "preflight.first_labels preflight.loop preflight.store preflight.machine"
+    ),
+    "config.codes": (
+        "runfile.sections.registry runfile.sections.base runfile.sections.forcefield "
+        "runfile.sections.gpaw runfile.sections.cp2k runfile.sections.vasp "
+        "runfile.sections.external runfile.sections.deepmd runfile.sections.lammps"
+    ),
     "config.data": "preflight.data",
     "config.document": "runfile.reference",
     "config.engines": "runs.queue",
     "config.errors": "runfile.errors",
     "config.estimate": "preflight.cost",
     "config.example": "runfile.example",
-    "config.findings": "runfile.findings",
+    "config.findings": "preflight.findings",
     "config.launch": "runs.launch runs.labels runs.records",
     "config.plan": "preflight.plan",
     "config.run_file": "runfile.model runfile.reading runfile.yaml",
@@ -76,10 +83,13 @@ MOVED = {
     "makers.label_vasp": "jobs.label.vasp",
     "makers.ledger": "jobs.label.ledger",
     "makers.probe": "jobs.label.probe",
-    "makers.select": "jobs.select",
+    "makers.select": "jobs.select selection.pick",
     "makers.tolerances": "jobs.tolerances",
     "makers.train": "jobs.train.deepmd jobs.train.ensemble jobs.train.evaluation jobs.train.split",
     "makers.twins": "jobs.label.twins",
+    "monitor.queries": (
+        "monitor.records monitor.runs monitor.jobs monitor.turns monitor.frames monitor.labels"
+    ),
     "runners.engine": "engines.base",
     "runners.fireworks": "engines.fireworks.engine",
     "runners.fireworks_queue": "engines.fireworks.queue",
@@ -102,7 +112,7 @@ MOVED = {
         "flows.concurrent_learning.validation flows.concurrent_learning.accounts"
     ),
     "workflows.decision": "flows.concurrent_learning.decision",
-    "workflows.export": "export.folder export.dataset export.models export.poscars export.records",
+    "workflows.export": "export.folder export.frames export.models",
 }
 
 # What has another name today: old module and name, and today's. All lie below `ionloop`.

@@ -8,6 +8,12 @@ from math import prod
 from pydantic import Field
 
 from ionloop.flows.concurrent_learning.settings import InitialDynamics
+from ionloop.preflight.codes.base import (
+    dynamics_seconds,
+    label_seconds,
+    step_seconds,
+    training_seconds,
+)
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
@@ -22,7 +28,7 @@ class Cost(Model):
     labels: int
     trainings: int
     md_steps: int
-    core_hours: CoreHours | None = Field(description="none: the labeller's rate is not known")
+    core_hours: CoreHours | None = Field(description="none: the speed of a code is not known")
 
 
 class Estimate(Model):
@@ -36,7 +42,7 @@ class Estimate(Model):
         """The estimate in words."""
         low, high = self.least, self.most
         if low.core_hours is None or high.core_hours is None:
-            hours = "core hours unknown, since the labeller's speed is not known"
+            hours = "core hours unknown, since the speed of a code is not known"
         else:
             hours = f"very roughly {_span(low.core_hours, high.core_hours, '.1f')} core hours"
         return (
@@ -96,11 +102,6 @@ def labels_of(run_file: RunFile, stage: Stage) -> int:
     return stage.max_labels or run_file.select.max_labels
 
 
-def n_validation(run_file: RunFile) -> int:
-    """Return the labels of the validation."""
-    return run_file.validation.n_labels
-
-
 def _span(low: float, high: float, form: str = ",d") -> str:
     ends = [format(low, form), format(high, form)]
     return " to ".join(dict.fromkeys(ends))
@@ -109,18 +110,27 @@ def _span(low: float, high: float, form: str = ",d") -> str:
 def _cost(
     run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage], *, new_labels: bool
 ) -> Cost:
-    explored = [*turns, *([run_file.validation_stage] if n_validation(run_file) else [])]
-    labels, label_seconds = _labels(run_file, structures, turns if new_labels else [])
-    spent = _training_seconds(run_file, _mean_atoms(structures), len(turns)) + sum(
-        _md_seconds(run_file, stage, structures) for stage in explored
-    )
+    explored = [*turns, *([run_file.validation_stage] if run_file.validation.n_labels else [])]
+    labels, label_time = _labels(run_file, structures, turns if new_labels else [])
+    spent = [
+        label_time,
+        _training_time(run_file, _mean_atoms(structures), len(turns)),
+        *(_md_time(run_file, stage, structures) for stage in explored),
+    ]
+    seconds = _sum(spent)
     return Cost(
         turns=len(turns),
         labels=labels,
         trainings=len(turns) * run_file.train.n_models + run_file.production.n_models,
         md_steps=sum(n_trajectories(stage, structures) * stage.steps for stage in explored),
-        core_hours=None if label_seconds is None else (spent + label_seconds) / 3600,
+        core_hours=None if seconds is None else seconds / 3600,
     )
+
+
+def _sum(parts: Sequence[float | None]) -> float | None:
+    """Return the sum, None where a part is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _labels(
@@ -129,44 +139,44 @@ def _labels(
     """Return the number of labels and their core seconds, None where the rate is not known."""
     small = _mean_atoms(structures)
     asked = [(n_perturbed(run_file, structures), small)]
-    if n_validation(run_file):
-        atoms = small * prod(run_file.validation_stage.supercell)
-        asked.append((n_validation(run_file), atoms))
+    if n := run_file.validation.n_labels:
+        asked.append((n, small * prod(run_file.validation_stage.supercell)))
     asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
     of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
     total = sum(n for n, _ in asked) + of_dynamics
     labels = max(min(total, run_file.limits.max_labels or total), of_dynamics)
-    rates = [run_file.label.label_seconds(n_atoms) for _, n_atoms in asked]
-    steps = _dynamics_seconds(run_file, structures)
+    rates = [label_seconds(run_file.label, n_atoms) for _, n_atoms in asked]
+    steps = _dynamics_time(run_file, structures)
     if None in rates or steps is None:
         return labels, None
     seconds = sum(n * rate for (n, _), rate in zip(asked, rates, strict=True) if rate)
     return labels, seconds * (labels - of_dynamics) / max(total - of_dynamics, 1) + steps
 
 
-def _dynamics_seconds(run_file: RunFile, structures: Sequence[Frames]) -> float | None:
+def _dynamics_time(run_file: RunFile, structures: Sequence[Frames]) -> float | None:
     """Return the core seconds of the labeller's own MD, None where its rate is not known."""
-    step = run_file.label.dynamics_seconds(_mean_atoms(structures))
     steps = sum(run.steps for section in run_file.initial.aimd for run in section.runs)
     if not steps:
         return 0.0
+    step = dynamics_seconds(run_file.label, _mean_atoms(structures))
     return None if step is None else step * steps * n_starts(structures)
 
 
-def _training_seconds(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
-    train = run_file.train
-    production = train.for_production(run_file.production)
-    cold = train.training_seconds(n_atoms, warm=False)
-    warm = train.training_seconds(n_atoms, warm=True)
-    last = production.training_seconds(n_atoms, warm=run_file.production.warm_start)
+def _training_time(run_file: RunFile, n_atoms: int, n_turns: int) -> float | None:
+    train, production = run_file.train, run_file.train.for_production(run_file.production)
+    cold = training_seconds(train, n_atoms, warm=False)
+    warm = training_seconds(train, n_atoms, warm=True)
+    last = training_seconds(production, n_atoms, warm=run_file.production.warm_start)
+    if cold is None or warm is None or last is None:
+        return None
     turns = train.n_models * (cold + warm * (n_turns - 1)) if n_turns else 0.0
     return turns + production.n_models * last
 
 
-def _md_seconds(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float:
+def _md_time(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float | None:
     n_atoms = _mean_atoms(structures) * prod(stage.supercell)
-    step = run_file.explore.step_seconds(n_atoms, run_file.train.n_models, stage.dump_every)
-    return n_trajectories(stage, structures) * stage.steps * step
+    step = step_seconds(run_file.explore, n_atoms, run_file.train.n_models, stage.dump_every)
+    return None if step is None else n_trajectories(stage, structures) * stage.steps * step
 
 
 def _mean_atoms(structures: Sequence[Frames]) -> int:

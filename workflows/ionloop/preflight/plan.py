@@ -82,7 +82,7 @@ def _model(run_file: RunFile) -> str:
 def _turn(run_file: RunFile) -> str:
     train = run_file.train
     return (
-        f"In every turn: train {train.n_models} {train.words()}, explore with "
+        f"In every turn: train {train.n_models} {train.description}, explore with "
         f"{run_file.explore.code}, pick among the candidates, label the picks, compare them with "
         "the models, decide."
     )

@@ -10,7 +10,8 @@ import numpy as np
 
 from ionloop.geometry.periodic import supercell
 from ionloop.geometry.perturb import random_deformation
-from ionloop.runfile.findings import Finding, ok, warning
+from ionloop.preflight.findings import Finding, ok, warning
+from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import (
@@ -57,20 +58,20 @@ class Use:
     cause: str
 
 
-def meshes(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[Finding]:
+def look_at_kpoints(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """Say the mesh of every start cell and supercell; warn where it is coarse or would change.
 
     Parameters
     ----------
     run_file
-        What to run.
-    structures
-        The start structures.
+        What to check.
+    inputs
+        What was read of structures and data.
     """
-    section = run_file.label.of_starts(structures)
+    section = run_file.label.of_starts(inputs.structures)
     if section.sampling is None:
         return
-    uses = list(_uses(run_file, structures))
+    uses = list(_uses(run_file, inputs.structures))
     found = [each for use in uses for each in _mesh(section.sampling, use)]
     found += [each for use in uses for each in _strained(section.sampling, use)]
     yield from dict.fromkeys(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from ionloop.schemas.errors import IonloopError
 
@@ -56,6 +56,34 @@ class Source:
                 break
             line = found[0] + 1
         return line
+
+
+def refused(place: KeyPath, message: str, value: Any) -> ValidationError:
+    """Return the error of a value that is refused by itself or beside others.
+
+    Parameters
+    ----------
+    place
+        Key path of the value, from the section that is validated.
+    message
+        What is wrong with it, or what is expected.
+    value
+        The value.
+    """
+    return all_refused([(place, message, value)])
+
+
+def all_refused(values: Iterable[tuple[KeyPath, str, Any]]) -> ValidationError:
+    """Return the error of several values, each with its key path and what is wrong with it."""
+    problems: list[InitErrorDetails] = [
+        {
+            "type": PydanticCustomError("refused", "{message}", {"message": message}),
+            "loc": place,
+            "input": value,
+        }
+        for place, message, value in values
+    ]
+    return ValidationError.from_exception_data("run file", problems)
 
 
 def explain(error: ValidationError, source: Source, allowed: AllowedKeys) -> RunFileError:

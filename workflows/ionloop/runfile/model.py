@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,24 +25,21 @@ from ionloop.flows.concurrent_learning.validation import Validation
 from ionloop.formats.reading import read_frames
 from ionloop.formats.structures import load_structures
 from ionloop.jobs.roles import TrainMaker
-from ionloop.jobs.select import SelectSettings, WindowSelectMaker
-from ionloop.runfile.codes import (
-    AnyExploreSection,
-    AnyLabelSection,
-    AnyTrainSection,
-    DeepmdSection,
-    ForceFieldSection,
-    LammpsSection,
-    Production,
-    TrainSection,
-)
-from ionloop.runfile.yaml import refused, refused_number, unusable_numbers
+from ionloop.jobs.select import WindowSelectMaker
+from ionloop.runfile.errors import all_refused, refused
+from ionloop.runfile.sections.base import Production, TrainSection
+from ionloop.runfile.sections.deepmd import DeepmdSection
+from ionloop.runfile.sections.forcefield import ForceFieldSection
+from ionloop.runfile.sections.lammps import LammpsSection
+from ionloop.runfile.sections.registry import AnyExploreSection, AnyLabelSection, AnyTrainSection
+from ionloop.runfile.yaml import unusable_numbers
 from ionloop.schemas.document import Model
 from ionloop.schemas.environment import absolute
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.pattern import matching
 from ionloop.schemas.selection import TrustWindow
+from ionloop.selection.pick import SelectSettings
 from ionloop.stores.connect import store_file
 
 LARGEST_SEED = 2**53
@@ -119,9 +117,8 @@ class RunFile(Model):
     @model_validator(mode="before")
     @classmethod
     def _check_numbers(cls, data: Any) -> Any:
-        problems = [refused_number(keys, value) for keys, value in unusable_numbers(data)]
-        if problems:
-            raise ValidationError.from_exception_data(cls.__name__, problems)
+        if unusable := list(unusable_numbers(data)):
+            raise all_refused(unusable)
         return data
 
     @field_validator("train")
@@ -235,8 +232,13 @@ class RunFile(Model):
         """
         return load_structures(self.structures)
 
-    def types(self) -> list[str]:
-        """Return the type map; read structures and data if it is not given.
+    def types(self, structures: Sequence[Frames] | None = None) -> list[str]:
+        """Return the type map; read the data, and the structures if not given, where it is none.
+
+        Parameters
+        ----------
+        structures
+            The start structures, if they have been read.
 
         Raises
         ------
@@ -245,19 +247,26 @@ class RunFile(Model):
         """
         if self.type_map is not None:
             return self.type_map
-        frames = [*self.read_structures(), *(f for each in self.initial.data for f in read(each))]
-        return symbols_of(frames)
+        starts = self.read_structures() if structures is None else structures
+        return symbols_of([*starts, *(f for each in self.initial.data for f in read(each))])
 
     @property
     def other_production(self) -> list[str]:
         """Keys in which the network of the production is another than that of the ensemble."""
         return self.train.other_network(self.train.for_production(self.production))
 
-    def maker(self) -> ConcurrentLearningMaker:
-        """Return the Maker of the whole loop."""
-        types = self.types()
+    def maker(self, structures: Sequence[Frames] | None = None) -> ConcurrentLearningMaker:
+        """Return the Maker of the whole loop.
+
+        Parameters
+        ----------
+        structures
+            The start structures, if they have been read.
+        """
+        starts = self.read_structures() if structures is None else structures
+        types = self.types(starts)
         return ConcurrentLearningMaker(
-            label=self.label.of_starts(self.read_structures()).maker(),
+            label=self.label.of_starts(starts).maker(),
             train=self._trains(self.train, types),
             explore=self.explore.maker(types),
             select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
@@ -278,7 +287,8 @@ class RunFile(Model):
 
     def flow(self) -> Flow:
         """Build the flow: structures are read here, everything else when it runs."""
-        return self.maker().make(self.read_structures())
+        structures = self.read_structures()
+        return self.maker(structures).make(structures)
 
 
 def read(data: ExistingData) -> list[Frames]:

@@ -7,9 +7,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ionloop.runfile.codes import CODES, Production, section_type
 from ionloop.runfile.errors import KeyPath, RunFileError, Source, explain
 from ionloop.runfile.model import RunFile
+from ionloop.runfile.sections.base import Production
+from ionloop.runfile.sections.registry import CODES, section_type
 from ionloop.runfile.yaml import read_yaml
 from ionloop.schemas.errors import InputError
 

@@ -16,9 +16,10 @@ from typing import Any, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ionloop.runfile.codes import CODES, CodeSection
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import model_in
+from ionloop.runfile.sections.base import CodeSection
+from ionloop.runfile.sections.registry import CODES
 
 HEAD = """# The run file
 

@@ -7,8 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
@@ -18,18 +16,8 @@ LARGEST_NUMBER = 2**63 - 1
 """The largest integer that a store keeps, and larger than any quantity of a run."""
 
 
-def refused(place: KeyPath, message: str, value: Any) -> ValidationError:
-    """Return the error of a value that is refused by itself or beside others."""
-    return ValidationError.from_exception_data("run file", [_refusal(place, message, value)])
-
-
-def _refusal(place: KeyPath, message: str, value: Any) -> InitErrorDetails:
-    problem = PydanticCustomError("refused", "{message}", {"message": message})
-    return InitErrorDetails(type=problem, loc=place, input=value)
-
-
-def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, float]]:
-    """Yield numbers that nothing can be calculated with, each with its key path.
+def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, str, float]]:
+    """Yield numbers that nothing can be calculated with: key path, what is expected, number.
 
     Parameters
     ----------
@@ -38,24 +26,23 @@ def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, f
     keys
         Key path of `data` itself.
     """
-    if isinstance(data, Mapping):
-        for key, value in data.items():
+    if isinstance(data, Mapping | list | tuple):
+        for key, value in data.items() if isinstance(data, Mapping) else enumerate(data):
             yield from unusable_numbers(value, (*keys, key))
-    elif isinstance(data, list | tuple):
-        for index, value in enumerate(data):
-            yield from unusable_numbers(value, (*keys, index))
-    elif (isinstance(data, float) and not isfinite(data)) or (
-        isinstance(data, int) and abs(data) > LARGEST_NUMBER
-    ):
-        yield keys, data
-
-
-def refused_number(keys: KeyPath, value: float) -> InitErrorDetails:
-    kind = "smaller" if isinstance(value, int) else "finite"
-    return _refusal(keys, f"expected a {kind} number", value)
+    elif isinstance(data, float) and not isfinite(data):
+        yield keys, "expected a finite number", data
+    elif isinstance(data, int) and abs(data) > LARGEST_NUMBER:
+        yield keys, "expected a smaller number", data
 
 
 def read_yaml(path: Path) -> Source:
+    """Read a YAML file of keys and values.
+
+    Raises
+    ------
+    RunFileError
+        If it is not there, cannot be read, is not YAML, holds no keys, or holds itself.
+    """
     try:
         text = path.read_text()
         data = YAML(typ="safe", pure=True).load(text)

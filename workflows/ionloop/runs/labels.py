@@ -11,7 +11,7 @@ from typing import Any
 from ionloop.jobs.label import external as label_external
 from ionloop.jobs.label.external import Imported
 from ionloop.jobs.label.ledger import Ledger
-from ionloop.runfile.codes import ExternalSection
+from ionloop.runfile.sections.external import ExternalSection
 from ionloop.runs.records import find_run, stored_run_file
 from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.label import LabelStatus

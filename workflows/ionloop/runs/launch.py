@@ -27,7 +27,7 @@ from ionloop.runs.records import (
 )
 from ionloop.schemas.run import Change, RunState
 from ionloop.stores.connect import collection, open_store
-from ionloop.stores.sqlite import StoreError
+from ionloop.stores.errors import StoreError
 
 
 def start(

@@ -133,6 +133,7 @@ def marked(flow: Flow, run: str) -> Flow:
 
 
 def final_state(store_url: str, ended: RunSummary) -> RunState:
+    """Return the state in which a local run has ended."""
     # A lost label or model is no failure of the run: what counts is that it has its summary.
     if ended.interrupted:
         return RunState.INTERRUPTED

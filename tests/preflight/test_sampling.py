@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 
-from ionloop.preflight.sampling import meshes
-from ionloop.runfile.codes import ForceFieldSection, GpawSection, VaspSection
-from ionloop.runfile.findings import Finding
+from ionloop.preflight.findings import Finding
+from ionloop.preflight.inputs import Inputs
+from ionloop.preflight.sampling import look_at_kpoints
 from ionloop.runfile.reading import load
+from ionloop.runfile.sections.forcefield import ForceFieldSection
+from ionloop.runfile.sections.gpaw import GpawSection
+from ionloop.runfile.sections.vasp import VaspSection
 
 LGPS = load(Path(__file__).parents[2] / "examples/lgps/huang2021.yaml")
 
 
 def found(label: Any = None, code: Any = GpawSection, **changes: Any) -> list[Finding]:
     run_file = LGPS.model_copy(update={"label": code(**label or {}), **changes})
-    return list(meshes(run_file, run_file.read_structures()))
+    return list(look_at_kpoints(run_file, Inputs(run_file.read_structures())))
 
 
 def said(findings: list[Finding], level: str) -> str:

@@ -102,7 +102,7 @@ def test_what_a_validation_that_there_is_not_would_do_is_no_setting(tmp_path: Pa
 
 
 def test_every_tolerance_is_a_key_of_some_code() -> None:
-    from ionloop.runfile.codes import CODES
+    from ionloop.runfile.sections.registry import CODES
     from ionloop.runfile.tolerances import TOLERANCES
 
     for role, keys in TOLERANCES.items():

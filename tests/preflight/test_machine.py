@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ionloop.engines.local.engine import LocalEngine
-from ionloop.preflight.engine import look_at_engine
+from ionloop.preflight.inputs import Inputs
+from ionloop.preflight.machine import look_at_engine
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.errors import RunFileError
 from ionloop.runfile.model import RunFile
@@ -22,13 +23,13 @@ def run_file(**changes: Any) -> RunFile:
 
 
 def test_this_machine_needs_nothing() -> None:
-    assert look_at_engine(run_file()) == []
+    assert list(look_at_engine(run_file(), Inputs())) == []
     assert isinstance(engine_of(run_file()), LocalEngine)
 
 
 @pytest.mark.parametrize("runner", ["fireworks", "remote"])
 def test_a_queue_needs_a_server(runner: str) -> None:
-    (finding,) = look_at_engine(run_file(runner=runner))
+    (finding,) = look_at_engine(run_file(runner=runner), Inputs())
     assert (finding.level, finding.key) == ("error", "store")
     assert "is a file, which the nodes of a queue cannot share" in finding.sentence
     assert "mongodb://" in finding.cure
@@ -37,7 +38,7 @@ def test_a_queue_needs_a_server(runner: str) -> None:
 def test_what_an_engine_lacks_is_a_finding(tmp_path: Path) -> None:
     absent = tmp_path / "my_launchpad.yaml"
     given = {"runner": "fireworks", "store": "mongodb://127.0.0.1:1/none", "launchpad": absent}
-    (finding,) = look_at_engine(run_file(**given))
+    (finding,) = look_at_engine(run_file(**given), Inputs())
     assert (finding.level, finding.key) == ("error", "runner")
     assert str(absent) in finding.sentence
 

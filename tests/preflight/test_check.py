@@ -11,6 +11,7 @@ from ionloop.formats.reading import read_frames
 from ionloop.formats.writing import write_frames
 from ionloop.geometry.perturb import perturb
 from ionloop.preflight.check import Report, check
+from ionloop.preflight.codes.base import training_seconds
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import load
 
@@ -227,7 +228,7 @@ def test_a_validation_of_more_frames_than_its_md_gives_is_refused(tmp_path):
 def test_estimate_is_near_what_was_measured(tmp_path):
     # 16,000 steps of [10,20,40]+[64]*3 on 50-atom LGPS took 177 s on one core.
     nets = {"neurons": [10, 20, 40], "fitting": [64, 64, 64], "steps": 16_000}
-    seconds = run_file(tmp_path, train=nets).train.training_seconds(50, warm=False)
+    seconds = training_seconds(run_file(tmp_path, train=nets).train, 50, warm=False)
     assert 0.5 * 177 < seconds < 2 * 177
 
 

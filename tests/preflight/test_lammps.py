@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ionloop.runfile.codes import DeepmdSection, LammpsSection
+from ionloop.preflight.codes.base import look_at_models
+from ionloop.runfile.sections.deepmd import DeepmdSection
+from ionloop.runfile.sections.lammps import LammpsSection
 
 
 @pytest.fixture
@@ -21,11 +23,11 @@ def without_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LammpsSe
 
 def test_a_plugin_that_does_not_load_the_models_is_told(without_backend: LammpsSection) -> None:
     train = DeepmdSection.model_validate({"code": "deepmd", "backend": "pytorch"})
-    (finding,) = without_backend.preflight_models(train.model_suffix)
+    (finding,) = look_at_models(without_backend, train)
     assert (finding.level, finding.key) == ("error", "explore.command")
     assert "'my-lmp' does not load PyTorch models (.pth)" in finding.sentence
 
 
 def test_tensorflow_is_not_asked_for(without_backend: LammpsSection) -> None:
     train = DeepmdSection.model_validate({"code": "deepmd"})
-    assert not list(without_backend.preflight_models(train.model_suffix))
+    assert not list(look_at_models(without_backend, train))

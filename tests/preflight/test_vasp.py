@@ -9,10 +9,12 @@ from ruamel.yaml import YAML
 
 from ionloop.jobs.label.ledger import Ledger
 from ionloop.jobs.label.vasp import VaspLabelMaker
-from ionloop.preflight.check import Inputs, look_at_store
-from ionloop.runfile.codes import VaspSection
-from ionloop.runfile.findings import Finding
+from ionloop.preflight.codes.base import label_seconds, look_at_code
+from ionloop.preflight.findings import Finding
+from ionloop.preflight.inputs import Inputs
+from ionloop.preflight.store import look_at_store
 from ionloop.runfile.model import RunFile
+from ionloop.runfile.sections.vasp import VaspSection
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LabelStatus
 from ionloop.stores.connect import collection, open_store
@@ -38,7 +40,7 @@ def test_the_section_builds_the_maker() -> None:
 
 
 def test_inputs_are_shown_before_anything_is_submitted(vasp: Any) -> None:
-    findings = list(own().preflight(["Au", "Cu"]))
+    findings = list(look_at_code(own(), ["Au", "Cu"]))
     assert found(findings, "error") == []
     shown = "\n".join(found(findings, "ok"))
     assert "INCAR: ALGO = Normal, EDIFF = 1e-06, ENCUT = 300.0, GGA = PE" in shown
@@ -48,7 +50,7 @@ def test_inputs_are_shown_before_anything_is_submitted(vasp: Any) -> None:
 
 
 def test_a_missing_potcar_is_an_error_that_names_it(vasp: Any) -> None:
-    findings = list(own(potcars={"Au": "Au", "Cu": "Cu_pv"}).preflight(["Au", "Cu"]))
+    findings = list(look_at_code(own(potcars={"Au": "Au", "Cu": "Cu_pv"}), ["Au", "Cu"]))
     (sentence,) = found(findings, "error")
     assert "the POTCAR of Cu_pv (PBE_54) is not in PMG_VASP_PSP_DIR" in sentence
 
@@ -57,7 +59,7 @@ def test_an_unset_folder_and_an_absent_program_are_errors(monkeypatch: pytest.Mo
     from pymatgen.core import SETTINGS
 
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
-    findings = list(section(preset="agi", vasp_cmd="no_such_vasp").preflight(["I"]))
+    findings = list(look_at_code(section(preset="agi", vasp_cmd="no_such_vasp"), ["I"]))
     program, potcar = found(findings, "error")
     assert program.startswith("label.vasp_cmd: no_such_vasp is not on PATH")
     assert "PMG_VASP_PSP_DIR is not set" in potcar
@@ -69,13 +71,15 @@ def test_the_check_prints_what_a_host_without_potcars_is_to_say(
 ) -> None:
     from pymatgen.core import SETTINGS
 
-    (shown,) = [each for each in own().preflight(["Cu", "Au"]) if each.key == "label.potentials"]
+    (shown,) = [
+        each for each in look_at_code(own(), ["Cu", "Au"]) if each.key == "label.potentials"
+    ]
     text = shown.sentence.removeprefix("the labels are of ")
     potentials = YAML(typ="safe", pure=True).load(text)
     level = own().maker().level
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
     host = own(potentials=potentials)
-    findings = list(host.preflight(["Au", "Cu"]))
+    findings = list(look_at_code(host, ["Au", "Cu"]))
     assert found(findings, "error") == []
     assert "the POTCAR of Cu is not on this host" in "\n".join(found(findings, "ok"))
     assert host.maker().level.hash == level.hash
@@ -108,7 +112,7 @@ def test_labels_of_the_version_before_are_reported_and_not_taken(
 
 def test_potcars_of_this_host_are_held_against_those_that_the_run_file_names(vasp: Any) -> None:
     said = {"Au": {"title": "PAW_PBE Au 04Oct2007", "sha256": "0123456789ab"}}
-    findings = list(own(potentials=said).preflight(["Au"]))
+    findings = list(look_at_code(own(potentials=said), ["Au"]))
     assert found(findings, "error") == []
     (sentence,) = [each for each in found(findings, "warning") if "potentials" in each]
     assert "of this host is PAW_PBE Au 01Jan2026, sha256" in sentence
@@ -116,7 +120,7 @@ def test_potcars_of_this_host_are_held_against_those_that_the_run_file_names(vas
 
 
 def test_an_element_that_the_preset_lacks_is_an_error() -> None:
-    (sentence,) = found(list(section(preset="agi").preflight(["Ag", "Cl"])), "error")
+    (sentence,) = found(list(look_at_code(section(preset="agi"), ["Ag", "Cl"])), "error")
     assert sentence.startswith("label.potcars: no POTCAR is named for Cl")
 
 
@@ -128,7 +132,7 @@ def test_potcars_are_held_against_preset_and_cutoff(
 
     folder = write_potcars(tmp_path, {"Ag": 17, "I": 7}, enmax=290)
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(folder))
-    findings = list(section(preset="agi").preflight(["Ag", "I"]))
+    findings = list(look_at_code(section(preset="agi"), ["Ag", "I"]))
     (sentence,) = found(findings, "error")
     assert "the POTCAR of Ag (PAW_PBE Ag 01Jan2026) has 17 valence electrons, not 11" in sentence
     warnings = found(findings, "warning")
@@ -137,7 +141,7 @@ def test_potcars_are_held_against_preset_and_cutoff(
 
 
 def test_a_label_of_the_paper_costs_two_steps_of_its_aimd() -> None:
-    seconds = section(preset="lgps").label_seconds(200)
+    seconds = label_seconds(section(preset="lgps"), 200)
     assert seconds == pytest.approx(2 * 693 * 3600 / 1000, rel=1e-3)
 
 

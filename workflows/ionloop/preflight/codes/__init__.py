@@ -1,0 +1,7 @@
+"""What the pre-flight check knows of each code: importing this package registers it."""
+
+from __future__ import annotations
+
+from ionloop.preflight.codes import deepmd, dft, external, forcefield, lammps, vasp
+
+__all__ = ["deepmd", "dft", "external", "forcefield", "lammps", "vasp"]
