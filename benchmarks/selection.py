@@ -16,7 +16,7 @@ from ionloop.schemas.packed import Array
 from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table
 from ionloop.selection import classify, select
-from ionloop.selection.pick import Strategy, pick
+from ionloop.selection.pick import SelectSettings, Strategy, pick
 
 TRUST = TrustWindow(low=0.12, high=0.25)
 SYMBOLS = ("Li",) * 20 + ("Ge",) * 2 + ("P",) * 4 + ("S",) * 24
@@ -59,7 +59,7 @@ def deviations_of(n_candidates: int) -> Table:
 def classify_and_pick(max_devi_f: Array, candidates: Frames) -> None:
     """Classify all frames and pick 300 of all candidates among them."""
     mine = np.flatnonzero(classify(max_devi_f, TRUST.f) == Verdict.CANDIDATE)
-    pick([candidates], max_devi_f[mine], [], max_labels=300)
+    pick([candidates], max_devi_f[mine], [], SelectSettings(max_labels=300))
 
 
 def rattled(frames: Frames, n_frames: int) -> Frames:
@@ -85,7 +85,7 @@ def run_select(
     """Return a selection of at most 300 from candidates."""
     table = deviations_of(len(candidates))
     return lambda: select(
-        table, [candidates], [dataset], TRUST, max_labels=300, seed=1, strategy=strategy
+        table, [candidates], [dataset], TRUST, SelectSettings(strategy=strategy), seed=1
     )
 
 

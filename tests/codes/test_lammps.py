@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from ionloop.codes.common.trajectory import TrajectoryTask
-from ionloop.codes.lammps import process
 from ionloop.codes.lammps.errors import LammpsError
 from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.program import check_models, program_version, version_of_run
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.codes.lammps.trajectory import _first_collapsed, _valid_prefix
+from ionloop.programs import process
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
 

@@ -37,7 +37,7 @@ from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage, 
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow, Verdict, VerdictCounts
 from ionloop.schemas.table import Table
-from ionloop.selection import PhysicalLimits, select
+from ionloop.selection import PhysicalLimits, SelectSettings, select
 
 TRUST = TrustWindow(low=0.1, high=0.3)
 STAGE = Stage(
@@ -150,10 +150,10 @@ def test_a_good_cold_frame_does_not_fail_of_its_perturbation(gold_copper: Frames
         steps=np.arange(5) * 7,
         temperatures=np.array([50.0, 632.0, 400.0, 300.0, 9000.0]),
     )
-    verdicts = reduced(cooled(whole, LammpsSettings())).deviations["verdict"]
+    verdicts = reduced(cooled(whole, LammpsSettings().thermostat_damping)).deviations["verdict"]
     assert verdicts.tolist() == ["accurate"] * 4 + ["failed"]
     late = replace(whole, steps=np.arange(5) * 7 + 2000)
-    verdicts = reduced(cooled(late, LammpsSettings())).deviations["verdict"]
+    verdicts = reduced(cooled(late, LammpsSettings().thermostat_damping)).deviations["verdict"]
     assert verdicts.tolist() == ["accurate"] + ["failed"] * 4
 
 
@@ -166,7 +166,7 @@ def test_exploded_trajectories_do_not_vanish_from_the_accurate_fraction(
     asked = [planned(task) for task in tasks(gold_copper)[:3]]
     document = collected(asked, [part_of(*exploded, whole)])
     table = document.deviations
-    selection = select(table, document.candidates, [], TRUST, max_labels=5)
+    selection = select(table, document.candidates, [], TRUST, SelectSettings(max_labels=5))
     assert selection.counts == VerdictCounts(accurate=2 * 2 + 5, failed=2 * 3)
     assert set(table["reason"][table["verdict"] == "failed"]) == {"never came: it exploded"}
     assert table["trajectory"].tolist() == [0] * 5 + [1] * 5 + [2] * 5
@@ -182,7 +182,9 @@ def test_a_lost_batch_counts_as_failed(gold_copper: Frames) -> None:
     asked = [planned(task) for task in tasks(gold_copper)[:2]]
     whole = trajectory(gold_copper, [0.05] * 5, 0)
     document = collected(asked, [part_of(whole), None])
-    selection = select(document.deviations, document.candidates, [], TRUST, max_labels=5)
+    selection = select(
+        document.deviations, document.candidates, [], TRUST, SelectSettings(max_labels=5)
+    )
     assert selection.counts == VerdictCounts(accurate=5, failed=4, skipped=1)
     assert [each.reason for each in document.unfinished] == ["its job failed"]
     assert document.n_lost == 1
@@ -227,8 +229,8 @@ def test_the_trajectories_of_a_job_share_its_gpu_and_outlive_it(
 ) -> None:
     asked = []
 
-    def run(tasks: Any, models: Any, type_map: Any, settings: Any, folder: Path, n: int) -> Any:
-        asked.append((len(tasks), folder, n))
+    def run(tasks: Any, models: Any, types: Any, settings: Any, folder: Path, *rest: Any) -> Any:
+        asked.append((len(tasks), folder, *rest))
         return [trajectory(gold_copper, [0.2, 0.05, 0.2], task.index) for task in tasks]
 
     monkeypatch.setattr(lammps, "run_trajectories", run)
@@ -236,11 +238,11 @@ def test_the_trajectories_of_a_job_share_its_gpu_and_outlive_it(
     monkeypatch.setenv(UNFINISHED, str(tmp_path))
     monkeypatch.setattr(CURRENT_JOB, "job", SimpleNamespace(uuid="a-job", index=1, metadata={}))
     maker = LammpsExploreMaker(per_gpu=3, cores=2)
-    ensemble: Any = SimpleNamespace(members=[])
+    ensemble: Any = SimpleNamespace(members=[], kind="deepmd")
     part = explore_with_lammps.original(
         maker, ensemble, tasks(gold_copper)[:5], TRUST, 0, [gold_copper[:1]]
     )
-    assert asked == [(5, tmp_path / "a-job-1", 3)]
+    assert asked == [(5, tmp_path / "a-job-1", 3, "deepmd")]
     assert part.core_seconds == 2 * 5 * 2.0
 
 
@@ -253,7 +255,7 @@ def test_an_exploration_that_version_0_1_began_is_finished(
     monkeypatch.setattr(lammps, "version_of_run", lambda folder: "1 Jan 2020")
     monkeypatch.chdir(tmp_path)
     asked = [run.task for run in whole[4:8]]
-    ensemble: Any = SimpleNamespace(members=[])
+    ensemble: Any = SimpleNamespace(members=[], kind="deepmd")
     second = explore_with_lammps.original(LammpsExploreMaker(), ensemble, asked, TRUST, 0)
     first = part_of(*whole[:4])
     columns = {k: v for k, v in first.deviations.columns.items() if k != "composition"}
@@ -263,7 +265,9 @@ def test_an_exploration_that_version_0_1_began_is_finished(
         assert [each.index for each in found.trajectories] == list(range(12))
         assert [each.temperature for each in found.trajectories] == [300] * 6 + [600] * 6
         assert (found.n_finished, found.n_lost) == (8, 4)
-        counts = select(found.deviations, found.candidates, [], TRUST, max_labels=5).counts
+        counts = select(
+            found.deviations, found.candidates, [], TRUST, SelectSettings(max_labels=5)
+        ).counts
         assert (counts.accurate, counts.failed, counts.skipped) == (40, 16, 4)
 
 
@@ -276,7 +280,7 @@ def test_pressures_of_nvt_are_refused_without_a_run_file_too(gold_copper: Frames
 
 def test_a_job_asks_for_the_cores_of_all_its_processes(gold_copper: Frames) -> None:
     maker = LammpsExploreMaker(per_gpu=3, cores=2, batch_size=8)
-    ensemble = SimpleNamespace(reference="the ensemble")
+    ensemble = SimpleNamespace(reference="the ensemble", value=SimpleNamespace(kind="deepmd"))
     spread = spread_trajectories.original.__wrapped__
     flow = spread(maker, ensemble, STAGE, [gold_copper[:1]], TRUST, 1, None).replace
     assert [job.metadata["cores"] for job in flow.jobs] == [6, 6, 1]

@@ -9,7 +9,7 @@ from ionloop.schemas.document import Document
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
 from ionloop.schemas.table import Table
-from ionloop.selection import Selection, classify, select
+from ionloop.selection import Selection, SelectSettings, classify, select
 from ionloop.selection.accounting import NOT_SENT
 from ionloop.selection.pick import OVER_MAX
 
@@ -47,7 +47,7 @@ def exploration() -> tuple[Table, list[Frames]]:
 
 def test_a_selection_accounts_for_every_frame():
     table, candidates = exploration()
-    selection = select(table, candidates, [], TRUST, max_labels=5, seed=3)
+    selection = select(table, candidates, [], TRUST, SelectSettings(max_labels=5), seed=3)
     assert selection.counts.model_dump() == {
         "accurate": 2, "candidate": 5, "failed": 2, "skipped": 1,
     }  # fmt: skip
@@ -66,7 +66,9 @@ def test_a_selection_accounts_for_every_frame():
 
 def test_a_selection_says_where_its_picks_come_from():
     table, candidates = exploration()
-    selection = select(table, candidates, [], TRUST, max_labels=5, strategy="highest")
+    selection = select(
+        table, candidates, [], TRUST, SelectSettings(max_labels=5, strategy="highest")
+    )
     first, second = selection.picks
     assert (first.step, first.max_devi_f, first.reason) == (40, 0.28, "picked: highest")
     assert first.frame_id == candidates[0].ids[1]
@@ -90,7 +92,7 @@ def test_a_selection_says_where_its_picks_come_from():
 
 def test_a_selection_fills_its_document():
     table, candidates = exploration()
-    selection = select(table, candidates, [], TRUST, max_labels=1)
+    selection = select(table, candidates, [], TRUST, SelectSettings(max_labels=1))
     names = {field.name for field in fields(Selection)}
     assert names == set(SelectionDoc.model_fields) - set(Document.model_fields)
     document = SelectionDoc(run="r", **{name: getattr(selection, name) for name in names})
@@ -101,7 +103,7 @@ def test_a_selection_fills_its_document():
 def test_an_exploration_without_candidates_gives_an_empty_selection():
     table, _ = exploration()
     table = table.with_columns(frame=np.full(10, -1))
-    selection = select(table, [], [], TRUST, max_labels=5)
+    selection = select(table, [], [], TRUST, SelectSettings(max_labels=5))
     assert selection.picks == []
     assert selection.picked == []
     assert selection.set_aside == {NOT_SENT: 5}
@@ -110,4 +112,4 @@ def test_an_exploration_without_candidates_gives_an_empty_selection():
 def test_candidates_that_do_not_belong_to_the_table_are_refused():
     table, candidates = exploration()
     with pytest.raises(ValueError, match="name 3 frames and 2 candidates came"):
-        select(table, candidates[:1], [], TRUST, max_labels=5)
+        select(table, candidates[:1], [], TRUST, SelectSettings(max_labels=5))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from ionloop.schemas.frames import Frames
 from ionloop.selection.fingerprint import TOLERANCE, distances, fingerprints
-from ionloop.selection.pick import OVER_MAX, pick
+from ionloop.selection.pick import OVER_MAX, SelectSettings, pick
 
 
 def gas(lengths, symbols: tuple[str, str] = ("Li", "S")) -> Frames:
@@ -22,8 +22,9 @@ def spread(n: int, first: float = 2.0) -> Frames:
     return gas(np.linspace(first, 3.5, n))
 
 
-def go(frames: Frames, dataset=(), max_labels: int = 100, **settings):
-    return pick([frames], np.zeros(len(frames)), list(dataset), max_labels=max_labels, **settings)
+def go(frames: Frames, dataset=(), max_labels: int = 100, seed: int = 0, **changes):
+    settings = SelectSettings().model_copy(update={"max_labels": max_labels, **changes})
+    return pick([frames], np.zeros(len(frames)), list(dataset), settings, seed=seed)
 
 
 def test_a_seed_gives_its_pick_again_and_another_gives_another():
@@ -73,7 +74,7 @@ def test_a_frame_that_comes_twice_is_picked_once_at_no_tolerance():
 def test_the_highest_deviation_comes_first():
     frames = spread(6)
     deviations = np.array([0.2, 0.5, 0.1, 0.4, 0.3, 0.6])
-    picks = pick([frames], deviations, [], max_labels=3, strategy="highest")
+    picks = pick([frames], deviations, [], SelectSettings(max_labels=3, strategy="highest"))
     assert picks.indices == [5, 1, 3]
 
 
@@ -150,12 +151,12 @@ def test_exact_copies_are_found_whatever_the_order_and_the_orientation():
 
 def test_compositions_are_numbered_one_after_the_other():
     candidates = [spread(3), gas([], ("Li", "Ge")), gas([2.4, 2.8], ("Li", "P"))]
-    picks = pick(candidates, np.arange(5.0), [], max_labels=5, strategy="highest")
+    picks = pick(candidates, np.arange(5.0), [], SelectSettings(max_labels=5, strategy="highest"))
     assert picks.indices == [4, 3, 2, 1, 0]
 
 
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="2 deviations for 3 candidates"):
-        pick([spread(3)], np.zeros(2), [], max_labels=1)
+        pick([spread(3)], np.zeros(2), [], SelectSettings(max_labels=1))
     with pytest.raises(ValueError, match="'nearest' is unknown: choose from random, farthest"):
         go(spread(3), strategy="nearest")

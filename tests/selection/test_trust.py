@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import TrustWindow
-from ionloop.selection import classify, judge
+from ionloop.selection import Observed, classify, judge
 
 WINDOW = (0.12, 0.25)
 V_WINDOW = (0.01, 0.02)
@@ -93,10 +93,12 @@ def test_judging_goes_from_skipped_through_physics_to_trust():
     frames = chain([1.0, 1.0, 2.8, 2.8, 2.8, 2.8, np.nan])
     verdicts, reasons, ratios = judge(
         frames,
-        steps=np.arange(7) * 10,
-        max_devi_f=np.array([0.01, 0.01, 0.01, 0.2, 0.9, 0.01, 0.01]),
+        Observed(
+            steps=np.arange(7) * 10,
+            max_devi_f=np.array([0.01, 0.01, 0.01, 0.2, 0.9, 0.01, 0.01]),
+            temperatures=np.array([300, 300, 300, 300, 300, 1200, 300]),
+        ),
         trust=TrustWindow(low=0.12, high=0.25),
-        temperatures=np.array([300, 300, 300, 300, 300, 1200, 300]),
         target=300.0,
         start=chain([2.8]),
         skip=10,
@@ -121,9 +123,11 @@ def test_the_reason_names_the_deviation_that_decided():
     trust = TrustWindow(low=0.12, high=0.25, v_low=0.01, v_high=0.02)
     _, reasons, _ = judge(
         chain([2.8] * 5),
-        steps=np.arange(5),
-        max_devi_f=np.array([0.01, 0.3, np.inf, 0.01, 0.3]),
-        max_devi_v=np.array([0.03, 0.03, 0.0, np.nan, 0.0]),
+        Observed(
+            steps=np.arange(5),
+            max_devi_f=np.array([0.01, 0.3, np.inf, 0.01, 0.3]),
+            max_devi_v=np.array([0.03, 0.03, 0.0, np.nan, 0.0]),
+        ),
         trust=trust,
     )
     assert reasons.tolist() == [

@@ -1,4 +1,4 @@
-"""The account of a selection: every frame with its verdict and its reason."""
+"""The result of a selection: every frame with its verdict and its reason."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ from ionloop.schemas.selection import (
     VerdictCounts,
 )
 from ionloop.schemas.table import Table
-from ionloop.selection.fingerprint import TOLERANCE
 from ionloop.selection.physical import PhysicalLimits
-from ionloop.selection.pick import Strategy, pick
+from ionloop.selection.pick import SelectSettings, pick
 
 NOT_SENT = "not sent (over the cap of the exploration)"
 
@@ -56,26 +55,24 @@ def select(
     candidates: Sequence[Frames],
     dataset: Sequence[Frames],
     trust: TrustWindow,
+    settings: SelectSettings,
     *,
-    max_labels: int,
     seed: int = 0,
-    strategy: Strategy = "random",
-    tolerance: float = TOLERANCE,
     limits: PhysicalLimits | None = None,
 ) -> Selection:
-    """Pick from an exploration, and account for every frame of it.
+    """Pick from an exploration, and give every frame of it a reason.
 
     Parameters
     ----------
     deviations
-        The table of an `ExplorationDoc`, whose verdicts stand.
+        The table of an `ExplorationDoc`; its verdicts are kept.
     candidates
         The frames that its column ``frame`` counts, one entry per composition.
     dataset
         The labelled frames.
     trust
         The windows with which the verdicts were made.
-    max_labels, seed, strategy, tolerance, limits
+    settings, seed, limits
         As for `pick`.
 
     Returns
@@ -93,20 +90,24 @@ def select(
     ids = [frame_id for frames in candidates for frame_id in frames.ids]
     rows = _rows_of_candidates(deviations, len(ids))
     picks = pick(
-        candidates, deviations["max_devi_f"][rows], dataset, max_labels=max_labels, seed=seed,
-        strategy=strategy, tolerance=tolerance, limits=limits,
-    )  # fmt: skip
+        candidates, deviations["max_devi_f"][rows], dataset, settings, seed=seed, limits=limits
+    )
     chosen = rows[picks.indices]
     verdicts = _final_verdicts(deviations, ids, picks.reasons)
     return Selection(
         trust=trust,
         seed=seed,
-        max_labels=max_labels,
-        counts=_counts(deviations["verdict"]),
+        max_labels=settings.max_labels,
+        counts=VerdictCounts(
+            **{str(word): int(np.sum(deviations["verdict"] == word)) for word in Verdict}
+        ),
         by_temperature=[TemperatureCounts(**row) for row in _count_by(deviations, "temperature")],
         conditions=[ConditionCounts(**row) for row in _count_by(deviations, *_CONDITION)],
         histogram=_histogram(deviations, trust),
-        picks=[_pick_of(row) for row in verdicts.where(chosen).rows()],
+        picks=[
+            Pick(**{name: row[name] for name in Pick.model_fields})
+            for row in verdicts.where(chosen).rows()
+        ],
         set_aside=_set_aside(verdicts),
         picked=_frames_at(candidates, picks.indices),
         verdicts=verdicts,
@@ -136,10 +137,6 @@ def _final_verdicts(deviations: Table, ids: Sequence[str], reasons: Sequence[str
     )
 
 
-def _counts(verdicts: Array) -> VerdictCounts:
-    return VerdictCounts(**{str(word): int(np.sum(verdicts == word)) for word in Verdict})
-
-
 def _count_by(deviations: Table, *names: str) -> Iterator[dict[str, Any]]:
     """Yield the values and the verdict counts of every group of rows that agree in some columns.
 
@@ -166,10 +163,6 @@ def _histogram(deviations: Table, trust: TrustWindow) -> Histogram:
     judged = np.isfinite(values) & (deviations["verdict"] != Verdict.SKIPPED)
     counts, _ = np.histogram(np.minimum(values[judged], edges[-1]), edges)
     return Histogram(edges=edges.tolist(), counts=counts.tolist())
-
-
-def _pick_of(row: dict[str, Any]) -> Pick:
-    return Pick(**{name: row[name] for name in Pick.model_fields})
 
 
 def _set_aside(verdicts: Table) -> dict[str, int]:

@@ -1,17 +1,17 @@
-"""The pick: which candidates are labelled, and what stood against the others.
+"""The pick: which candidates are labelled, and why the others are not.
 
 Candidates are taken in the order of a strategy:
 
-- ``random``: in random order, the control that every other has to beat;
-- ``farthest``: farthest-point sampling, each pick being the candidate whose fingerprint is
-  farthest from those of the labelled frames and of the picks before it;
+- ``random``: in random order, the baseline that every other strategy has to beat;
+- ``farthest``: farthest-point sampling: each pick is the candidate whose fingerprint is farthest
+  from those of the labelled frames and of the earlier picks;
 - ``highest``: the largest deviation first.
 
-One that is labelled already, whose atoms are too near each other, or that resembles a labelled
-frame or an earlier pick is set aside with its reason, and the next takes its place. Two frames
-resemble each other if their fingerprints and, unless these are the same, their atoms are within
-the tolerance. Only candidates that are reached are looked at. Nothing balances the picks over
-temperatures: a temperature with more candidates gets more picks.
+A candidate is set aside, with a reason, if it is labelled already, if its atoms are too near each
+other, or if it resembles a labelled frame or an earlier pick; the next one takes its place. Two
+frames resemble each other if their fingerprints and, unless these are the same, their atoms are
+within the tolerance. Only as many candidates are looked at as are needed. The picks are not
+balanced over temperatures: a temperature with more candidates gets more picks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.selection.fingerprint import TOLERANCE, distances
@@ -35,6 +37,23 @@ OVER_MAX = "over max_labels"
 
 
 _BLOCK = 256  # candidates looked at together
+
+
+class SelectSettings(Model):
+    """How candidates are picked."""
+
+    max_labels: PositiveInt = Field(300, description="labels per turn at most")
+    strategy: Strategy = Field(
+        "random",
+        description="order in which candidates are taken: seeded random, farthest-point on a "
+        "structural fingerprint, or largest deviation first",
+    )
+    tolerance: NonNegativeFloat = Field(
+        TOLERANCE,
+        description="fingerprint distance up to which two frames count as duplicates; rattling "
+        "every atom of LGPS for some 6 fs at 300 K reaches the default",
+        json_schema_extra={"unit": "Å"},
+    )
 
 
 class Picks(NamedTuple):
@@ -56,14 +75,12 @@ def pick(
     candidates: Sequence[Frames],
     max_devi_f: Array,
     dataset: Sequence[Frames],
+    settings: SelectSettings,
     *,
-    max_labels: int,
     seed: int = 0,
-    strategy: Strategy = "random",
-    tolerance: float = TOLERANCE,
     limits: PhysicalLimits | None = None,
 ) -> Picks:
-    """Pick at most `max_labels` candidates, replacing those that are set aside.
+    """Pick at most `settings.max_labels` candidates, replacing those that are set aside.
 
     Parameters
     ----------
@@ -73,16 +90,13 @@ def pick(
         Their maximum force deviations in eV/Å, (c,), in the order of `candidates`.
     dataset
         The labelled frames. A candidate is compared with those of its composition.
-    max_labels
-        Largest number of picks.
+    settings
+        Largest number of picks, their order, and up to which distance two frames count as one; a
+        distance of 0 leaves out exact copies only.
     seed
-        Seed of the permutation ("random"), of the order of equals otherwise.
-    strategy
-        "random", "farthest" or "highest".
-    tolerance
-        Distance in Å up to which two frames count as one; 0 leaves out exact copies only.
+        Seed of the random order, and of the order of equal deviations or distances.
     limits
-        Physical limits; the defaults of `PhysicalLimits` without.
+        Physical limits; the defaults of `PhysicalLimits` if absent.
 
     Returns
     -------
@@ -96,34 +110,37 @@ def pick(
     ValueError
         If the deviations are not one per candidate, or the strategy is unknown.
     """
-    pool = Pool(candidates, dataset, tolerance, limits or PhysicalLimits())
+    pool = Pool(candidates, dataset, settings.tolerance, limits or PhysicalLimits())
     if len(max_devi_f) != len(pool):
         raise ValueError(f"{len(max_devi_f)} deviations for {len(pool)} candidates: give one each")
     reasons = [OVER_MAX] * len(pool)
     indices: list[int] = []
-    picked: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(tolerance))
-    for look in _in_order(strategy, pool, np.asarray(max_devi_f), tolerance, seed):
-        if len(indices) >= max_labels:
+    picked: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(settings.tolerance))
+    for look in _in_order(settings, pool, np.asarray(max_devi_f), seed):
+        if len(indices) >= settings.max_labels:
             break
         crowd = picked[look.composition]
-        reasons[look.index] = look.fault or _objection(look, crowd) or f"picked: {strategy}"
-        if reasons[look.index].startswith("picked"):
-            crowd.add(look.frame, look.fingerprint[None])
-            indices.append(look.index)
+        apart = crowd.distances(look.fingerprint[None])[0]
+        near = "" if look.fault else crowd.like(look.frame, apart)
+        if look.fault or near:
+            reasons[look.index] = look.fault or f"too near pick {near}"
+            continue
+        reasons[look.index] = f"picked: {settings.strategy}"
+        crowd.add(look.frame, look.fingerprint[None])
+        indices.append(look.index)
     return Picks(indices, reasons)
 
 
-def _in_order(
-    strategy: Strategy, pool: Pool, max_devi_f: Array, tolerance: float, seed: int
-) -> Iterator[Look]:
+def _in_order(settings: SelectSettings, pool: Pool, max_devi_f: Array, seed: int) -> Iterator[Look]:
     """Yield candidates in the order of the strategy."""
+    strategy = settings.strategy
     shuffled = np.random.default_rng(seed).permutation(len(pool))
     if strategy == "random":
         return _lazily(pool, shuffled)
     if strategy == "highest":
         return _lazily(pool, shuffled[np.argsort(-max_devi_f[shuffled], kind="stable")])
     if strategy == "farthest":
-        return _farthest(pool.look(shuffled), tolerance)
+        return _farthest(pool.look(shuffled), settings.tolerance)
     raise ValueError(
         f"strategy '{strategy}' is unknown: choose from {', '.join(get_args(Strategy))}"
     )
@@ -160,8 +177,3 @@ def _by_composition(looks: list[Look]) -> dict[str, tuple[Array, Array]]:
         composition: (np.array(numbers), np.array([looks[i].fingerprint for i in numbers]))
         for composition, numbers in members.items()
     }
-
-
-def _objection(look: Look, picked: Crowd) -> str:
-    near = picked.like(look.frame, picked.distances(look.fingerprint[None])[0])
-    return f"too near pick {near}" if near else ""

@@ -1,7 +1,8 @@
-"""The one rule that tells accurate frames, candidates and failed ones apart."""
+"""The rule that tells accurate frames, candidates and failed frames apart."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,29 @@ from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.selection.physical import PhysicalLimits, inspect
 
 Window = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """What was measured on the f frames of a trajectory.
+
+    Parameters
+    ----------
+    steps
+        MD step of each frame, (f,).
+    max_devi_f
+        Maximum deviation of the forces in eV/Å, (f,).
+    max_devi_v
+        Maximum deviation of the virial per atom in eV/atom, (f,), if known.
+    temperatures
+        Instantaneous temperatures in K, (f,), if known, without what the perturbation of the start
+        is expected to add to them.
+    """
+
+    steps: Array
+    max_devi_f: Array
+    max_devi_v: Array | None = None
+    temperatures: Array | None = None
 
 
 class Judgement(NamedTuple):
@@ -84,38 +108,30 @@ def classify(
 
 def judge(
     frames: Frames,
-    steps: Array,
-    max_devi_f: Array,
+    observed: Observed,
     trust: TrustWindow,
     *,
-    max_devi_v: Array | None = None,
-    temperatures: Array | None = None,
     target: float | None = None,
     start: Frames | None = None,
     limits: PhysicalLimits | None = None,
     skip: int = 0,
 ) -> Judgement:
-    """Judge the frames of one trajectory: skipped first, then the physics, then the windows.
+    """Judge the frames of one trajectory: first the skipped ones, then physics, then deviations.
 
     Parameters
     ----------
     frames
         The f frames of the trajectory.
-    steps
-        MD step of each, (f,).
-    max_devi_f, max_devi_v
-        Maximum deviations of the forces (eV/Å) and of the virial per atom (eV/atom), (f,).
+    observed
+        Their MD steps, deviations and temperatures.
     trust
         Trust windows.
-    temperatures
-        Instantaneous temperatures in K, (f,), if known, less what a perturbed start is expected to
-        add to them.
     target
-        Temperature of the thermostat in K, needed with `temperatures`.
+        Temperature of the thermostat in K, needed if temperatures are given.
     start
-        The frame against which the cell is compared; the cell is not compared without.
+        The frame with whose cell the cells are compared; they are not compared if absent.
     limits
-        Physical limits; the defaults of `PhysicalLimits` without.
+        Physical limits; the defaults of `PhysicalLimits` if absent.
     skip
         Frames of MD steps below this one are set aside.
 
@@ -129,10 +145,12 @@ def judge(
     ValueError
         As `classify` and `inspect` do.
     """
-    verdicts = classify(max_devi_f, trust.f, max_devi_v, trust.v)
-    reasons = _trust_reasons(verdicts, max_devi_f, max_devi_v, trust)
-    faults, ratios = inspect(frames, limits, start=start, temperatures=temperatures, target=target)
-    skipped = np.asarray(steps) < skip
+    verdicts = classify(observed.max_devi_f, trust.f, observed.max_devi_v, trust.v)
+    reasons = _trust_reasons(verdicts, observed, trust)
+    faults, ratios = inspect(
+        frames, limits, start=start, temperatures=observed.temperatures, target=target
+    )
+    skipped = np.asarray(observed.steps) < skip
     verdicts = np.where(faults != "", Verdict.FAILED.value, verdicts)
     verdicts = np.where(skipped, Verdict.SKIPPED.value, verdicts)
     reasons = np.where(faults != "", faults, reasons)
@@ -150,11 +168,9 @@ def _levels(deviation: ArrayLike, window: Window, name: str) -> tuple[Array, Arr
     return finite & (values < low), finite & (values < high)
 
 
-def _trust_reasons(
-    verdicts: Array, max_devi_f: Array, max_devi_v: Array | None, trust: TrustWindow
-) -> Array:
+def _trust_reasons(verdicts: Array, observed: Observed, trust: TrustWindow) -> Array:
     """Say which deviation decided, per frame."""
-    forces = np.asarray(max_devi_f, dtype=float)
+    forces = np.asarray(observed.max_devi_f, dtype=float)
     reasons = np.where(
         verdicts == Verdict.ACCURATE, "below the trust window", "in the trust window"
     )
@@ -162,6 +178,6 @@ def _trust_reasons(
     reasons = np.where(failed, "virial deviation above the trust window", reasons)
     reasons = np.where(forces >= trust.high, "force deviation above the trust window", reasons)
     finite = np.isfinite(forces)
-    if trust.v is not None and max_devi_v is not None:
-        finite &= np.isfinite(np.asarray(max_devi_v, dtype=float))
+    if trust.v is not None and observed.max_devi_v is not None:
+        finite &= np.isfinite(np.asarray(observed.max_devi_v, dtype=float))
     return np.where(finite, reasons, "deviation not finite")

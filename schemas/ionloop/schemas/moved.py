@@ -117,6 +117,14 @@ MOVED = {
 
 # What has another name today: old module and name, and today's. All lie below `ionloop`.
 RENAMED = {
+    "makers.dynamics:dynamics_with_ase": "jobs.label.dynamics:run_dynamics",
+    "makers.label:label_with_force_field": "jobs.label.batches:label_frames",
+    "makers.label:relax_with_force_field": "jobs.label.batches:relax_frames",
+    "makers.label_dft:label_with_dft": "jobs.label.batches:label_frames",
+    "makers.label_dft:relax_with_dft": "jobs.label.batches:relax_frames",
+    "makers.label_vasp:dynamics_with_vasp": "jobs.label.dynamics:run_dynamics",
+    "makers.label_vasp:label_with_vasp": "jobs.label.batches:label_frames",
+    "makers.label_vasp:relax_with_vasp": "jobs.label.batches:relax_frames",
     "makers.train:train_side_by_side": "jobs.train.deepmd:train_deepmd",
 }
 

@@ -11,22 +11,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ionloop.codes.lammps.errors import LammpsError
+from ionloop.codes.lammps.script import PAIR_STYLES
 from ionloop.programs.errors import cure_for
 from ionloop.programs.probe import PROBE_SECONDS, Answer, ask
 from ionloop.programs.process import ProgramError
+from ionloop.schemas.potential import DEEPMD
 
 START_LOG = "start.log"
 
 _PROBES = ("first", "second")
 
 
-def program_version(command: str) -> str:
-    """Return LAMMPS' version after making sure that it runs DeePMD models (takes seconds).
+def program_version(command: str, kind: str = DEEPMD) -> str:
+    """Return LAMMPS' version after checking that it has the pair style (takes seconds).
+
+    Parameters
+    ----------
+    command
+        The command that runs LAMMPS.
+    kind
+        Kind of the potentials, a key of `PAIR_STYLES`.
 
     Raises
     ------
     LammpsError
-        If the command is absent, fails, or has no ``pair_style deepmd``.
+        If the command is absent, fails, or lacks the pair style of such potentials.
     """
     answer = _ask(command, "info styles pair\n")
     version = _version(answer.text)
@@ -35,16 +44,17 @@ def program_version(command: str) -> str:
         raise LammpsError(
             f"explore.command: {command!r} did not start LAMMPS: it {answer.words} and said: {said}"
         )
-    if "deepmd" not in answer.text.split():
+    style = PAIR_STYLES[kind].split()[0]
+    if style not in answer.text.split():
         raise LammpsError(
-            f"explore.command: {command!r} has no pair_style deepmd; "
+            f"explore.command: {command!r} has no pair_style {style}; "
             "install one that has: pip install 'ionloop[deepmd]'"
         )
     return version
 
 
-def check_models(command: str, suffix: str) -> None:
-    """Check that LAMMPS loads models of a kind (takes seconds).
+def check_models(command: str, suffix: str, kind: str = DEEPMD) -> None:
+    """Check that LAMMPS loads model files of a format (takes seconds).
 
     The part of DeePMD-kit's plugin that belongs to a backend is loaded with the first model, and
     only where it fits the installed PyTorch or TensorFlow.
@@ -54,7 +64,9 @@ def check_models(command: str, suffix: str) -> None:
     command
         The command that runs LAMMPS.
     suffix
-        Of the model files: ``.pb`` or ``.pth``.
+        Suffix of the model files, such as ``.pb`` or ``.pth``.
+    kind
+        Kind of the potentials, a key of `PAIR_STYLES`.
 
     Raises
     ------
@@ -64,8 +76,9 @@ def check_models(command: str, suffix: str) -> None:
     with TemporaryDirectory() as name:
         for model in _PROBES:
             (Path(name) / f"{model}{suffix}").touch()
-        styles = " ".join(f"{model}{suffix}" for model in _PROBES)
-        question = f"units metal\npair_style deepmd {styles} out_freq 1 out_file devi\n"
+        models = " ".join(f"{model}{suffix}" for model in _PROBES)
+        style = PAIR_STYLES[kind].format(models=models, every=1, deviation="devi")
+        question = f"units metal\npair_style {style}\n"
         text = _ask(command, question, Path(name)).text
     if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", text, re.S):
         why = f"; {found[0].splitlines()[-1].strip()[-200:]}"
@@ -116,6 +129,13 @@ def _version(text: str) -> str | None:
 
 
 def command_words(command: str) -> list[str]:
+    """Split the command that runs LAMMPS.
+
+    Raises
+    ------
+    LammpsError
+        If its program is not on PATH.
+    """
     arguments = shlex.split(command)
     if not arguments or shutil.which(arguments[0]) is None:
         raise LammpsError(

@@ -1,7 +1,7 @@
-"""What a folder of trajectories holds: what is over, and where the rest goes on.
+"""What a folder of trajectories holds: which are over, and from where the others continue.
 
-A trajectory leaves ``<name>.over`` when it ended, finished or halted, with a sentence in it if
-LAMMPS died of it; one that has none goes on from its newest restart file.
+A trajectory leaves the file ``<name>.over`` when it has ended, finished or halted; if LAMMPS
+crashed, it says why. A trajectory without this file continues from its newest restart file.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ionloop.schemas.packed import Array
 class Leg:
     """A part of a trajectory, between two restart files.
 
-    Every leg begins by reading all that it needs, so a trajectory is the same to the last bit
-    whether one process runs all of its legs or each is run by another.
+    Every leg begins by reading all that it needs, so that a trajectory is the same to the last
+    bit whether one process runs all of its legs or several do.
 
     Parameters
     ----------
@@ -81,22 +81,32 @@ def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
 
 
 def is_over(trajectory: str, folder: Path) -> bool:
-    """Tell whether a trajectory has ended, one way or another."""
+    """Tell whether a trajectory has ended, finished or not."""
     return _over(trajectory, folder).exists()
 
 
-def end(trajectory: str, folder: Path, death: str = "") -> None:
-    """Note that a trajectory has ended, and what LAMMPS died of if it did."""
-    _over(trajectory, folder).write_text(death)
+def mark_over(trajectory: str, folder: Path, cause: str = "") -> None:
+    """Note that a trajectory has ended.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of its file names.
+    folder
+        Working folder.
+    cause
+        Why LAMMPS crashed or was ended, if it was.
+    """
+    _over(trajectory, folder).write_text(cause)
 
 
-def death_of(trajectory: str, folder: Path) -> str:
-    """Return what LAMMPS died of in a trajectory that is over, or nothing."""
+def cause_of_end(trajectory: str, folder: Path) -> str:
+    """Return what `mark_over` noted as the cause, or nothing."""
     return _over(trajectory, folder).read_text().strip()
 
 
 def legs_to_run(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> list[Leg]:
-    """Return the legs from the newest restart file on, with what they left removed."""
+    """Return the legs from the newest restart file on; files that they left are removed."""
     whole = legs(task, settings)
     begun = max(leg.number for leg in whole if not leg.number or (folder / leg.restart).exists())
     left = whole[begun:]
@@ -116,7 +126,7 @@ def log_of(leg: Leg, folder: Path) -> Path:
     return folder / f"{leg.name}.log"
 
 
-def seconds(trajectory: str, folder: Path) -> float:
+def seconds_of(trajectory: str, folder: Path) -> float:
     """Return the wall time in s that a trajectory took, without legs that were lost."""
     return float(read_rows(_seconds(trajectory, folder), n_columns=1).sum())
 
@@ -141,12 +151,7 @@ def read_legs(
     parts = [_read_leg(leg, task, folder) for leg in legs(task, settings)]
     steps, frames, deviations, thermometer = zip(*parts, strict=True)
     (joined,) = concatenate(frames) or [frames[0]]
-    return (
-        np.concatenate(steps),
-        joined,
-        np.concatenate(deviations),
-        np.concatenate(thermometer),
-    )
+    return np.concatenate(steps), joined, np.concatenate(deviations), np.concatenate(thermometer)
 
 
 def _read_leg(leg: Leg, task: TrajectoryTask, folder: Path) -> tuple[Array, Frames, Array, Array]:

@@ -1,4 +1,4 @@
-"""What LAMMPS reads and writes: the cell it wants, data file, input script, output tables."""
+"""The commands that LAMMPS runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.restart import Leg, legs
 from ionloop.codes.lammps.settings import LammpsSettings
+from ionloop.schemas.potential import DEEPMD
+
+PAIR_STYLES = {
+    "deepmd": "deepmd {models} out_freq {every} out_file {deviation}",
+}
+"""The pair style of every kind of potential that LAMMPS can run here.
+
+It takes the files of all models, moves the atoms by the forces of the first, and every so many
+steps writes the deviations of all to a file, in the columns of `read_rows`.
+"""
 
 _BAROSTATS = {"npt-iso": "iso", "npt-aniso": "aniso", "npt-tri": "tri"}
 
@@ -19,16 +29,17 @@ def input_script(
     type_map: Sequence[str],
     settings: LammpsSettings,
     first_leg: int = 0,
+    kind: str = DEEPMD,
 ) -> str:
-    """Return the commands that run one trajectory; sections of a script follow each other.
+    """Return the commands that run one trajectory; a script is the sections of all trajectories.
 
-    The thermostat is Langevin's: a perturbed start holds excess potential energy, which friction
-    on every atom takes out at once, where a Nosé-Hoover chain would swing about the target for
-    longer than a short trajectory lasts. NPT adds a Nosé-Hoover barostat (``fix nph``).
+    The thermostat is a Langevin thermostat: a perturbed start has excess potential energy, which
+    friction on every atom removes at once, while a Nosé-Hoover chain would oscillate about the
+    target for longer than a short trajectory lasts. NPT adds a Nosé-Hoover barostat (``fix nph``).
 
-    The run halts when the temperature is exceeded, beyond what is left of the perturbation's heat,
-    or the file ``<name>.stop`` appears, and then LAMMPS goes on with the next section. At the end,
-    halted or not, ``<name>.over`` is written.
+    The run halts when the temperature exceeds its limit by more than what is left of the heat of
+    the perturbation, or when the file ``<name>.stop`` appears; LAMMPS then continues with the next
+    section. At the end, halted or not, ``<name>.over`` is written.
 
     Parameters
     ----------
@@ -41,28 +52,38 @@ def input_script(
     settings
         Neighbour skin, damping times, limit of the temperature, length of a leg.
     first_leg
-        Leg to begin with, whose restart file is there.
+        Leg to begin with, whose restart file must be there.
+    kind
+        Kind of the potentials, a key of `PAIR_STYLES`.
     """
     parts = [
-        _leg_script(leg, task, models, type_map, settings) + _leg_end(leg)
+        _leg_script(leg, task, _potential(leg, task, models, type_map, kind), settings)
+        + _leg_end(leg)
         for leg in legs(task, settings)[first_leg:]
     ]
     return f"variable began timer\n{''.join(parts)}"
 
 
-def _leg_script(
-    leg: Leg,
-    task: TrajectoryTask,
-    models: Sequence[str],
-    type_map: Sequence[str],
-    settings: LammpsSettings,
+def _potential(
+    leg: Leg, task: TrajectoryTask, models: Sequence[str], type_map: Sequence[str], kind: str
 ) -> str:
+    style = PAIR_STYLES[kind].format(
+        models=" ".join(task.in_turn(models)),
+        every=task.dump_every,
+        deviation=f"{leg.name}.deviation",
+    )
+    return f"pair_style {style}\npair_coeff * * {' '.join(type_map)}"
+
+
+def _leg_script(leg: Leg, task: TrajectoryTask, potential: str, settings: LammpsSettings) -> str:
     name, every = leg.name, task.dump_every
     limit = settings.hottest(task.temperature)
     cooling = task.timestep / settings.thermostat_damping
     # A restart file does not hold the state of the thermostat's random numbers.
     seed = 1 + (task.seed + leg.number) % (_LARGEST_SEED - 1)
     damping = settings.thermostat_damping / 1000  # metal units count in ps
+    hot, shape = f"{task.temperature:g}", "mom yes rot no dist gaussian"
+    velocities = "" if leg.number else f"velocity all create {hot} {seed} {shape}\n"
     return f"""\
 log {name}.log
 clear
@@ -73,11 +94,10 @@ boundary p p p
 neighbor {settings.skin:g} bin
 neigh_modify every 1 delay 0 check yes
 {f"read_restart {leg.restart}" if leg.number else f"read_data {name}.data"}
-pair_style deepmd {" ".join(task.in_turn(models))} out_freq {every} out_file {name}.deviation
-pair_coeff * * {" ".join(type_map)}
-{"" if leg.number else _velocities(task, seed)}timestep {task.timestep / 1000:g}
+{potential}
+{velocities}timestep {task.timestep / 1000:g}
 fix motion all {_integrator(task, settings)}
-fix thermostat all langevin {task.temperature:g} {task.temperature:g} {damping:g} {seed} zero yes
+fix thermostat all langevin {hot} {hot} {damping:g} {seed} zero yes
 fix thermometer all ave/time {every} 1 {every} c_thermo_temp file {name}.temperature
 dump frames all custom {every} {name}.dump id xu yu zu
 dump_modify frames sort id format float %.12g
@@ -110,11 +130,6 @@ print "$(v_ended-v_began)" append {leg.trajectory}.seconds
 variable began timer
 shell mv {leg.trajectory}.partial {leg.next_restart}
 """
-
-
-def _velocities(task: TrajectoryTask, seed: int) -> str:
-    shape = "mom yes rot no dist gaussian"
-    return f"velocity all create {task.temperature:g} {seed} {shape}\n"
 
 
 def _integrator(task: TrajectoryTask, settings: LammpsSettings) -> str:

@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
-from ionloop.codes.lammps import restart as lammps_folder
-from ionloop.codes.lammps.restart import legs, log_of, started
+from ionloop.codes.lammps.restart import (
+    cause_of_end,
+    legs,
+    log_of,
+    read_legs,
+    seconds_of,
+    started,
+)
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.geometry.neighbours import measurable, neighbours
 from ionloop.schemas.frames import Frames
@@ -19,7 +25,18 @@ STEP, _V, MAX_DEVI_F = 0, 1, 4  # columns of a deviation file: step, max_devi_v,
 
 
 def read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> Trajectory:
-    dumped, frames, deviations, thermometer = lammps_folder.read_legs(task, settings, folder)
+    """Read the valid part of a trajectory.
+
+    Parameters
+    ----------
+    task
+        What was asked for.
+    settings
+        When a trajectory counts as exploded.
+    folder
+        Working folder of LAMMPS.
+    """
+    dumped, frames, deviations, thermometer = read_legs(task, settings, folder)
     n = _common_prefix(dumped, deviations[:, STEP], thermometer[:, 0])
     max_devi_f, max_devi_v = deviations[:n, MAX_DEVI_F], deviations[:n, _V]
     temperatures = thermometer[:n, 1]
@@ -34,7 +51,7 @@ def read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path
         temperatures=temperatures[:valid],
         finished=finished,
         stop_reason="" if finished else fault or _stop_reason(task, settings, folder),
-        seconds=lammps_folder.seconds(task.name, folder),
+        seconds=seconds_of(task.name, folder),
     )
 
 
@@ -95,5 +112,5 @@ def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -
     text = logs[-1].read_text() if logs else ""
     if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
         return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
-    death = lammps_folder.death_of(task.name, folder)
-    return death or f"frames are missing from {folder}; is its disk full?"
+    cause = cause_of_end(task.name, folder)
+    return cause or f"frames are missing from {folder}; is its disk full?"

@@ -1,4 +1,4 @@
-"""The account of a stage: every trajectory that was asked for."""
+"""The result of a stage: every trajectory that was asked for, and what came of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ionloop.jobs.decorators import collecting_job
 from ionloop.jobs.explore.reduction import summarise
-from ionloop.jobs.explore.starts import planned_by_number
+from ionloop.jobs.explore.starts import not_run
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import FloorError
 from ionloop.jobs.tolerances import changed
@@ -26,7 +26,17 @@ def collect_exploration(
 ) -> ExplorationDoc:
     """Gather the batches that came back; the trajectories of the others count as lost.
 
-    Jobs that version 0.1 entered know only the number of trajectories that were asked for.
+    Parameters
+    ----------
+    floor
+        Smallest fraction of the trajectories that must come beyond their first frame.
+    stage, trust
+        What was explored, and the window with which frames were judged.
+    asked
+        Every trajectory that was asked for. Jobs that version 0.1 entered may give their number
+        only, which is the same for all conditions of the stage.
+    parts
+        References to the `ExplorationPart` of every batch.
 
     Raises
     ------
@@ -35,8 +45,11 @@ def collect_exploration(
     """
     done = [part for part in parts if part.value is not None]
     came = {doc.index: doc for part in done for doc in part.value.trajectories}
-    plan = planned_by_number(stage, asked) if isinstance(asked, int) else asked
-    trajectories = [came.get(each.index, each) for each in plan]
+    if isinstance(asked, int):
+        each = asked // len(stage.conditions)
+        conditions = [condition for condition in stage.conditions for _ in range(each)]
+        asked = [not_run(index, where, stage.steps) for index, where in enumerate(conditions)]
+    trajectories = [came.get(trajectory.index, trajectory) for trajectory in asked]
     check_floor(trajectories, changed().get("floor", floor))
     failures = [f"{len(parts) - len(done)} batches of trajectories failed"]
     return ExplorationDoc(
@@ -52,7 +65,14 @@ def collect_exploration(
 
 
 def check_floor(trajectories: Sequence[TrajectoryDoc], floor: float) -> None:
-    """Raise if too few trajectories came beyond their first frame.
+    """Check that enough trajectories came beyond their first frame.
+
+    Parameters
+    ----------
+    trajectories
+        All trajectories of a stage.
+    floor
+        Smallest fraction of them.
 
     Raises
     ------

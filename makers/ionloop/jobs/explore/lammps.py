@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from jobflow import Flow, Response
 
@@ -14,7 +14,7 @@ from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.geometry.periodic import supercell
 from ionloop.jobs.decorators import collecting_job, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
-from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory, resolved_value
+from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory
 from ionloop.jobs.explore.starts import (
     Perturbation,
     cooled,
@@ -46,20 +46,33 @@ class LammpsExploreMaker(ExploreMaker):
     type_map
         Chemical symbols in the order of the models' types.
     limits
-        Geometries that are failed whatever the deviation says.
+        Limits beyond which a geometry is failed, whatever its deviation.
     perturbation
         How start structures are disturbed.
     batch_size
         Trajectories per job; they share one start-up of LAMMPS.
     max_candidates
-        Candidates per trajectory that travel back; evenly thinned above.
+        Candidates of a trajectory that are kept at most, evenly spaced.
     floor
         Fraction of the trajectories that must give at least one frame.
     cores
         Cores of one LAMMPS process.
     per_gpu
-        LAMMPS processes of one job, side by side; they share its trajectories and its GPU.
+        LAMMPS processes that one job runs at the same time; they share its trajectories and GPU.
+
+    Examples
+    --------
+    >>> maker = LammpsExploreMaker(type_map=["Li", "S"], batch_size=4)
+    >>> sorted(maker.drives)
+    ['deepmd']
+    >>> stage = Stage(temperatures=[300, 600], steps=2000)
+    >>> window = TrustWindow(low=0.12, high=0.25)
+    >>> flow = maker.make(ensemble=None, stage=stage, structures=[], trust=window)
+    >>> [job.name for job in flow.jobs]
+    ['spread trajectories']
     """
+
+    drives: ClassVar[frozenset[str]] = frozenset(lammps.PAIR_STYLES)
 
     name: str = "explore"
     settings: LammpsSettings = field(default_factory=LammpsSettings)
@@ -83,6 +96,11 @@ class LammpsExploreMaker(ExploreMaker):
     ) -> Flow:
         """Run a stage; the output is an `ExplorationDoc`.
 
+        Parameters
+        ----------
+        ensemble, stage, structures, trust, seed, previous
+            As for `ExploreMaker.make`.
+
         Raises
         ------
         InputError
@@ -94,7 +112,7 @@ class LammpsExploreMaker(ExploreMaker):
             spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
             "explore",
             "spread trajectories",
-            light=True,
+            bookkeeping=True,
         )
         return Flow([spread], output=spread.output, name=self.name)
 
@@ -109,9 +127,28 @@ def spread_trajectories(
     seed: int,
     previous: Any,
 ) -> Response[Any]:
-    """Set up the trajectories of a stage and spread them over jobs."""
+    """Set up the trajectories of a stage and spread them over jobs.
+
+    Parameters
+    ----------
+    maker
+        How to explore.
+    ensemble
+        Reference to the `EnsembleDoc`.
+    stage, structures, trust, seed
+        As for `ExploreMaker.make`.
+    previous
+        Reference to the `ExplorationDoc` that is continued, if any.
+
+    Raises
+    ------
+    InputError
+        If LAMMPS cannot run potentials of this kind.
+    """
     maker = in_force(maker)
-    starts = [start for part in resolved_value(structures) for start in single_frames(part)]
+    maker.check_kind(ensemble.value.kind)
+    given = getattr(structures, "value", structures)  # relaxed ones come by reference
+    starts = [start for part in given for start in single_frames(part)]
     left_off = previous.value.last_good_frames if previous else {}
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
     originals = [supercell(start, stage.supercell) for start in starts]
@@ -134,7 +171,7 @@ def spread_trajectories(
     ]
     outputs = [batch.output for batch in batches]
     collect = collect_exploration(maker.floor, stage, trust, list(map(planned, tasks)), outputs)
-    assign(collect, "explore", "collect exploration", light=True)
+    assign(collect, "explore", "collect exploration", bookkeeping=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 
@@ -147,22 +184,41 @@ def explore_with_lammps(
     skip: int,
     originals: Sequence[Frames] = (),
 ) -> ExplorationPart:
-    """Run the trajectories of one job and send back what selection needs.
+    """Run the trajectories of one job and return what selection needs.
 
-    Cells are compared with those of the originals, the start structures as they were given, so
-    that what trajectories drift from turn to turn adds up. Jobs that version 0.1 entered know of
-    no originals: there a cell is compared with that of its own start.
+    Parameters
+    ----------
+    maker
+        How to explore.
+    ensemble
+        The models.
+    tasks
+        The trajectories.
+    trust
+        Window with which frames are judged.
+    skip
+        Frames of MD steps below this one do not count.
+    originals
+        The start structures as they were given, with whose cells the frames are compared, so that
+        what trajectories drift from turn to turn adds up. Jobs that version 0.1 entered may have
+        none: there a cell is compared with that of its own start.
     """
     maker = in_force(maker)
     models = [member.model for member in ensemble.members]
     with unfinished() as folder:
         trajectories = lammps.run_trajectories(
-            tasks, models, maker.type_map, maker.settings, folder, maker.per_gpu
+            tasks,
+            models,
+            maker.type_map,
+            maker.settings,
+            folder,
+            maker.per_gpu,
+            ensemble.kind,
         )
         versions = {"lammps": lammps.version_of_run(folder)}
     reduced = [
         reduce_trajectory(
-            cooled(trajectory, maker.settings),
+            cooled(trajectory, maker.settings.thermostat_damping),
             originals[trajectory.task.structure] if originals else trajectory.task.start,
             trust,
             maker.limits,

@@ -1,21 +1,21 @@
-"""What of a trajectory travels: deviations, verdicts, and the frames that may be picked."""
+"""What is kept of a trajectory: deviations, verdicts, and the frames that may be picked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ionloop.codes.common.trajectory import Trajectory
-from ionloop.jobs.explore.starts import planned, shifted
+from ionloop.jobs.explore.starts import planned
 from ionloop.schemas.exploration import DeviationSummary, ExplorationPart, TrajectoryDoc
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table, join_tables
-from ionloop.selection import PhysicalLimits, judge
+from ionloop.selection import Observed, PhysicalLimits, judge
+from ionloop.selection.trust import Judgement
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,49 @@ def reduce_trajectory(
     skip: int,
     max_candidates: int,
 ) -> Reduced:
-    """Judge every frame and keep the candidates."""
-    task = trajectory.task
-    verdicts, reasons, ratios = judge(
+    """Judge every frame of a trajectory and keep the candidates.
+
+    Parameters
+    ----------
+    trajectory
+        The valid part of the trajectory.
+    original
+        Start structure as it was given, with whose cell the cells are compared.
+    trust, limits
+        Trust windows and physical limits.
+    skip
+        Frames of MD steps below this one do not count.
+    max_candidates
+        Candidates that are kept at most, evenly spaced.
+    """
+    judgement = judge(
         trajectory.frames,
-        trajectory.steps,
-        trajectory.max_devi_f,
+        Observed(
+            trajectory.steps, trajectory.max_devi_f, trajectory.max_devi_v, trajectory.temperatures
+        ),
         trust,
-        max_devi_v=trajectory.max_devi_v,
-        temperatures=trajectory.temperatures,
-        target=task.temperature,
+        target=trajectory.task.temperature,
         start=original,
         limits=limits,
         skip=skip,
     )
-    keep = thin(np.flatnonzero(verdicts == Verdict.CANDIDATE), max_candidates)
+    verdicts = judgement.verdicts
+    kept = thin(np.flatnonzero(verdicts == Verdict.CANDIDATE), max_candidates)
     good = np.flatnonzero(np.isin(verdicts, [Verdict.ACCURATE, Verdict.CANDIDATE]))[-1:]
-    n = len(trajectory.frames)
+    return Reduced(
+        deviations=_deviations(trajectory, judgement, kept),
+        candidates=trajectory.frames[kept],
+        last_good=next(iter(trajectory.steps[good].tolist()), None),
+        final=trajectory.frames[good],
+    )
+
+
+def _deviations(trajectory: Trajectory, judgement: Judgement, kept: Array) -> Table:
+    """Return a row for every frame; `kept` are the numbers of the candidates that are kept."""
+    task, n = trajectory.task, len(trajectory.frames)
     frame = np.full(n, -1)
-    frame[keep] = np.arange(len(keep))
-    deviations = Table(
+    frame[kept] = np.arange(len(kept))
+    return Table(
         {
             "trajectory": np.full(n, task.index),
             "step": trajectory.steps,
@@ -64,22 +87,24 @@ def reduce_trajectory(
             "composition": np.full(n, task.start.formula),
             "max_devi_f": trajectory.max_devi_f,
             "max_devi_v": trajectory.max_devi_v,
-            "min_distance_ratio": ratios,
-            "verdict": verdicts,
-            "reason": reasons,
+            "min_distance_ratio": judgement.min_distance_ratios,
+            "verdict": judgement.verdicts,
+            "reason": judgement.reasons,
             "frame": frame,
         }
-    )
-    return Reduced(
-        deviations=deviations,
-        candidates=trajectory.frames[keep],
-        last_good=next(iter(trajectory.steps[good].tolist()), None),
-        final=trajectory.frames[good],
     )
 
 
 def thin(indices: Array, most: int) -> Array:
-    """Return at most `most` of the indices, evenly spaced."""
+    """Thin indices out to evenly spaced ones.
+
+    Parameters
+    ----------
+    indices
+        Indices in ascending order, (n,).
+    most
+        Indices that are kept at most.
+    """
     if len(indices) <= most:
         return indices
     spaced: Array = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
@@ -89,12 +114,22 @@ def thin(indices: Array, most: int) -> Array:
 def join_reduced(
     trajectories: Sequence[Trajectory], reduced: Sequence[Reduced], cores: int
 ) -> ExplorationPart:
-    """Join the reduced trajectories of one job, `frame` counting through all candidates."""
+    """Join the reduced trajectories of one job.
+
+    Parameters
+    ----------
+    trajectories, reduced
+        The trajectories, and what is kept of each. In the joined table, `frame` counts through
+        the candidates of all.
+    cores
+        Cores on which each of them ran.
+    """
     offsets = np.cumsum([0, *(len(part.candidates) for part in reduced)])
-    tables = [
-        part.deviations.with_columns(frame=shifted(part.deviations["frame"], offset))
-        for part, offset in zip(reduced, offsets, strict=False)
-    ]
+    tables = []
+    for part, offset in zip(reduced, offsets, strict=False):
+        frame = part.deviations["frame"]
+        shifted = np.where(frame < 0, -1, frame + offset)
+        tables.append(part.deviations.with_columns(frame=shifted))
     return ExplorationPart(
         trajectories=[
             document(trajectory, part.last_good)
@@ -108,7 +143,15 @@ def join_reduced(
 
 
 def document(trajectory: Trajectory, last_good: int | None = None) -> TrajectoryDoc:
-    """Describe a trajectory, and the MD step of its last good frame."""
+    """Describe a trajectory.
+
+    Parameters
+    ----------
+    trajectory
+        The trajectory.
+    last_good
+        MD step of its last good frame, if it has one.
+    """
     return planned(trajectory.task).model_copy(
         update={
             "steps_done": int(trajectory.steps[-1]) if len(trajectory.steps) else 0,
@@ -128,19 +171,10 @@ def summarise(deviations: Table) -> list[DeviationSummary]:
     counted = deviations.where(
         np.isfinite(deviations["max_devi_f"]) & (deviations["verdict"] != Verdict.SKIPPED)
     )
-    return [
-        _summary(temperature, counted["max_devi_f"][counted["temperature"] == temperature])
-        for temperature in np.unique(counted["temperature"]).tolist()
-    ]
-
-
-def _summary(temperature: float, deviations: Array) -> DeviationSummary:
-    q10, q50, q90 = np.quantile(deviations, [0.1, 0.5, 0.9]).tolist()
-    return DeviationSummary(
-        temperature=temperature, n_frames=len(deviations), q10=q10, q50=q50, q90=q90
-    )
-
-
-def resolved_value(argument: Any) -> Any:
-    """Return the value of an argument that may or may not have been a reference."""
-    return getattr(argument, "value", argument)
+    summaries = []
+    for temperature in np.unique(counted["temperature"]).tolist():
+        values = counted["max_devi_f"][counted["temperature"] == temperature]
+        q10, q50, q90 = np.quantile(values, [0.1, 0.5, 0.9]).tolist()
+        summary = {"temperature": temperature, "n_frames": len(values)}
+        summaries.append(DeviationSummary(**summary, q10=q10, q50=q50, q90=q90))
+    return summaries

@@ -11,13 +11,11 @@ import numpy as np
 from pydantic import Field
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
-from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.geometry.periodic import supercell
 from ionloop.geometry.perturb import perturb
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import LOST, Stage, TrajectoryDoc
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.packed import Array
 from ionloop.schemas.units import Length, Temperature
 
 STIFFNESS = 20.0
@@ -108,7 +106,19 @@ def trajectory_tasks(
 def disturbed(
     structure: Frames, repetitions: tuple[int, int, int], perturbation: Perturbation, seed: int
 ) -> Frames:
-    """Return the repeated and disturbed start structure."""
+    """Return a start structure, repeated and disturbed.
+
+    Parameters
+    ----------
+    structure
+        One frame.
+    repetitions
+        Repetitions of its cell along a, b and c.
+    perturbation
+        Size of the disturbance.
+    seed
+        Seed of the disturbance.
+    """
     return perturb(
         supercell(structure, repetitions),
         1,
@@ -118,22 +128,63 @@ def disturbed(
     )
 
 
-def cooled(trajectory: Trajectory, settings: LammpsSettings) -> Trajectory:
-    """Return a trajectory without what the perturbation of its start added to the temperature."""
-    heat = trajectory.task.heat_at(trajectory.steps, settings.thermostat_damping)
+def cooled(trajectory: Trajectory, damping: float) -> Trajectory:
+    """Return a trajectory without what the perturbation of its start added to the temperature.
+
+    Parameters
+    ----------
+    trajectory
+        The trajectory.
+    damping
+        Relaxation time of the thermostat in fs.
+    """
+    heat = trajectory.task.heat_at(trajectory.steps, damping)
     return replace(trajectory, temperatures=trajectory.temperatures - heat)
 
 
 def planned(task: TrajectoryTask) -> TrajectoryDoc:
-    """Describe a trajectory before anything has come of it."""
-    return TrajectoryDoc(
-        index=task.index,
-        temperature=task.temperature,
-        pressure=task.pressure,
+    """Describe a trajectory before it has run."""
+    return not_run(
+        task.index,
+        (task.temperature, task.pressure),
+        task.steps,
         composition=task.start.formula,
         seed=task.seed,
         start_id=task.start.ids[0],
-        steps_asked=task.steps,
+    )
+
+
+def not_run(
+    index: int,
+    condition: tuple[float, float],
+    steps: int,
+    *,
+    composition: str = "",
+    seed: int = 0,
+    start_id: str = "",
+) -> TrajectoryDoc:
+    """Describe a trajectory of which nothing came back.
+
+    Parameters
+    ----------
+    index
+        Its number within the exploration.
+    condition
+        Temperature in K and pressure in bar.
+    steps
+        MD steps that were asked for.
+    composition, seed, start_id
+        Formula, seed and id of its start; jobs of version 0.1 do not tell them.
+    """
+    temperature, pressure = condition
+    return TrajectoryDoc(
+        index=index,
+        temperature=temperature,
+        pressure=pressure,
+        composition=composition,
+        seed=seed,
+        start_id=start_id,
+        steps_asked=steps,
         steps_done=0,
         n_frames=0,
         finished=False,
@@ -141,31 +192,6 @@ def planned(task: TrajectoryTask) -> TrajectoryDoc:
     )
 
 
-def planned_by_number(stage: Stage, n: int) -> list[TrajectoryDoc]:
-    """Describe n trajectories of a stage, which has equally many at each of its conditions."""
-    each = n // len(stage.conditions)
-    conditions = [condition for condition in stage.conditions for _ in range(each)]
-    return [
-        TrajectoryDoc(
-            index=index,
-            temperature=temperature,
-            pressure=pressure,
-            seed=0,
-            start_id="",
-            steps_asked=stage.steps,
-            steps_done=0,
-            n_frames=0,
-            finished=False,
-            stop_reason=LOST,
-        )
-        for index, (temperature, pressure) in enumerate(conditions)
-    ]
-
-
 def single_frames(frames: Frames) -> list[Frames]:
     """Return the frames one by one."""
     return [frames[index] for index in range(len(frames))]
-
-
-def shifted(frame: Array, offset: int) -> Array:
-    return np.where(frame < 0, -1, frame + offset)
