@@ -22,7 +22,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from ionloop.stores.connect import collection, open_store
-from ionloop.stores.sqlite import StoreError
+from ionloop.stores.errors import StoreError
 
 # jobflow 0.4 changes folders by monty's deprecated cd.
 pytestmark = pytest.mark.filterwarnings("ignore:cd is deprecated:FutureWarning")

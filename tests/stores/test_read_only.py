@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 
 from ionloop.stores.connect import collection, open_store, store_file
-from ionloop.stores.sqlite import SqliteStore, StoreError
+from ionloop.stores.errors import StoreError
+from ionloop.stores.sqlite import SqliteStore
 
 MONGO = os.environ.get("IONLOOP_TEST_MONGO_URI")
 

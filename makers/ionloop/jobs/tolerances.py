@@ -17,7 +17,7 @@ from ionloop.jobs.context import metadata, run_store
 from ionloop.jobs.placement import PART, PRODUCTION
 from ionloop.schemas.document import Model
 from ionloop.stores.connect import collection
-from ionloop.stores.sqlite import StoreError
+from ionloop.stores.errors import StoreError
 
 Settings = TypeVar("Settings")
 

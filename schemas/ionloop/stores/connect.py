@@ -13,8 +13,9 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ionloop.schemas.environment import absolute, expand
 from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.stores.errors import StoreError
 from ionloop.stores.server import OUTAGE, Blobs, Collection, NotIndexedError, persistent
-from ionloop.stores.sqlite import SqliteStore, StoreError
+from ionloop.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from maggma.stores import GridFSStore, MongoStore
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure
 
-from ionloop.stores.sqlite import StoreError
+from ionloop.stores.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

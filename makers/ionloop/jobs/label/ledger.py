@@ -19,8 +19,8 @@ from ionloop.jobs.label.claims import Claims
 from ionloop.schemas.frames import Frames, label_id
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory
 from ionloop.stores.connect import LoopStore, collection
+from ionloop.stores.errors import StoreError
 from ionloop.stores.server import persistent
-from ionloop.stores.sqlite import StoreError
 
 POLL_SECONDS = 1.0
 """How often it is looked whether a label that another process calculates is there, in s."""
