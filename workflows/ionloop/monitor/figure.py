@@ -1,4 +1,4 @@
-"""The learning of a run in one figure."""
+"""How a run has learned, in one figure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from jobflow.core.store import JobStore
 from matplotlib.axes import Axes
@@ -13,13 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    PercentFormatter,
-)
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from ionloop.monitor.frames import load_tables, verdict_tables
 from ionloop.monitor.records import NotFoundError, outputs, summary
@@ -31,15 +26,32 @@ from ionloop.schemas.selection import TrustWindow, Verdict
 from ionloop.schemas.table import Table
 
 SIZE = (9.0, 6.5)
-"""Inches; 900 px wide at 100 dpi, and sharp at twice that."""
+"""Size of the figure in inches: 900 pixels wide at 100 dpi, and sharp at twice that."""
 
+# Colours of Okabe and Ito, and of Paul Tol: they differ for every kind of colour vision.
+ACCURATE, CANDIDATE, FAILED, HELD_BACK = "#0072B2", "#E69F00", "#882255", "#009E73"
 
-# Paul Tol's "high contrast" and Okabe and Ito's colours stay apart for every kind of vision.
-ACCURATE, CANDIDATE, FAILED = "#0072B2", "#E69F00", "#882255"
+INK, SOFT, WINDOW, WINDOW_INK = "#222222", "#8A8A8A", "#F3E2B8", "#8C6D1F"
 
-INK, SOFT, WINDOW = "#222222", "#8A8A8A", "#F3E2B8"
+DASHED = (0, (4, 3))
 
-_STYLE: dict[str, Any] = {"color": INK, "fontsize": 9}
+STYLE = {
+    **dict.fromkeys(("axes.titlecolor", "axes.labelcolor", "legend.labelcolor"), INK),
+    **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8.5),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 9,
+}
+"""How all panels look, as matplotlib's rc parameters."""
+
+_BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}
+
+_TIGHT: dict[str, Any] = {"handlelength": 0.9, "handletextpad": 0.4, "columnspacing": 1.0}
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Learning:
     turns
         The finished turns.
     deviations
-        max_devi_f in eV/Å of the judged frames, one array per turn.
+        max_devi_f in eV/Å of the judged frames, one array (frames,) per turn.
     windows
         The trust window of every turn.
     errors
@@ -67,15 +79,19 @@ class Learning:
     validation: ForceErrors | None
 
     @property
-    def colours(self) -> list[str]:
-        """One colour per turn, dark to light in the order of time."""
-        from matplotlib import colormaps
+    def numbers(self) -> list[int]:
+        """Numbers of the turns."""
+        return [turn.turn for turn in self.turns]
 
-        return [to_hex(c) for c in colormaps["viridis"](np.linspace(0.05, 0.85, len(self.turns)))]
+    @property
+    def colours(self) -> list[str]:
+        """One colour per turn, from dark to light in the order of time."""
+        scale = matplotlib.colormaps["viridis"]
+        return [to_hex(colour) for colour in scale(np.linspace(0.05, 0.85, len(self.turns)))]
 
 
 def learning_figure(store: JobStore, run: str) -> Figure:
-    """Draw how a run learned: verdicts, deviations, calibration, errors.
+    """Draw how a run has learned: verdicts, deviations, calibration, errors.
 
     Parameters
     ----------
@@ -95,19 +111,27 @@ def learning_figure(store: JobStore, run: str) -> Figure:
         If there is no such run, or it has no finished turn.
     """
     learning = read(store, run)
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=SIZE, dpi=200, layout=layout)
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2)
-    draw_fractions(panels[0, 0], learning)
-    draw_deviations(panels[0, 1], learning)
-    draw_calibration(panels[1, 0], learning)
-    draw_errors(panels[1, 1], learning)
+    with matplotlib.rc_context(STYLE):
+        layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+        figure = Figure(figsize=SIZE, dpi=200, layout=layout)
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(2, 2).flat
+        for draw, axes in zip(
+            (draw_fractions, draw_deviations, draw_calibration, draw_errors), panels, strict=True
+        ):
+            draw(axes, learning)
     return figure
 
 
 def read(store: JobStore, run: str) -> Learning:
     """Read what the figure shows.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
 
     Raises
     ------
@@ -119,152 +143,154 @@ def read(store: JobStore, run: str) -> Learning:
         raise NotFoundError(f"run {run!r} has no finished turn yet: there is nothing to draw")
     numbers = [document.progress.index for document in documents]
     judged = dict(verdict_tables(store, run))
-    windows = _windows(store, run)
+    selections = outputs(store, run, "SelectionDoc", ["output.trust", "output.iteration"])
+    windows = {each["iteration"]: TrustWindow(**each["trust"]) for each in selections}
+    compared = [document.deviation_against_error for document in documents]
+    errors = iter(load_tables(store, [table for table in compared if table is not None]))
     end = summary(store, run)
     return Learning(
         turns=turns(store, run),
         deviations=[_judged_deviations(judged[number]) for number in numbers],
         windows=[windows[number] for number in numbers],
-        errors=_optional(store, [document.deviation_against_error for document in documents]),
+        errors=[None if table is None else next(errors) for table in compared],
         validation=end.validation.errors if end and end.validation else None,
     )
 
 
 def draw_fractions(axes: Axes, learning: Learning) -> None:
-    """Stack the fractions of accurate, candidate and failed frames by turn."""
-    number = [turn.turn for turn in learning.turns]
-    parts = np.array([turn.fractions for turn in learning.turns]).T
-    below = np.zeros(len(number))
-    for fraction, colour, word in zip(
-        parts, (ACCURATE, CANDIDATE, FAILED), ("accurate", "candidate", "failed"), strict=True
-    ):
-        axes.bar(number, fraction, 0.78, below, color=colour, label=word, edgecolor="white", lw=0.6)
-        below += fraction
-    if len(number) <= 8:  # else the bars are narrower than the words
-        for turn, fraction in zip(number, parts[0], strict=True):
-            _number_in_bar(axes, turn, fraction)
-    axes.set_ylim(0, 1)
+    """Draw the fractions of accurate, candidate and failed frames by turn, one on the other.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    learning
+        What to draw.
+    """
+    numbers = learning.numbers
+    parts = np.array([turn.fractions for turn in learning.turns]).T  # (verdicts, turns)
+    bottoms = np.cumsum(parts, axis=0) - parts
+    kinds = {"accurate": ACCURATE, "candidate": CANDIDATE, "failed": FAILED}
+    for (word, colour), part, bottom in zip(kinds.items(), parts, bottoms, strict=True):
+        axes.bar(numbers, part, 0.78, bottom, color=colour, label=word, edgecolor="white", lw=0.6)
+    if len(numbers) <= 8:  # in more bars there is no room for the numbers
+        for turn, fraction in zip(numbers, parts[0], strict=True):
+            inside = fraction > 0.12
+            place = {"va": "top", "color": "white"} if inside else {"va": "bottom", "color": INK}
+            height = fraction - 0.02 if inside else fraction + 0.015
+            text = f"{fraction:.0%}"
+            axes.text(turn, height, text, ha="center", size=8.5, weight="bold", **place)
+    axes.set(title="Verdicts", ylabel="share of judged frames", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _finish(axes, "Verdicts", "share of judged frames")
-    _turn_axis(axes, number)
-    _legend(axes, ncols=3, loc="lower right", bbox_to_anchor=(1.02, 0.985), **_TIGHT)
+    _turn_axis(axes, numbers)
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1.02, 0.985), **_TIGHT)
 
 
 def draw_deviations(axes: Axes, learning: Learning) -> None:
-    """Draw the distribution of max_devi_f by turn, on a logarithmic axis, with the window."""
-    number = [turn.turn for turn in learning.turns]
-    for turn, window in zip(number, learning.windows, strict=True):
+    """Draw the distribution of max_devi_f by turn, with the trust window.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    learning
+        What to draw.
+    """
+    for turn, window, values, colour in zip(
+        learning.numbers, learning.windows, learning.deviations, learning.colours, strict=True
+    ):
         span = [turn - 0.5, turn + 0.5]
         axes.fill_between(span, window.low, window.high, color=WINDOW, lw=0, zorder=0)
-    for turn, values, colour in zip(number, learning.deviations, learning.colours, strict=True):
         if len(values):
             _violin(axes, turn, values, colour)
     axes.set_yscale("log")
-    _plain_log(axes.yaxis)
-    last = learning.windows[-1]
-    axes.annotate(
-        "trust window",
-        (number[-1] + 0.47, last.high),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color="#8C6D1F",
-    )
-    _finish(axes, "Model deviation", "max_devi_f  (eV/Å)")
-    _turn_axis(axes, number)
+    _plain_numbers(axes.yaxis)
+    corner = (learning.numbers[-1] + 0.47, learning.windows[-1].high)
+    above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right"}
+    axes.annotate("trust window", corner, **above, size=8, color=WINDOW_INK)
+    axes.set(title="Model deviation", ylabel="max_devi_f  (eV/Å)")
+    _turn_axis(axes, learning.numbers)
 
 
 def draw_calibration(axes: Axes, learning: Learning) -> None:
-    """Draw deviation against true error of the new labels, both logarithmic, by turn."""
-    for turn, table, colour in zip(learning.turns, learning.errors, learning.colours, strict=True):
+    """Draw the deviations of the new labels against their true errors, by turn.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    learning
+        What to draw.
+    """
+    for turn, table, colour in zip(
+        learning.numbers, learning.errors, learning.colours, strict=True
+    ):
         if table is not None and len(table):
-            axes.scatter(
-                table["max_devi_f"],
-                table["max_force_error"],
-                s=13,
-                color=colour,
-                alpha=0.75,
-                lw=0,
-                label=f"turn {turn.turn}",
-            )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    _diagonal(axes)
-    for axis in (axes.xaxis, axes.yaxis):
-        _plain_log(axis)
-    axes.set_xlabel("max_devi_f  (eV/Å)", **_STYLE)
-    _finish(axes, "Deviation against true error", "largest force error  (eV/Å)")
+            points = table["max_devi_f"], table["max_force_error"]
+            axes.scatter(*points, s=13, color=colour, alpha=0.75, lw=0, label=f"turn {turn}")
+    axes.set(xscale="log", yscale="log", title="Deviation against true error")
+    axes.set(xlabel="max_devi_f  (eV/Å)", ylabel="largest force error  (eV/Å)")
+    limits = axes.axis()
+    axes.axline((0.1, 0.1), (1, 1), color=SOFT, lw=0.9, ls=DASHED, zorder=0)
+    axes.axis(limits)
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
     if axes.get_legend_handles_labels()[0]:
-        _legend(axes, ncols=5, **_BELOW, **_TIGHT)
+        axes.legend(ncols=5, **_BELOW, **_TIGHT)
 
 
 def draw_errors(axes: Axes, learning: Learning) -> None:
-    """Draw the force errors by turn, with the forces' own RMS and the validation at the end."""
-    number = [turn.turn for turn in learning.turns]
-    series: list[tuple[str, list[float | None], dict[str, Any]]] = [
-        ("forces' own RMS", [t.new_label_rms for t in learning.turns], _RMS),
-        ("new labels, before training", [t.new_label_rmse for t in learning.turns], _NEW),
-        ("held back", [t.validation_rmse for t in learning.turns], _HELD_BACK),
-        ("training frames", [t.train_rmse for t in learning.turns], _TRAIN),
-    ]
-    for word, values, style in series:
-        drawn = [np.nan if value is None else value for value in values]
+    """Draw the force errors by turn beside the forces' own RMS, and the validation at the end.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    learning
+        What to draw.
+    """
+    series: dict[str, tuple[list[float | None], dict[str, Any]]] = {
+        "forces' own RMS": ([turn.new_label_rms for turn in learning.turns], _RMS),
+        "new labels, before training": (
+            [turn.new_label_rmse for turn in learning.turns],
+            {"color": CANDIDATE, "marker": "s", "ms": 4.5},
+        ),
+        "held back": (
+            [turn.validation_rmse for turn in learning.turns],
+            {"color": HELD_BACK, "marker": "^"},
+        ),
+        "training frames": (
+            [turn.train_rmse for turn in learning.turns],
+            {"color": ACCURATE, "marker": "o", "ms": 4.5},
+        ),
+    }
+    for word, (values, style) in series.items():
+        drawn = np.array(values, dtype=float)  # None becomes NaN, which is not drawn
         if not np.isnan(drawn).all():
-            axes.plot(number, drawn, label=word, **style)
+            axes.plot(learning.numbers, drawn, label=word, **{"lw": 1.6, "ms": 5, **style})
     if learning.validation is not None:
-        _draw_validation(axes, number[-1] + 1, learning.validation)
-    axes.set_yscale("log")
-    _plain_log(axes.yaxis)
-    _finish(axes, "Force error", "force RMSE  (meV/Å)")
-    _turn_axis(axes, number, end="end" if learning.validation else None)
-    _legend(axes, ncols=2, **_BELOW)
+        _draw_validation(axes, learning.numbers[-1] + 1, learning.validation)
+    axes.set(yscale="log", title="Force error", ylabel="force RMSE  (meV/Å)")
+    _plain_numbers(axes.yaxis)
+    _turn_axis(axes, learning.numbers, with_end=learning.validation is not None)
+    axes.legend(ncols=2, **_BELOW)
 
 
-_BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}
-
-_TIGHT: dict[str, Any] = {"handlelength": 0.9, "handletextpad": 0.4, "columnspacing": 1.0}
-
-_RMS: dict[str, Any] = {"color": SOFT, "lw": 1.2, "ls": (0, (4, 3))}
-
-_NEW: dict[str, Any] = {"color": CANDIDATE, "lw": 1.6, "marker": "s", "ms": 4.5}
-
-_HELD_BACK: dict[str, Any] = {"color": "#009E73", "lw": 1.6, "marker": "^", "ms": 5}
-
-_TRAIN: dict[str, Any] = {"color": ACCURATE, "lw": 1.6, "marker": "o", "ms": 4.5}
-
-
-def _diagonal(axes: Axes) -> None:
-    limits = axes.axis()
-    axes.axline((0.1, 0.1), (1, 1), color=SOFT, lw=0.9, ls=(0, (4, 3)), zorder=0)
-    axes.axis(limits)
+_RMS: dict[str, Any] = {"color": SOFT, "lw": 1.2, "ls": DASHED}
 
 
 def _draw_validation(axes: Axes, place: float, errors: ForceErrors) -> None:
-    axes.plot(
-        place,
-        errors.force_mev_per_angstrom,
-        ls="none",
-        marker="D",
-        ms=7,
-        color=FAILED,
-        label="validation of the potential",
-    )
-    rms = errors.force_rms_mev_per_angstrom
+    error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
+    label = "validation of the potential"
+    axes.plot(place, error, ls="none", marker="D", ms=7, color=FAILED, label=label)
     axes.plot([place - 0.25, place + 0.25], [rms, rms], **_RMS)
-    axes.annotate(
-        f"{errors.force_mev_per_angstrom:.0f}",
-        (place, errors.force_mev_per_angstrom),
-        xytext=(0, 7),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8.5,
-        color=FAILED,
-        fontweight="bold",
-    )
+    above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+    text = {"size": 8.5, "color": FAILED, "weight": "bold"}
+    axes.annotate(f"{error:.0f}", (place, error), **above, **text)
 
 
 def _violin(axes: Axes, place: float, values: Array, colour: str) -> None:
+    """Draw a smoothed histogram of the logarithms, with the median and the middle 80 %."""
     logs = np.log10(values)
     edges = np.linspace(logs.min() - 0.15, logs.max() + 0.15, 60)
     counts, _ = np.histogram(logs, edges)
@@ -285,54 +311,16 @@ def _judged_deviations(table: Table) -> Array:
     return judged
 
 
-def _windows(store: JobStore, run: str) -> dict[int, TrustWindow]:
-    found = outputs(store, run, "SelectionDoc", ["output.trust", "output.iteration"])
-    return {each["iteration"]: TrustWindow(**each["trust"]) for each in found}
-
-
-def _optional(store: JobStore, stored: Sequence[Any]) -> list[Table | None]:
-    loaded = iter(load_tables(store, [table for table in stored if table is not None]))
-    return [None if table is None else next(loaded) for table in stored]
-
-
-def _number_in_bar(axes: Axes, turn: int, fraction: float) -> None:
-    text = f"{fraction:.0%}"
-    inside = fraction > 0.12
-    axes.text(
-        turn,
-        fraction - 0.02 if inside else fraction + 0.015,
-        text,
-        ha="center",
-        va="top" if inside else "bottom",
-        color="white" if inside else INK,
-        fontsize=8.5,
-        fontweight="bold",
-    )
-
-
-def _finish(axes: Axes, title: str, ylabel: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
-    axes.set_ylabel(ylabel, **_STYLE)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(SOFT)
-    axes.tick_params(colors=INK, labelsize=8.5, color=SOFT)
-    axes.tick_params(which="minor", color=SOFT, length=2)
-
-
-def _turn_axis(axes: Axes, number: Sequence[int], end: str | None = None) -> None:
-    last = number[-1] + (1 if end else 0)
-    axes.set_xlim(number[0] - 0.55, last + 0.55)
+def _turn_axis(axes: Axes, numbers: Sequence[int], with_end: bool = False) -> None:
+    last = numbers[-1] + with_end
+    axes.set(xlabel="turn", xlim=(numbers[0] - 0.55, last + 0.55))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
-    axes.set_xlabel("turn", **_STYLE)
-    if end:
-        axes.set_xticks([*number, last], [*map(str, number), end])
+    if with_end:
+        axes.set_xticks([*numbers, last], [*map(str, numbers), "end"])
 
 
-def _plain_log(axis: Any) -> None:
+def _plain_numbers(axis: Any) -> None:
+    """Label a logarithmic axis at 1, 2 and 5, without powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
-
-
-def _legend(axes: Axes, **options: Any) -> None:
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)
