@@ -30,7 +30,7 @@ from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.formats.structures import load_structures
 from ionloop.geometry.periodic import supercell
 from ionloop.jobs.label.ingest import read_labelled
-from ionloop.programs.concurrent import side_by_side
+from ionloop.programs.concurrent import run_concurrently
 from ionloop.programs.environment import environment
 from ionloop.schemas.frames import Frames
 
@@ -105,7 +105,7 @@ def _trainings(
         )
         for seed in range(n)
     ]
-    found = side_by_side(calls, folder)
+    found = run_concurrently(calls, folder)
     for outcome in found:
         if isinstance(outcome, BaseException):
             raise outcome

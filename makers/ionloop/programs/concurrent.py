@@ -1,8 +1,8 @@
-"""Several programs side by side, which on a GPU share it through NVIDIA's multi-process service.
+"""Run several programs at the same time; on one GPU, with NVIDIA's multi-process service.
 
 One small network or cell leaves most of a GPU idle. Without the service the programs take turns
-on it; with it their kernels run at the same time
-(https://docs.nvidia.com/deploy/mps). On a CPU they are processes like others.
+on it; with it their kernels run at the same time (https://docs.nvidia.com/deploy/mps). On a CPU
+they are ordinary processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ionloop.programs.gpu import multi_process_service
 Result = TypeVar("Result")
 
 
-def side_by_side(
+def run_concurrently(
     calls: Sequence[Callable[[], Result]], folder: Path
 ) -> list[Result | BaseException]:
     """Make calls at the same time, each of which starts a program and waits for it.
@@ -25,9 +25,9 @@ def side_by_side(
     Parameters
     ----------
     calls
-        What to do. None of them is disturbed if another one fails.
+        What to do. If one fails, the others go on.
     folder
-        Where the logs of the multi-process service go, if there is one.
+        Folder for the logs of the multi-process service.
 
     Returns
     -------

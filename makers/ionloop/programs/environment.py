@@ -28,29 +28,31 @@ BASIC_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
 )
-"""One thread per process, since processes run side by side, and few words from TensorFlow."""
+"""One thread per process, since several run at the same time; few log lines of TensorFlow.
 
-
-WITHOUT_KERAS: Mapping[str, str] = MappingProxyType({"TF_USE_LEGACY_KERAS": "1"})
-"""TensorFlow then leaves out Keras, which DeePMD-kit does not use: 40% of its start.
-
-For programs and imports of DeePMD-kit alone: other code of the same process may want Keras.
+This is the one policy on threads: for outside programs, for jobs, and for models in this process.
 """
 
 
-DEEPMD_ENVIRONMENT: Mapping[str, str] = MappingProxyType({**BASIC_ENVIRONMENT, **WITHOUT_KERAS})
+WITHOUT_KERAS: Mapping[str, str] = MappingProxyType({"TF_USE_LEGACY_KERAS": "1"})
+"""TensorFlow then does not import Keras, which takes 40% of its start and DeePMD-kit does not use.
+
+In this process it is set only while DeePMD-kit is imported: other code may want Keras.
+"""
 
 
-# Open MPI would bind two jobs side by side to the same first cores, and its ranks would wait for
-# each other at full load on cores that others need.
+# Open MPI would bind two jobs at the same time to the same first cores, and its ranks would wait
+# for each other at full load on cores that other jobs need.
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {
-        **DEEPMD_ENVIRONMENT,
+        **BASIC_ENVIRONMENT,
+        **WITHOUT_KERAS,
         "OMPI_MCA_hwloc_base_binding_policy": "none",
         "PRTE_MCA_hwloc_default_binding_policy": "none",
         "OMPI_MCA_mpi_yield_when_idle": "1",
     }
 )
+"""What every outside program gets, unless the environment of this process says otherwise."""
 
 
 def words_of(command: str) -> list[str]:
@@ -70,18 +72,13 @@ def words_of(command: str) -> list[str]:
     return words
 
 
-def _checked(command: str) -> str:
-    words_of(command)
-    return command
-
-
-Command = Annotated[str, AfterValidator(_checked)]
+Command = Annotated[str, AfterValidator(lambda command: words_of(command) and command)]
 """A command with its arguments, as a shell splits it: not empty, quotation marks closed."""
 
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Give what is started meanwhile some environment variables.
+    """Set environment variables inside this context.
 
     Parameters
     ----------

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ionloop.programs.environment import environment
+from ionloop.programs.probe import ask
+from ionloop.programs.process import ProgramError, has_ended, running_program
 
 CONTROL = "nvidia-cuda-mps-control"
 
@@ -30,9 +32,10 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def multi_process_service(folder: Path) -> Iterator[None]:
-    """Let the programs that are started meanwhile share a GPU, where that can be done.
+    """Let the programs that are started inside this context share a GPU, where that is possible.
 
-    Nothing happens where the service is not installed, does not start, or is one of the machine.
+    Nothing happens where the service is not installed, does not start, or already runs for the
+    whole machine.
 
     Parameters
     ----------
@@ -44,33 +47,19 @@ def multi_process_service(folder: Path) -> Iterator[None]:
         yield
         return
     # Its sockets want a short path on a local disk, which a job's folder may not be.
-    with TemporaryDirectory(prefix="mps-") as pipes:
+    with TemporaryDirectory(prefix="mps-") as pipes, (folder / "mps.log").open("ab") as log:
         service = {PIPES: pipes, "CUDA_MPS_LOG_DIRECTORY": str(folder.absolute())}
-        with _daemon(control, service, folder) as running, environment(running):
-            yield
-
-
-@contextmanager
-def _daemon(control: str, service: Mapping[str, str], folder: Path) -> Iterator[Mapping[str, str]]:
-    """Provide the environment of the clients, which is empty if the service does not start."""
-    own = {**os.environ, **service}
-    # In the foreground: a worker that is killed with its process group takes it along.
-    with (folder / "mps.log").open("ab") as log:
-        process = subprocess.Popen(
-            [control, "-f"],
-            env=own,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        if _is_up(process, Path(service[PIPES])):
-            yield {**service, **_renumbered(os.environ.get(DEVICES))}
-        else:
-            logger.warning("%s did not start (see %s); programs take turns", control, log.name)
-            yield {}
-    finally:
-        _end(process, control, own)
+        # In the foreground: a worker that is killed with its process group takes it along.
+        with running_program([control, "-f"], folder, log, variables=service) as process:
+            if not _is_up(process, Path(pipes)):
+                logger.warning("%s did not start (see %s); programs take turns", control, log.name)
+                yield
+                return
+            with environment({**service, **_renumbered(os.environ.get(DEVICES))}):
+                try:
+                    yield
+                finally:
+                    _ask_to_quit(control, process)
 
 
 def _is_up(process: subprocess.Popen[bytes], pipes: Path) -> bool:
@@ -90,18 +79,7 @@ def _renumbered(devices: str | None) -> dict[str, str]:
     return {DEVICES: ",".join(map(str, range(len(numbers))))}
 
 
-def _end(process: subprocess.Popen[bytes], control: str, own: Mapping[str, str]) -> None:
-    if process.poll() is None:
-        with suppress(subprocess.TimeoutExpired):
-            subprocess.run(
-                [control],
-                input=b"quit -t 1\n",
-                env=own,
-                capture_output=True,
-                timeout=ENDING_SECONDS,
-                check=False,
-            )
-            process.wait(ENDING_SECONDS)
-    if process.poll() is None:
-        process.kill()
-    process.wait()
+def _ask_to_quit(control: str, process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProgramError):
+        ask([control], "quit -t 1\n", seconds=ENDING_SECONDS)
+        has_ended(process, ENDING_SECONDS)

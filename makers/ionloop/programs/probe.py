@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import time
@@ -10,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ionloop.programs.environment import ENVIRONMENT
 from ionloop.programs.log import last_words, readable
-from ionloop.programs.process import Ended, ProgramError, end
+from ionloop.programs.process import Ended, ProgramError, running_program
 
-PROBE_SECONDS = 300.0
-"""How long a program may take to say its version, in s; on a busy machine it imports slowly."""
+PROBE_SECONDS = 600.0
+"""How long a program may take to answer before a run, in s.
+
+On a busy machine, importing takes minutes.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,31 +59,15 @@ def ask(
         If it does not answer in time, or cannot be started at all.
     """
     begin = time.perf_counter()
+    pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=ENVIRONMENT | os.environ,
-        )
+        with running_program(command, folder, pipe, stdin=pipe) as process:
+            output, _ = process.communicate(question.encode(), seconds)
     except OSError as error:
         raise ProgramError(f"`{shlex.join(command)}` cannot be started: {error}") from None
-    with process:
-        output = _output_within(seconds, process, command, question)
-    text = readable(output.decode(errors="replace"))
-    return Answer(process.returncode, time.perf_counter() - begin, text)
-
-
-def _output_within(
-    seconds: float, process: subprocess.Popen[bytes], command: Sequence[str], question: str
-) -> bytes:
-    try:
-        return process.communicate(question.encode(), seconds)[0]
     except subprocess.TimeoutExpired:
         raise ProgramError(
             f"`{shlex.join(command)}` did not answer within {seconds:g} s and was ended"
         ) from None
-    finally:
-        end(process)
+    text = readable(output.decode(errors="replace"))
+    return Answer(process.returncode, time.perf_counter() - begin, text)

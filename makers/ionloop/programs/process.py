@@ -1,4 +1,4 @@
-"""Outside programs: run one in a folder within a time limit, and end all that it started."""
+"""Outside programs: the one way to start, watch, limit and end them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import IO
 
 from ionloop.programs.environment import ENVIRONMENT
 from ionloop.schemas.errors import IonloopError
@@ -61,8 +63,50 @@ def status_words(status: int) -> str:
     return f"was killed by {told}" if status < 0 else f"ended with exit status {status}, {told}"
 
 
-def run_program(command: Sequence[str], folder: Path, log: Path, timeout: float) -> Ended:
-    """Run a program in a folder, what it prints going to a log.
+@contextmanager
+def running_program(
+    command: Sequence[str],
+    folder: Path | None,
+    output: IO[bytes] | int,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program; when the context is left, end it with all that it started.
+
+    It runs on one thread, unless the environment of this process says otherwise.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    folder
+        Working folder; None for the current one.
+    output
+        Where standard output and error go, as `subprocess.Popen` takes it.
+    stdin
+        Where standard input comes from.
+    variables
+        Environment variables for this program, over those of this process.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=stdin,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**ENVIRONMENT, **os.environ, **variables},
+    ) as process:
+        try:
+            yield process
+        finally:
+            end(process)
+
+
+def run_program(
+    command: Sequence[str], folder: Path, log: Path, timeout: float | None = None
+) -> Ended:
+    """Run a program in a folder and write what it prints to a log.
 
     Parameters
     ----------
@@ -73,7 +117,7 @@ def run_program(command: Sequence[str], folder: Path, log: Path, timeout: float)
     log
         File for standard output and error.
     timeout
-        Time limit in s.
+        Time limit in s; none by default.
 
     Raises
     ------
@@ -81,24 +125,27 @@ def run_program(command: Sequence[str], folder: Path, log: Path, timeout: float)
         If it was not through within the limit; it is ended then, with all that it started.
     """
     begin = time.perf_counter()
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=ENVIRONMENT | os.environ,
-        )
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
+    with log.open("wb") as stream, running_program(command, folder, stream) as process:
+        if not has_ended(process, timeout):
             raise ProgramError(
                 f"`{shlex.join(command)}` was not through after {timeout:g} s and was ended"
-            ) from None
-        finally:
-            end(process)
+            )
     return Ended(process.returncode, time.perf_counter() - begin)
+
+
+def has_ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+    """Wait for a process; tell whether it has ended.
+
+    Parameters
+    ----------
+    process
+        What to wait for.
+    seconds
+        Longest time to wait in s; None for as long as it takes.
+    """
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -107,12 +154,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
     if process.poll() is not None:
         return
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
+    children = psutil.Process(process.pid).children(recursive=True)
+    for member in (*children, process):
         with suppress(psutil.NoSuchProcess):
             member.terminate()
-    for survivor in psutil.wait_procs(family[:-1], timeout=ENDING_SECONDS)[1]:
+    # Popen waits for its own process: if psutil did, the exit status would be lost.
+    for child in psutil.wait_procs(children, timeout=ENDING_SECONDS)[1]:
         with suppress(psutil.NoSuchProcess):
-            survivor.kill()
-    process.kill()
-    process.wait()
+            child.kill()
+    if not has_ended(process, ENDING_SECONDS):
+        process.kill()

@@ -1,4 +1,4 @@
-"""What an interrupted program left in its folder: the same work goes on from it, other work not."""
+"""Mark a folder with the work that it is used for, so that only the same work resumes there."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-NOTE = "fingerprint"
+MARKER = "fingerprint"
+"""Name of the file that holds the fingerprint of the inputs of the work in a folder."""
 
 
-def clear_unless_same(folder: Path, patterns: Iterable[str], inputs: Iterable[bytes]) -> None:
-    """Remove what other work left in a folder, and note which work the folder is of.
+def clear_unless_same_work(folder: Path, patterns: Iterable[str], inputs: Iterable[bytes]) -> None:
+    """Remove what other work left in a folder, and mark the folder with the work it is used for.
 
     Parameters
     ----------
     folder
         Where a program works.
     patterns
-        Glob patterns of the files that it leaves.
+        Glob patterns of the files that the program leaves.
     inputs
-        Everything that it reads: with the same inputs it is the same work.
+        All inputs of the program: with the same inputs it is the same work.
     """
-    note, fingerprint = folder / NOTE, _fingerprint(inputs)
-    if note.exists() and note.read_text() == fingerprint:
-        return
-    # While files are removed the folder is nobody's: whoever is killed here begins anew.
-    note.unlink(missing_ok=True)
-    for pattern in patterns:
-        for path in folder.glob(pattern):
-            path.unlink()
-    note.write_text(fingerprint)
-
-
-def _fingerprint(inputs: Iterable[bytes]) -> str:
     digest = hashlib.sha256()
     for content in inputs:
         digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()
+    marker, fingerprint = folder / MARKER, digest.hexdigest()
+    if marker.exists() and marker.read_text() == fingerprint:
+        return
+    # While files are removed the folder has no marker: after a kill here the work starts anew.
+    marker.unlink(missing_ok=True)
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink()
+    marker.write_text(fingerprint)

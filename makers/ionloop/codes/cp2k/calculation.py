@@ -14,6 +14,7 @@ from ionloop.codes.cp2k.inputs import INPUT, OUTPUT, input_file
 from ionloop.codes.cp2k.output import VERSION, check_output, read_output, read_version
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
+from ionloop.programs.probe import PROBE_SECONDS
 from ionloop.programs.process import ProgramError, run_program
 from ionloop.schemas.frames import Frames
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 
 CURE = "install CP2K (docker/install-cp2k.sh, docs/dft.md) or set label.command to where it is"
-
-PROBE_SECONDS = 120.0
 
 _UNCONVERGED = re.compile(r"SCF run NOT converged|outer SCF loop FAILED to converge")
 

@@ -8,10 +8,8 @@ the last bit.
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,10 +32,9 @@ from ionloop.codes.deepmd.prediction import predict
 from ionloop.codes.deepmd.program import FLAGS, SUFFIXES, check_program
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.warm_start import OtherNetworkError, continued_model
-from ionloop.programs.environment import DEEPMD_ENVIRONMENT
 from ionloop.programs.log import end_of_log, last_lines
-from ionloop.programs.process import status_words
-from ionloop.programs.resume_marker import clear_unless_same
+from ionloop.programs.process import run_program
+from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
@@ -242,7 +239,7 @@ def _write_input(
 
 def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> None:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
-    clear_unless_same(folder, LEFTOVERS, _inputs(folder))
+    clear_unless_same_work(folder, LEFTOVERS, _inputs(folder))
     interrupted = latest_checkpoint(folder)
     if interrupted and (folder / TRAINED).exists():
         return
@@ -312,16 +309,6 @@ def _run(settings: DeepmdSettings, arguments: Sequence[str], folder: Path) -> No
     check_program(settings.command)
     command = [*shlex.split(settings.command), FLAGS[settings.backend], *arguments]
     log = folder / f"{arguments[0]}.log"
-    with log.open("wb") as stream:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=DEEPMD_ENVIRONMENT | os.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if done.returncode:
-        sentence = f"`{shlex.join(command)}` {status_words(done.returncode)}"
-        raise TrainingError(f"{sentence}{last_lines(log)}")
+    ended = run_program(command, folder, log)
+    if ended.status:
+        raise TrainingError(f"`{shlex.join(command)}` {ended.words}{last_lines(log)}")

@@ -17,6 +17,7 @@ from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dft import check_version, unconverged
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
+from ionloop.programs.probe import PROBE_SECONDS
 from ionloop.programs.process import Ended, ProgramError, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import mesh_of
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 SCRIPT = "gpaw_script.py"
 
 CURE = "install GPAW (docker/install-gpaw.sh, docs/dft.md) or set label.command to where it is"
-
-PROBE_SECONDS = 300.0
 
 
 def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 1) -> Calculated:

@@ -12,7 +12,7 @@ from jobflow import Flow, Job
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.jobs.decorators import stored_job
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference, TrainMaker
 from ionloop.jobs.tolerances import in_force
@@ -20,7 +20,7 @@ from ionloop.jobs.train.ensemble import LOST, collect_ensemble, kept, previous_c
 from ionloop.jobs.train.evaluation import evaluation
 from ionloop.jobs.train.split import groups, split
 from ionloop.jobs.unfinished import unfinished
-from ionloop.programs.concurrent import side_by_side
+from ionloop.programs.concurrent import run_concurrently
 from ionloop.schemas.label import Labels
 from ionloop.schemas.potential import (
     DEEPMD,
@@ -86,10 +86,10 @@ class DeepmdTrainMaker(TrainMaker):
         for group in groups(seeds, self.per_gpu):
             job = train_deepmd(self, dataset, previous, list(group), list(group.values()))
             cores = self.cores * len(group)
-            jobs.append(assign(job, "train", self._job_name(*group), cores))
+            jobs.append(assign(job, Role.TRAIN, self._job_name(*group), cores))
             models += [job.output[position] for position in range(len(group))]
         collect = collect_ensemble(self.min_models, seeds, models)
-        assign(collect, "train", "collect ensemble", light=True)
+        assign(collect, Role.TRAIN, "collect ensemble", bookkeeping=True)
         return Flow([*jobs, collect], output=collect.output, name=self.name)
 
     def _job_name(self, first: int, *others: int) -> str:
@@ -104,7 +104,7 @@ class DeepmdTrainMaker(TrainMaker):
         ensemble, labels
             As for `TrainMaker.evaluate`.
         """
-        return assign(evaluate_deepmd(ensemble, labels), "evaluate", "evaluate")
+        return assign(evaluate_deepmd(ensemble, labels), Role.EVALUATE, "evaluate")
 
 
 @stored_job(expose_store=True)
@@ -138,15 +138,17 @@ def train_deepmd(
     """
     maker = in_force(maker)
     with unfinished() as folder:
-        if isinstance(numbers, int) or isinstance(seeds, int):
+        if isinstance(numbers, int):
+            assert isinstance(seeds, int)
             return train_in(folder, maker, dataset, previous, numbers, seeds)
+        assert not isinstance(seeds, int)
         if len(numbers) == 1:
             return [train_in(folder, maker, dataset, previous, numbers[0], seeds[0])]
         calls = [
             partial(train_in, folder / f"model-{n}", maker, dataset, previous, n, seed)
             for n, seed in zip(numbers, seeds, strict=True)
         ]
-        return kept(side_by_side(calls, folder), seeds)
+        return kept(run_concurrently(calls, folder), seeds)
 
 
 def train_in(

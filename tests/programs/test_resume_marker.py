@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ionloop.programs.resume_marker import clear_unless_same
+from ionloop.programs.resume_marker import clear_unless_same_work
 
 PATTERNS = ("model-*", "over")
 
 
 def begin(folder: Path, *inputs: bytes) -> None:
     """Begin work in a folder, which leaves two files."""
-    clear_unless_same(folder, PATTERNS, inputs)
+    clear_unless_same_work(folder, PATTERNS, inputs)
     for name in ("model-1", "over"):
         (folder / name).touch()
 
@@ -24,7 +24,7 @@ def left(folder: Path) -> set[str]:
 
 def test_the_same_work_finds_what_it_left(tmp_path: Path) -> None:
     begin(tmp_path, b"data", b"seed")
-    clear_unless_same(tmp_path, PATTERNS, [b"data", b"seed"])
+    clear_unless_same_work(tmp_path, PATTERNS, [b"data", b"seed"])
     assert left(tmp_path) == {"model-1", "over"}
 
 
@@ -34,7 +34,7 @@ def test_other_work_finds_nothing_but_what_is_not_its_own(
 ) -> None:
     begin(tmp_path, b"data", b"seed")
     (tmp_path / "log").touch()
-    clear_unless_same(tmp_path, PATTERNS, inputs)
+    clear_unless_same_work(tmp_path, PATTERNS, inputs)
     assert left(tmp_path) == {"log"}
 
 
@@ -46,7 +46,7 @@ def test_what_a_kill_leaves_half_removed_is_nobodys(
 ) -> None:
     begin(tmp_path, b"old")
     with killed_at("over"):
-        clear_unless_same(tmp_path, PATTERNS, [b"new"])
+        clear_unless_same_work(tmp_path, PATTERNS, [b"new"])
     assert left(tmp_path) == {"over"}
-    clear_unless_same(tmp_path, PATTERNS, next_inputs)
+    clear_unless_same_work(tmp_path, PATTERNS, next_inputs)
     assert left(tmp_path) == set()

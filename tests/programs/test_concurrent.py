@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from ionloop.programs import gpu as module
-from ionloop.programs.concurrent import side_by_side
+from ionloop.programs.concurrent import run_concurrently
 from ionloop.programs.gpu import DEVICES, PIPES, multi_process_service
 
 SERVICE = """#!{python}
@@ -47,14 +47,14 @@ def test_all_run_at_the_same_time(tmp_path: Path) -> None:
     def meet() -> int:
         return meeting.wait(timeout=10)
 
-    assert sorted(side_by_side([meet] * 3, tmp_path)) == [0, 1, 2]
+    assert sorted(run_concurrently([meet] * 3, tmp_path)) == [0, 1, 2]
 
 
 def test_a_failure_does_not_disturb_the_others(tmp_path: Path) -> None:
     def fail() -> str:
         raise ValueError("no")
 
-    first, second, third = side_by_side([lambda: "a", fail, lambda: ""], tmp_path)
+    first, second, third = run_concurrently([lambda: "a", fail, lambda: ""], tmp_path)
     assert (first, third) == ("a", "")
     assert isinstance(second, ValueError)
 
