@@ -61,7 +61,7 @@ def test_status_of_a_run_turn_by_turn(run, writer):
     assert "11/12" in output
     assert "1 outlier" in output
     assert "ended early: 2 at 600 K (Li4PS3): two atoms are too near" in output
-    assert "force RMSE 110 meV/Å, 18% of the forces' own RMS (620 meV/Å)" in output
+    assert "force RMSE 110 meV/Å (18% of the forces' RMS, 620 meV/Å)" in output
 
 
 def test_status_as_json(run, writer):

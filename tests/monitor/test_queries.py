@@ -10,9 +10,8 @@ import psutil
 import pytest
 from synthetic_run import SKIPPED, Writer, whole_run
 
-from ionloop.monitor.frames import frames
+from ionloop.monitor.frames import frames, labels
 from ionloop.monitor.jobs import jobs, journal_rows
-from ionloop.monitor.labels import labels
 from ionloop.monitor.records import (
     NotFoundError,
     QueryError,

@@ -1,19 +1,22 @@
-"""The frames that a run has judged."""
+"""The frames that a run has judged, and their labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jobflow.core.store import JobStore
 
 from ionloop.monitor.records import QueryError, check_run, levels, outputs
+from ionloop.monitor.rows import LabelRow
 from ionloop.schemas.label import LabelStatus
 from ionloop.schemas.packed import Array
 from ionloop.schemas.selection import Verdict
 from ionloop.schemas.table import Table, join_tables
 from ionloop.stores.connect import collection
+
+_LABEL_FIELDS = list(LabelRow.model_fields)
 
 
 def frames(
@@ -119,6 +122,49 @@ def load_tables(store: JobStore, stored: Sequence[Any]) -> list[Table]:
         else:
             tables.append(each if isinstance(each, Table) else Table.from_dict(each))
     return tables
+
+
+def labels(
+    store: JobStore,
+    run: str,
+    status: str | None = None,
+    reason: str | None = None,
+    species: Iterable[str] = (),
+) -> list[LabelRow]:
+    """Return the labels that a run calculated or read; those it reused belong to another run.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    status
+        "accepted" or "rejected".
+    reason
+        Reason of the rejection, such as "outlier".
+    species
+        Chemical symbols that the frames hold, all of them.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    """
+    check_run(store, run)
+    given = {
+        "status": status,
+        "reason": reason,
+        "species": {"$all": [*species]} if species else None,
+    }
+    criteria = {key: value for key, value in given.items() if value is not None}
+    found = collection(store, "labels").query({"run": run, **criteria}, properties=_LABEL_FIELDS)
+    return [label_row(document) for document in found]
+
+
+def label_row(document: dict[str, Any]) -> LabelRow:
+    """Return the row of a stored label."""
+    return LabelRow(**{name: document[name] for name in _LABEL_FIELDS if name in document})
 
 
 def _blob_uuid(stored: Any) -> str | None:

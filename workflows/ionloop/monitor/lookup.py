@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.frames import verdict_tables
-from ionloop.monitor.labels import label_row
+from ionloop.monitor.frames import label_row, verdict_tables
 from ionloop.monitor.records import NotFoundError, QueryError, run_record
 from ionloop.monitor.rows import Found
 from ionloop.stores.connect import collection, describe

@@ -1,9 +1,10 @@
-"""Rows as tables for the terminal."""
+"""What the terminal shows of runs: tables and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -12,7 +13,8 @@ from rich.text import Text
 
 from ionloop.monitor.rows import RunRow, RunStatus, Standing, TurnRow
 from ionloop.schemas.job import JobRow, JobState
-from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.run import RunState, SummaryDoc, ValidationDoc
 from ionloop.schemas.table import Table
 
 _COLOURS = {
@@ -46,13 +48,14 @@ def runs_table(rows: Sequence[RunRow]) -> RichTable:
     numbers = ("turns", "labels", "accurate", "core h")
     table = _table("run", "started", "state", *numbers, right=numbers, wide=("run",))
     for row in rows:
+        state, fraction = row.standing.state, row.accurate_fraction
         table.add_row(
             escape(row.run),
-            _time(row.started),
-            _state(row.standing.state),
+            f"{row.started:%Y-%m-%d %H:%M}" if row.started else "",
+            f"[{_COLOURS[state]}]{state.value}[/]",
             str(row.n_turns),
             f"{row.n_accepted}/{row.n_labels}",
-            _percent(row.accurate_fraction),
+            "" if fraction is None else f"{fraction:.1%}",
             _hours(row.core_hours),
         )
     table.caption = "labels: accepted/requested, those of finished turns until the run has ended"
@@ -60,57 +63,26 @@ def runs_table(rows: Sequence[RunRow]) -> RichTable:
 
 
 def run_view(status: RunStatus) -> RenderableType:
-    """Return one run: where it stands, turn by turn, what came out, what runs, what failed."""
+    """Return one run: where it stands, turn by turn, its results, and its jobs."""
     turns, overview = status.turns, status.jobs
-    parts: list[RenderableType] = [standing_text(status.run, status.standing)]
+    parts: list[RenderableType] = [_standing_text(status.run, status.standing)]
     if turns:
         parts += [Text(), turns_table(turns)]
         parts += [Text(), errors_table(turns), Text(ERRORS_LEGEND, style="dim italic")]
-        parts += [Text(), *_reasons(turns)]
-    parts += [Text(), totals_text(status)]
+        parts += [Text(), *(line for row in turns for line in _turn_lines(row))]
+    ended = status.standing.state is RunState.COMPLETED
+    when = "in all" if ended else f"after {status.n_turns} turn(s)"
+    labels = f"{status.n_accepted} of {status.n_labels} labels accepted"
+    parts += [Text(), Text(f"{when}: {labels}, {_hours(status.core_hours)} core hours")]
     if status.summary is not None:
-        parts += summary_lines(status.summary)
-    parts += [Text(), Text(f"jobs: {_counts(overview.by_state)}")]
+        if status.summary.validation is not None:
+            parts.append(Text(_validation_line(status.summary.validation)))
+        parts += [Text(f"note: {note}", style="yellow") for note in status.summary.notes]
+    counts = ", ".join(f"{count} {state}" for state, count in overview.by_state.items())
+    parts += [Text(), Text(f"jobs: {counts or 'none'}")]
     parts += [Text(f"  running: {_running(job)}", style="cyan") for job in overview.running]
-    parts += [failed_text(job) for job in overview.failed]
+    parts += [_failed_text(job) for job in overview.failed]
     return Group(*parts)
-
-
-def standing_text(run: str, standing: Standing) -> Text:
-    """Return where a run stands, and how to go on."""
-    text = Text.assemble(
-        (run, "bold"), ": ", (standing.state.value, _COLOURS[standing.state]), ", "
-    )
-    text.append(standing.sentence)
-    if standing.cure:
-        text.append("\ncontinue with: ").append(standing.cure, style="bold")
-    return text
-
-
-def totals_text(row: RunRow) -> Text:
-    """Return what a run has used, in the numbers of the table of runs."""
-    ended = row.standing.state is RunState.COMPLETED
-    when = "in all" if ended else f"after {row.n_turns} turn(s)"
-    return Text(
-        f"{when}: {row.n_accepted} of {row.n_labels} labels accepted, "
-        f"{_hours(row.core_hours)} core hours"
-    )
-
-
-def summary_lines(summary: SummaryDoc) -> list[Text]:
-    """Return what the potential reaches at the end of a run, and what a reader has to know."""
-    lines = [Text(f"note: {note}", style="yellow") for note in summary.notes]
-    if summary.validation is None:
-        return lines
-    errors = summary.validation.errors
-    error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
-    reached = Text(
-        f"validation on {errors.n_frames} frames{summary.validation.which}: "
-        f"force RMSE {error:.0f} meV/Å, "
-        f"{error / rms:.0%} of the forces' own RMS ({rms:.0f} meV/Å); "
-        f"energy {errors.energy_mev_per_atom:.1f} meV/atom"
-    )
-    return [reached, *lines]
 
 
 def turns_table(rows: Sequence[TurnRow]) -> RichTable:
@@ -119,7 +91,16 @@ def turns_table(rows: Sequence[TurnRow]) -> RichTable:
     names = ("stage", "T / K", *numbers[1:])
     table = _table("turn", *names, right=("turn", *numbers))
     for row in rows:
-        table.add_row(str(row.turn), str(row.stage + 1), *_exploration_cells(row))
+        low, high = min(row.temperatures), max(row.temperatures)
+        table.add_row(
+            str(row.turn),
+            str(row.stage + 1),
+            f"{low:g}" if low == high else f"{low:g}-{high:g}",
+            *(f"{fraction:.1%}" for fraction in row.fractions),
+            f"{row.n_accepted}/{row.n_requested}",
+            _hours(row.core_hours),
+            "" if row.wall_seconds is None else _clock(row.wall_seconds),
+        )
     return table
 
 
@@ -128,12 +109,15 @@ def errors_table(rows: Sequence[TurnRow]) -> RichTable:
     names = ("train", "valid.", "new", "RMS", "rank")
     table = _table("turn", *names, right=("turn", *names))
     for row in rows:
-        table.add_row(str(row.turn), *_error_cells(row))
+        errors = (row.train_rmse, row.validation_rmse, row.new_label_rmse, row.new_label_rms)
+        cells = ["" if error is None else f"{error:.0f}" for error in errors]
+        rank = "" if row.rank_correlation is None else f"{row.rank_correlation:.2f}"
+        table.add_row(str(row.turn), *cells, rank)
     return table
 
 
 def jobs_table(rows: Sequence[JobRow]) -> RenderableType:
-    """Return the table of job states, one job per line, the same for every engine; then errors."""
+    """Return the jobs of a run, one per line, the same for every engine; then their errors."""
     names = ("role", "turn", "state", "worker", "queue id", "tries", "job")
     table = _table("id", *names, right=("turn", "tries"), wide=("worker", "job"))
     for row in rows:
@@ -154,9 +138,7 @@ def jobs_table(rows: Sequence[JobRow]) -> RenderableType:
 def frames_table(frames: Table) -> RichTable:
     """Return judged frames, one per line."""
     names = ("T / K", "traj.", "step", "max_devi_f", "verdict", "label", "reason", "frame")
-    table = _table(
-        "turn", *names, right=("T / K", "traj.", "step", "max_devi_f"), wide=("label", "reason")
-    )
+    table = _table("turn", *names, right=names[:4], wide=("label", "reason"))
     for row in frames.rows():
         table.add_row(
             str(row["iteration"]),
@@ -172,59 +154,83 @@ def frames_table(frames: Table) -> RichTable:
     return table
 
 
-def failed_text(job: JobRow) -> Text:
-    """Return why a job failed and where its files are."""
+def summary_lines(run: str, end: SummaryDoc) -> list[str]:
+    """Return what a run has reached, a sentence each.
+
+    Parameters
+    ----------
+    run
+        Id of the run.
+    end
+        What it ended with.
+    """
+    fractions = " → ".join(f"{fraction:.3f}" for fraction in end.accurate_fractions)
+    how = "converged" if end.converged else "not converged"
+    training = [f"on the training frames: {_errors(each)}" for each in end.train_errors[:1]]
+    return [
+        f"run {run}: {how} after {end.n_turns} turns: {end.reason}",
+        f"accurate fraction of all frames by turn: {fractions}",
+        f"labels: {end.n_labels} requested, {end.n_accepted} accepted",
+        f"core hours: {end.core_hours:.2f}",
+        *training,
+        *([_validation_line(end.validation)] if end.validation else []),
+        *(f"ended early in the last turn: {each.words}" for each in end.unfinished),
+        *(f"note: {note}" for note in end.notes),
+    ]
+
+
+def _validation_line(validation: ValidationDoc) -> str:
+    temperatures = ", ".join(f"{t:g}" for t in validation.temperatures)
+    return f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}"
+
+
+def _errors(errors: ForceErrors) -> str:
+    """Return the errors as part of a sentence, the force error beside the forces' own size."""
+    force, size = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
+    return (
+        f"force RMSE {force:.0f} meV/Å ({force / size:.0%} of the forces' RMS, {size:.0f} meV/Å), "
+        f"energy RMSE {errors.energy_mev_per_atom:.1f} meV/atom, {errors.n_frames} frames"
+    )
+
+
+def _standing_text(run: str, standing: Standing) -> Text:
+    state = standing.state
+    text = Text.assemble((run, "bold"), ": ", (state.value, _COLOURS[state]), ", ")
+    text.append(standing.sentence)
+    if standing.cure:
+        text.append("\ncontinue with: ").append(standing.cure, style="bold")
+    return text
+
+
+def _turn_lines(row: TurnRow) -> list[Text]:
+    rejected = row.rejected | ({"late": row.n_late} if row.n_late else {})
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
+    remarks = [
+        *([f"labels not accepted: {reasons}"] if reasons else []),
+        *(f"ended early: {each.words}" for each in row.unfinished),
+        *(f"lost: {failure}" for failure in row.failures),
+        *(f"note: {note}" for note in row.notes),
+    ]
+    decision = Text.assemble((f"turn {row.turn}: {row.action}", "bold"), f", {row.reason}")
+    return [decision, *(Text(f"  {remark}", style="yellow") for remark in remarks)]
+
+
+def _running(job: JobRow) -> str:
+    now = datetime.now(UTC)
+    since = f" for {_clock((now - job.started).total_seconds())}" if job.started else ""
+    where = f" on {job.worker}" if job.worker else ""
+    return f"{job.name}{since}{where}"
+
+
+def _failed_text(job: JobRow) -> Text:
     text = Text("  failed: ", style="red").append(job.error or job.name, style="default")
     if job.folder:
         text.append(f"\n          files in {job.folder}", style="dim")
     return text
 
 
-def _exploration_cells(row: TurnRow) -> list[str]:
-    return [
-        _range(row.temperatures),
-        *(f"{fraction:.1%}" for fraction in row.fractions),
-        f"{row.n_accepted}/{row.n_requested}",
-        _hours(row.core_hours),
-        "" if row.wall_seconds is None else _clock(row.wall_seconds),
-    ]
-
-
-def _error_cells(row: TurnRow) -> list[str]:
-    errors = (row.train_rmse, row.validation_rmse, row.new_label_rmse, row.new_label_rms)
-    rank = "" if row.rank_correlation is None else f"{row.rank_correlation:.2f}"
-    return [*("" if error is None else f"{error:.0f}" for error in errors), rank]
-
-
-def _rejected(row: TurnRow) -> str:
-    fates = row.rejected | ({"late": row.n_late} if row.n_late else {})
-    return ", ".join(f"{count} {fate}" for fate, count in fates.items())
-
-
-def _reasons(turns: Sequence[TurnRow]) -> list[Text]:
-    lines = []
-    for row in turns:
-        lines.append(Text.assemble((f"turn {row.turn}: {row.action}", "bold"), f", {row.reason}"))
-        if rejected := _rejected(row):
-            lines.append(Text(f"  labels not accepted: {rejected}", style="yellow"))
-        lines += [Text(f"  ended early: {x.words}", style="yellow") for x in row.unfinished]
-        lines += [Text(f"  lost: {failure}", style="yellow") for failure in row.failures]
-        lines += [Text(f"  note: {note}", style="yellow") for note in row.notes]
-    return lines
-
-
-def _running(job: JobRow) -> str:
-    since = f" for {_since(job.started)}" if job.started else ""
-    where = f" on {job.worker}" if job.worker else ""
-    return f"{job.name}{since}{where}"
-
-
-def _since(started: datetime) -> str:
-    return _clock((datetime.now(UTC) - started).total_seconds())
-
-
 def _clock(seconds: float) -> str:
-    """Return a time as hours:minutes:seconds; days would need a word more."""
+    """Return a time as hours:minutes:seconds, however many hours it has."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
@@ -233,36 +239,11 @@ def _hours(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1000 else f"{hours:.0f}"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
-
-
-def _range(temperatures: Sequence[float]) -> str:
-    low, high = min(temperatures), max(temperatures)
-    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
-
-
-def _time(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
-
-
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{fraction:.1%}"
-
-
-def _state(state: RunState) -> str:
-    return f"[{_COLOURS[state]}]{state.value}[/]"
-
-
 def _table(*names: str, right: Iterable[str], wide: Iterable[str] = ()) -> RichTable:
     """Return an empty table; only the `wide` columns are broken where the terminal is narrow."""
     table = RichTable(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     numbers, broken = set(right), set(wide)
     for name in names:
-        table.add_column(
-            name,
-            justify="right" if name in numbers else "left",
-            no_wrap=name not in broken,
-            overflow="fold",
-        )
+        justify: Literal["left", "right"] = "right" if name in numbers else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in broken, overflow="fold")
     return table
