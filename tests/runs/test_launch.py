@@ -7,6 +7,7 @@ import pytest
 from jobflow import Flow, Job
 
 from ionloop.engines.local.runner import LocalRunner
+from ionloop.monitor.records import UnknownRunError, find_run
 from ionloop.runfile.errors import RunFileError
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.tolerances import OtherSettingsError
@@ -113,12 +114,12 @@ def test_resume_takes_the_latest_and_names_the_known(run_file):
     for _ in range(2):
         launch.start(run_file)
     assert launch.resume(run_file.store).run == "lgps-2"
-    with pytest.raises(records.UnknownRunError, match="there are: lgps, lgps-2"):
+    with pytest.raises(UnknownRunError, match="it has lgps, lgps-2"):
         launch.resume(run_file.store, "agi")
 
 
 def test_resume_of_an_empty_store_says_so(tmp_path):
-    with pytest.raises(records.UnknownRunError, match="start one with"):
+    with pytest.raises(UnknownRunError, match="start one with"):
         launch.resume(str(tmp_path / "new.db"))
 
 
@@ -150,8 +151,8 @@ def test_a_run_with_the_role_that_never_had_a_job_is_taken_up(run_file: RunFile)
         runs = collection(store, "runs")
         document = runs.query_one({"run": "lgps"})
         document["run_file"]["resources"]["transport"] = {"queue": "long", "extra": {}}
-        runs.update(document, key="run")
-        found = records.find_run(store, "lgps")
+        runs.update(document | {"schema_version": 1}, key="run")
+        found = find_run(store, "lgps")
         assert records.stored_run_file(store, found, run_file.store).name == "lgps"
     finally:
         store.close()

@@ -13,9 +13,10 @@ from ionloop.engines.local.journal import Journal
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.flows.concurrent_learning.decision import Limits
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.tolerances import changed, in_force, updated
 from ionloop.jobs.train.deepmd import DeepmdTrainMaker
+from ionloop.monitor.records import find_run
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import load
 from ionloop.runfile.tolerances import OtherSettingsError, may_change
@@ -36,7 +37,7 @@ def write(folder: Path, text: str = "") -> RunFile:
 
 def document(store_url: str) -> RunDoc:
     with closing(open_store(store_url)) as store:
-        return records.find_run(store, "lgps")
+        return find_run(store, "lgps")
 
 
 def test_a_changed_floor_is_taken_over_and_recorded(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_run_stopped_by_a_floor_goes_on_with_another(
     begun = write(tmp_path, strict + "}")
     run = records.enter(begun)
     flow = begun.label.maker().make([gold_copper[:9]])
-    train = assign(Job(str, function_args=(flow.output,)), "train", "train", cores=2)
+    train = assign(Job(str, function_args=(flow.output,)), Role.TRAIN, "train", cores=2)
     runner = LocalRunner(store_url=begun.store, scratch=tmp_path / "scratch", cores=2)
     stopped = runner.run(records.marked(Flow([flow, train]), run), run)
     assert "of 9 labels were accepted, the floor is 90%" in stopped.failures[0].summary

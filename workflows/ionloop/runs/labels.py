@@ -11,8 +11,9 @@ from typing import Any
 from ionloop.jobs.label import external as label_external
 from ionloop.jobs.label.external import Imported
 from ionloop.jobs.label.ledger import Ledger
+from ionloop.monitor.records import find_run
 from ionloop.runfile.sections.external import ExternalSection
-from ionloop.runs.records import find_run, stored_run_file
+from ionloop.runs.records import stored_run_file
 from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.label import LabelStatus
 from ionloop.stores.connect import collection, open_store

@@ -12,12 +12,12 @@ from ionloop.engines.local.journal import Journal
 from ionloop.engines.local.lock import RunLockedError
 from ionloop.engines.local.progress import Observer, Silent
 from ionloop.engines.local.runner import LocalRunner
+from ionloop.monitor.records import find_run
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.tolerances import changes, cores_by_part
 from ionloop.runs.records import (
     enter,
     final_state,
-    find_run,
     is_there,
     marked,
     refuse_cancelled,

@@ -8,12 +8,12 @@ from contextlib import closing
 
 from ionloop.engines.resources import EngineName, ResourceTable
 from ionloop.jobs.roles import FloorError
+from ionloop.monitor.records import find_run
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
 from ionloop.runs import launch
 from ionloop.runs.records import (
     enter,
-    find_run,
     is_there,
     marked,
     refuse_cancelled,
@@ -34,7 +34,7 @@ LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
 
 
-TEND_EVERY = 6
+RECOVER_EVERY = 6
 """Looks from one search for lost jobs to the next."""
 
 
@@ -173,10 +173,10 @@ def retry(store_url: str, run: str, role: str | None = None, error: str | None =
     return n
 
 
-def tend(store_url: str, run: str) -> int:
+def recover(store_url: str, run: str) -> int:
     """Try again what was lost with its worker; return how many jobs."""
     run, run_file = known(store_url, run)
-    return engine_of(run_file).tend(run)
+    return engine_of(run_file).recover(run)
 
 
 def pause(store_url: str, run: str) -> int:
@@ -214,7 +214,7 @@ def follow(
     report: Callable[[list[JobRow]], None],
     seconds: float = LOOK_SECONDS,
 ) -> SummaryDoc | None:
-    """Look at a run until it ends, tending it; return its summary, None if it has none.
+    """Look at a run until it ends, recovering lost jobs; return its summary, None if it has none.
 
     Parameters
     ----------
@@ -233,8 +233,8 @@ def follow(
     while (found := summary(store_url, run)) is None:
         rows = engine.jobs(run)
         report(rows)
-        tended = engine.tend(run) if looks % TEND_EVERY == 0 else 0
-        still = still + 1 if _is_stuck(rows) and not tended else 0
+        recovered = engine.recover(run) if looks % RECOVER_EVERY == 0 else 0
+        still = still + 1 if _is_stuck(rows) and not recovered else 0
         if still >= LOOKS_AT_STANDSTILL:
             set_state(store_url, run, RunState.FAILED)
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from jobflow import Flow
 from jobflow.core.store import JobStore
 
 from ionloop.engines.local.execution import RunSummary
+from ionloop.monitor.records import run_record
+from ionloop.monitor.records import summary as stored_summary
 from ionloop.runfile.errors import Source
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import validate
@@ -27,34 +30,8 @@ from ionloop.stores.connect import (
 )
 
 
-class UnknownRunError(IonloopError, LookupError):
-    """There is no such run in the store; the message names those there are."""
-
-
 class RunEndedError(IonloopError, RuntimeError):
     """What is asked for cannot be done with a run that was cancelled."""
-
-
-def find_run(store: JobStore, run: str | None = None) -> RunDoc:
-    """Return a run of the store, the latest by default.
-
-    Raises
-    ------
-    UnknownRunError
-        If it is not there.
-    """
-    documents = map(
-        RunDoc.from_stored, collection(store, "runs").query({"name": {"$exists": True}})
-    )
-    known = {document.run: document for document in documents}
-    if not known:
-        raise UnknownRunError(f"there is no run in {describe(store)}; start one with: ionloop run")
-    if run is None:
-        return max(known.values(), key=lambda document: document.started)
-    if run not in known:
-        names = ", ".join(sorted(known))
-        raise UnknownRunError(f"there is no run {run!r} in {describe(store)}; there are: {names}")
-    return known[run]
 
 
 def refuse_cancelled(document: RunDoc) -> None:
@@ -72,9 +49,22 @@ def refuse_cancelled(document: RunDoc) -> None:
 
 
 def summary(store_url: str, run: str) -> SummaryDoc | None:
-    """Return the summary that a run has ended with, None if it has not."""
+    """Return the summary that a run has ended with, None if it has not ended.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+
+    Raises
+    ------
+    UnknownRunError
+        If there is no such run.
+    """
     with closing(open_store(store_url, read_only=True)) as store:
-        return _summary(store, run)
+        return stored_summary(store, run)
 
 
 def existing_store(url: str) -> str:
@@ -91,20 +81,38 @@ def existing_store(url: str) -> str:
 
 
 def free_name(name: str, taken: set[str]) -> str:
-    """Return the name, with the first number from 2 on behind it that makes it new."""
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+    """Return a name that no run has.
+
+    Parameters
+    ----------
+    name
+        The name that is wanted.
+    taken
+        Names that runs have.
+
+    Returns
+    -------
+    str
+        The name itself, or with the first number from 2 on behind it that makes it new.
+    """
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
 
 
 def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
-    """Return the run file that a run was started with."""
+    """Return the run file that a run was started with.
+
+    Parameters
+    ----------
+    store
+        The store that the run is in.
+    document
+        The record of the run.
+    store_url
+        The URL of the store, which the record does not hold.
+    """
     place = Path(describe(store))
-    resources = dict(document.run_file.get("resources") or {})
-    resources.pop("transport", None)  # of version 0.1, which had no such jobs
-    content = {**document.run_file, "resources": resources, "store": store_url}
+    content = {**document.run_file, "store": store_url}
     return validate(Source(place, content, marks=None))
 
 
@@ -115,26 +123,56 @@ def is_there(run_file: RunFile) -> bool:
 
 
 def enter(run_file: RunFile) -> str:
-    """Enter the run into the store and return its id, which no other start has taken."""
+    """Enter the run into the store and return its id, which no other run has taken."""
+    content = run_file.model_dump(mode="json", exclude={"store"})
     with closing(open_store(run_file.store)) as store:
         runs = collection(store, "runs")
         while True:
             run = free_name(run_file.name, set(runs.distinct("run")))
-            document = _document(run_file, run)
+            document = RunDoc(
+                run=run,
+                name=run_file.name,
+                run_file=content,
+                started=datetime.now(UTC),
+                state=RunState.RUNNING,
+                host=platform.node(),
+            ).model_dump(mode="json", exclude={"runner"})
             mine = {"started": document["started"], "host": document["host"]}
             if write_if(runs, document, mine):
                 return run
 
 
 def marked(flow: Flow, run: str) -> Flow:
-    """Give every job of a flow, and all that follow, the id of its run; return it."""
+    """Give every job of a flow, and all that follow, the id of its run.
+
+    Parameters
+    ----------
+    flow
+        The flow, which is changed.
+    run
+        Id of the run.
+
+    Returns
+    -------
+    Flow
+        The same flow.
+    """
     flow.update_metadata({"run": run}, dynamic=True)
     return flow
 
 
 def final_state(store_url: str, ended: RunSummary) -> RunState:
-    """Return the state in which a local run has ended."""
-    # A lost label or model is no failure of the run: what counts is that it has its summary.
+    """Return the state in which a local run has ended.
+
+    A lost label or model is no failure of the run: what counts is that it has its summary.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    ended
+        What the local runner says of its end.
+    """
     if ended.interrupted:
         return RunState.INTERRUPTED
     if summary(store_url, ended.run):
@@ -148,30 +186,31 @@ def is_paused(ended: RunSummary) -> bool:
 
 
 def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
-    """Write the state of a run, and other fields of its document."""
+    """Write the state of a run, and other fields of its record.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    state
+        The state.
+    fields
+        Other fields of the record.
+    """
     with closing(open_store(existing_store(store_url))) as store:
         write_fields(store, {"run": run, "state": state.value, **fields})
 
 
-def _document(run_file: RunFile, run: str) -> dict[str, Any]:
-    document = RunDoc(
-        run=run,
-        name=run_file.name,
-        run_file=run_file.model_dump(mode="json", exclude={"store"}),
-        started=datetime.now(UTC),
-        state=RunState.RUNNING,
-        host=platform.node(),
-    )
-    return document.model_dump(mode="json", exclude={"runner"})
-
-
 def write_fields(store: JobStore, fields: dict[str, Any]) -> None:
-    """Write fields of a run; others, such as `runner`, belong to others and stay."""
-    runs = collection(store, "runs")
-    runs.update((runs.query_one({"run": fields["run"]}) or {}) | fields, key="run")
+    """Write fields of a run's record; others, such as `runner`, are not ours and stay.
 
-
-def _summary(store: JobStore, run: str) -> SummaryDoc | None:
-    criteria = {"metadata.run": run, "output.@class": "SummaryDoc"}
-    found = store.query_one(criteria, properties=["output"])
-    return SummaryDoc.from_stored(found["output"]) if found else None
+    Parameters
+    ----------
+    store
+        The store that the run is in.
+    fields
+        The fields, among them `run`, the id of the run.
+    """
+    collection(store, "runs").update(run_record(store, fields["run"]) | fields, key="run")
