@@ -161,7 +161,8 @@ def test_a_model_trained_alone_starts_from_its_own_or_from_the_first_there_is() 
 def test_ensembles_stored_without_numbers_are_matched_as_far_as_it_is_certain(
     failures: list[str], n_asked: int, expected: list[int | None]
 ) -> None:
-    previous = ensemble_of(training(7), training(9), n_asked=n_asked, failures=failures)
+    written = {"failures": failures, "schema_version": 1}
+    previous = ensemble_of(training(7), training(9), n_asked=n_asked, **written)
     assert starts(previous, n_asked) == expected
 
 

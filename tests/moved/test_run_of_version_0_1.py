@@ -20,6 +20,7 @@ from jobflow import Job, JobStore
 from monty.json import MontyDecoder
 
 from ionloop.schemas.label import LabelDoc
+from ionloop.schemas.migration import SCHEMA_VERSION
 from ionloop.schemas.selection import Verdict
 from ionloop.stores.connect import collection, open_store
 
@@ -76,7 +77,7 @@ def test_every_job_and_document_is_decoded(store: JobStore) -> None:
 def test_labels_are_read(store: JobStore) -> None:
     labels = [LabelDoc.from_stored(each) for each in collection(store, "labels").query()]
     assert len(labels) >= 8 and all(label.frame.is_labelled for label in labels)
-    assert {label.schema_version for label in labels} == {1}
+    assert {label.schema_version for label in labels} == {SCHEMA_VERSION}
 
 
 def test_status_and_frames_are_shown(folder: Path) -> None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    model_validator,
+)
 
-SCHEMA_VERSION = 1
+from ionloop.schemas.migration import SCHEMA_VERSION, migrated
 
 
 def _with_class(value: Any, info: SerializationInfo) -> Any:
@@ -45,9 +52,20 @@ class Document(Model):
     iteration: int | None = Field(None, description="turn of the loop, counted from 0")
     provenance: Provenance = Provenance()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, given: Any) -> Any:
+        return migrated(cls.__name__, given) if isinstance(given, dict) else given
+
     @classmethod
     def from_stored(cls, stored: dict[str, Any]) -> Self:
-        """Build the document from what a store gives back, heavy parts loaded or not."""
+        """Build the document from what a store gives back, heavy parts loaded or not.
+
+        Raises
+        ------
+        NewerVersionError
+            If a later version of ionloop wrote it.
+        """
         bookkeeping = {"_id", "last_updated", "blob_uuid", *cls.model_computed_fields}
         fields = {k: v for k, v in stored.items() if k[0] != "@" and k not in bookkeeping}
         return cls(**fields)

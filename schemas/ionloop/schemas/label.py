@@ -167,7 +167,7 @@ class LabelDoc(Document):
     seconds: Seconds = Field(0.0, description="wall time of the calculation")
     cores: int = 1
     calculation: Calculation | None = Field(
-        None, description="none where there was no result, or where version 0.1 wrote the label"
+        None, description="none where there was no result, or where version 0.1 rejected the label"
     )
     effort: dict[str, Any] = Field(
         default_factory=dict,

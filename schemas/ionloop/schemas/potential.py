@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,9 @@ class TrainingDoc(Document):
     seconds: Seconds
     cores: int = 1
     model: StoredFile = Field(description="frozen model, for inference")
-    checkpoint: StoredFile = Field(description="checkpoint, to start the next training from")
+    checkpoint: StoredFile | None = Field(
+        description="checkpoint, to start the next training from; none where it was pruned"
+    )
 
 
 class LostTraining(Model):
@@ -115,9 +116,6 @@ class LostTraining(Model):
     reason: str
 
 
-LOST_SEED = re.compile(r"the training .*?with seed (\d+) failed")
-
-
 class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 
@@ -125,7 +123,9 @@ class EnsembleDoc(Document):
     n_asked: int
     members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
     numbers: list[int] = Field(
-        default_factory=list, description="member number of every model, from 0"
+        default_factory=list,
+        description="member number of every model, from 0; none where a document of schema "
+        "version 1 does not tell them",
     )
     seeds: list[int]
     failures: list[str] = Field(default_factory=list, description="a sentence per lost training")
@@ -135,20 +135,6 @@ class EnsembleDoc(Document):
     train_errors: list[ForceErrors] = Field(default_factory=list)
     validation_errors: list[ForceErrors] = Field(default_factory=list)
     core_seconds: Seconds = 0.0
-
-    @property
-    def member_numbers(self) -> list[int]:
-        """Member number of every model.
-
-        Ensembles were once stored without. Their seeds follow each other from member to member,
-        and the sentences on lost trainings name the seeds of those: where the two account for all
-        that were asked for, they tell the numbers, and else nothing does.
-        """
-        lost = [int(found[1]) for text in self.failures if (found := LOST_SEED.match(text))]
-        asked = sorted({*self.seeds, *lost})
-        if self.numbers or len(asked) != self.n_asked:
-            return self.numbers
-        return [asked.index(seed) for seed in self.seeds]
 
 
 class EvaluationDoc(Document):

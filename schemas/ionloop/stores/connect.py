@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from ionloop.schemas.environment import absolute, expand
 from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.schemas.migration import SCHEMA_VERSION, refuse_newer
 from ionloop.stores.errors import StoreError
 from ionloop.stores.server import OUTAGE, Blobs, Collection, NotIndexedError, persistent
 from ionloop.stores.sqlite import SqliteStore
@@ -146,6 +147,8 @@ def open_store(
     StoreError
         If the file or the server cannot be reached, the file is of something else, or the URL is
         of another kind.
+    NewerVersionError
+        If it holds a run of a later version of ionloop.
     """
     try:
         return _connected(_at(url, read_only), SERVER_TIMEOUT if patience is None else patience)
@@ -269,12 +272,20 @@ def _connected(store: LoopStore, patience: float) -> LoopStore:
     store.connect()
     try:
         _look_for_server(store.docs_store, patience)
+        _refuse_newer(store)
         if not store.read_only:
             persistent(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
     return store
+
+
+def _refuse_newer(store: LoopStore) -> None:
+    """Refuse the store of a run that a later version of ionloop began."""
+    later = {"schema_version": {"$gt": SCHEMA_VERSION}}
+    if newer := collection(store, "runs").query_one(later, properties=["schema_version"]):
+        refuse_newer(newer["schema_version"], f"store {describe(store)}")
 
 
 def _look_for_server(part: Store, patience: float) -> None:

@@ -132,6 +132,6 @@ def previous_checkpoint(
     """
     if previous is None:
         return None
-    checkpoints: list[StoredFile] = [member.checkpoint for member in previous.members]
-    of_members = dict(zip(previous.member_numbers, checkpoints, strict=False))
+    checkpoints: list[StoredFile | None] = [member.checkpoint for member in previous.members]
+    of_members = dict(zip(previous.numbers, checkpoints, strict=False))
     return of_members.get(number, checkpoints[0] if n_models == 1 else None)
