@@ -14,7 +14,7 @@ from ionloop.jobs.decorators import stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
 from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.jobs.label.record import LabelBatch, by_id, record_labels
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
 from ionloop.jobs.train.ensemble import collect_ensemble
@@ -54,7 +54,7 @@ class CheapLabelMaker(BatchLabelMaker):
 
     def batch(self, frames: Reference, frame_ids: list[str]) -> Job:
         """Return the job that labels the frames with the given ids."""
-        return assign(label_cheaply(self.level, frames, frame_ids), "label", "label")
+        return assign(label_cheaply(self.level, frames, frame_ids), Role.LABEL, "label")
 
     def relax(self, frames: Reference) -> Job:
         """Refuse: nothing here relaxes."""
@@ -81,14 +81,14 @@ class CheapTrainMaker(TrainMaker):
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
         """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
         seeds = [seed + number for number in range(N_MODELS)]
-        members = [assign(train_cheaply(dataset, seed), "train", "train") for seed in seeds]
+        members = [assign(train_cheaply(dataset, seed), Role.TRAIN, "train") for seed in seeds]
         outputs = [member.output for member in members]
-        ensemble = assign(collect_ensemble(2, seeds, outputs), "train", "collect ensemble")
+        ensemble = assign(collect_ensemble(2, seeds, outputs), Role.TRAIN, "collect ensemble")
         return Flow([*members, ensemble], output=ensemble.output)
 
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
         """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
-        return assign(evaluate_cheaply(ensemble, labels), "evaluate", "evaluate")
+        return assign(evaluate_cheaply(ensemble, labels), Role.EVALUATE, "evaluate")
 
 
 @stored_job(TrainingDoc)
@@ -145,10 +145,10 @@ class CheapExploreMaker(ExploreMaker):
         previous: Reference = None,
     ) -> Flow:
         """Run a stage; the output is an `ExplorationDoc`."""
-        part = assign(explore_cheaply(self.n_candidates, seed), "explore", "explore")
+        part = assign(explore_cheaply(self.n_candidates, seed), Role.EXPLORE, "explore")
         asked = [_trajectory(self.n_candidates, seed)]
         collect = collect_exploration(0.5, stage, trust, asked, [part.output])
-        assign(collect, "explore", "collect exploration")
+        assign(collect, Role.EXPLORE, "collect exploration")
         return Flow([part, collect], output=collect.output)
 
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner, Result
 
 from ionloop.cli.main import app
-from ionloop.codes.forcefield.calculation import calculate
+from ionloop.codes.common.ase import calculate
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.formats.reading import read_frames

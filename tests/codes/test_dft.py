@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ionloop.codes.common.acceptance import Calculated
-from ionloop.codes.common.dft import NotConvergedError, as_calculator, unconverged
-from ionloop.codes.forcefield.calculation import calculate, relax
+from ionloop.codes.common.ase import NotConvergedError, as_calculator, calculate, relax
+from ionloop.codes.common.dft import unconverged
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.gpaw.settings import GpawSettings

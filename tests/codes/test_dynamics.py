@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ionloop.codes.common.ase import DynamicsError, calculate, dynamics
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.codes.forcefield.calculation import DynamicsError, calculate, dynamics
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.schemas.frames import Frames

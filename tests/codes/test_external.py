@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from ionloop.codes.common.ase import calculate
 from ionloop.codes.external.requests import find_request, write_requests
 from ionloop.codes.external.settings import ExternalSettings, level_of_theory
-from ionloop.codes.forcefield.calculation import calculate
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.formats.reading import read_frames

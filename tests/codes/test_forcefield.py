@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from ionloop.codes.common.acceptance import accept
-from ionloop.codes.forcefield.calculation import RelaxationError, calculate, relax
+from ionloop.codes.common.ase import RelaxationError, calculate, relax
 from ionloop.codes.forcefield.level import level_of_theory
 from ionloop.codes.forcefield.model import calculator, covered_elements
 from ionloop.codes.forcefield.settings import ForceFieldSettings

@@ -18,8 +18,9 @@ from ionloop.codes import vasp
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.vasp.inputs import Arrangement
+from ionloop.codes.vasp.potcars import MissingPotcarError
 from ionloop.codes.vasp.presets import FORCE_LABELS, PRESETS
-from ionloop.codes.vasp.settings import MissingPotcarError, VaspSettings
+from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import Kept, mesh_of
 

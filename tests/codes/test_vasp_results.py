@@ -71,7 +71,7 @@ def done(finished: Path, tmp_path: Path) -> Path:
 def effective_medium(frame: Frames) -> tuple[float, np.ndarray, np.ndarray]:
     from ase.calculators.emt import EMT
 
-    from ionloop.codes.forcefield.calculation import calculate
+    from ionloop.codes.common.ase import calculate
 
     truth = calculate(EMT(), frame)
     assert truth.virial is not None
@@ -345,21 +345,21 @@ def test_a_relaxation_ends_where_forces_vanish(vasp: Any, frame: Frames, tmp_pat
         results.read_final_frame(folder)
 
 
-def test_the_obituary_says_what_was_tried(tmp_path: Path) -> None:
+def test_the_crash_message_says_what_was_tried(tmp_path: Path) -> None:
     (tmp_path / "vasp.out").write_text(" a line\n ERROR: VASP is unwell\n")
     (tmp_path / "custodian.json").write_text(
         '[{"corrections": [{"errors": ["brmix"], "actions": [{"dict": "INCAR", '
         '"action": {"_set": {"IMIX": 1}}}]}, {"errors": ["coef"], "actions": null}]}]'
     )
-    words = log.obituary(RuntimeError("gave up"), tmp_path)
+    words = log.crash_message(RuntimeError("gave up"), tmp_path)
     assert words == (
         "gave up; custodian's corrections: brmix → INCAR IMIX = 1; coef → nothing; "
-        "VASP's last words: a line / ERROR: VASP is unwell"
+        "VASP's last output: a line / ERROR: VASP is unwell"
     )
 
 
 def test_the_last_words_of_vasp_are_never_raw_bytes(tmp_path: Path) -> None:
     (tmp_path / "vasp.out").write_bytes(b"\x1b[31m\x00\xffLAPACK: Routine ZPOTRF failed!\n")
-    sentence = log.obituary(RuntimeError("no vasprun.xml"), tmp_path)
+    sentence = log.crash_message(RuntimeError("no vasprun.xml"), tmp_path)
     assert "LAPACK: Routine ZPOTRF failed!" in sentence
     assert sentence.isprintable()

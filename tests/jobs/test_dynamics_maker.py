@@ -9,9 +9,9 @@ import pytest
 from jobflow import Flow, JobStore, run_locally
 
 from ionloop.codes.common.acceptance import AcceptanceLimits
+from ionloop.codes.common.ase import calculate
 from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.external.settings import ExternalSettings
-from ionloop.codes.forcefield.calculation import calculate
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.gpaw.settings import GpawSettings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jobflow import Flow, JobStore, run_locally
 
-from ionloop.codes.forcefield.calculation import calculate, relax
+from ionloop.codes.common.ase import calculate, relax
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.gpaw.settings import GpawSettings

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jobflow import JobStore, run_locally
 
+from ionloop.codes.common.ase import calculate
 from ionloop.codes.external.settings import ExternalSettings
-from ionloop.codes.forcefield.calculation import calculate
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.formats.reading import read_frames

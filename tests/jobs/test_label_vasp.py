@@ -16,9 +16,10 @@ from jobflow import Flow, JobStore, run_locally
 from ionloop.codes.common.acceptance import AcceptanceLimits
 from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.vasp import run as vasp_run
+from ionloop.codes.vasp.potcars import MissingPotcarError
 from ionloop.codes.vasp.results import VaspError
-from ionloop.codes.vasp.settings import MissingPotcarError, VaspSettings
-from ionloop.jobs.label import vasp as label_vasp
+from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.jobs.label.ledger import Ledger
 from ionloop.jobs.label.vasp import VaspLabelMaker
 from ionloop.schemas.frames import Frames
@@ -34,7 +35,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Look often, and work in a folder of the test's own."""
-    monkeypatch.setattr(label_vasp, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(vasp_run, "POLL_SECONDS", 0.05)
     monkeypatch.chdir(tmp_path)
 
 
@@ -59,7 +60,7 @@ def test_labels_are_those_of_the_calculator(
 ) -> None:
     from ase.calculators.emt import EMT
 
-    from ionloop.codes.forcefield.calculation import calculate
+    from ionloop.codes.common.ase import calculate
 
     frames = gold_copper[:2]
     labels: Labels = run(maker(vasp).make([frames]), store)
@@ -157,7 +158,7 @@ def test_a_level_that_a_handler_changed_is_rejected_for_that_reason(
 def test_a_calculation_that_hangs_is_ended(vasp: Any, gold_copper: Frames) -> None:
     vasp.ask({"*": "hang"})
     with pytest.raises(VaspError, match="Frozen job → nothing"):
-        label_vasp.label(maker(vasp, frozen_after=2.0), gold_copper[0])
+        maker(vasp, frozen_after=2.0).label(gold_copper[0])
     assert len(vasp.starts) == 1
 
 
@@ -166,10 +167,7 @@ def test_vasp_ends_with_the_job_that_started_it(
 ) -> None:
     vasp.ask({"*": "hang"})
     (tmp_path / "job").write_bytes(pickle.dumps((maker(vasp), gold_copper[0])))
-    script = (
-        "import pickle; from ionloop.jobs.label.vasp import label; "
-        "label(*pickle.load(open('job', 'rb')))"
-    )
+    script = "import pickle; maker, frame = pickle.load(open('job', 'rb')); maker.label(frame)"
     worker = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
     until(lambda: bool(vasp.processes))
     worker.kill()
@@ -186,13 +184,13 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def test_limits_hold_for_vasp_too(vasp: Any, gold_copper: Frames) -> None:
     strict = maker(vasp, limits=AcceptanceLimits(max_force=0.01))
-    assert label_vasp.label(strict, gold_copper[0]).reason is RejectReason.OUTLIER
+    assert strict.label(gold_copper[0]).reason is RejectReason.OUTLIER
 
 
 def test_an_element_without_potcar_costs_no_start(vasp: Any, gold_copper: Frames) -> None:
     lacking = maker(vasp, potcars={"Au": "Au"})
     with pytest.raises(ValueError, match=r"named for Cu; say .* \{Cu: Cu\}"):
-        label_vasp.label(lacking, gold_copper[0])
+        lacking.label(gold_copper[0])
     assert vasp.starts == []
 
 
@@ -217,8 +215,8 @@ def test_a_worker_with_another_release_of_potcars_starts_nothing(
 
 def test_another_version_of_vasp_gives_no_label(vasp: Any, gold_copper: Frames) -> None:
     with pytest.raises(OtherLevelError, match=r"VASP 6\.4\.3 ran and label\.version says 5\.4"):
-        label_vasp.label(maker(vasp, version="5.4"), gold_copper[0])
-    assert label_vasp.label(maker(vasp, version="6.4"), gold_copper[0]).energy is not None
+        maker(vasp, version="5.4").label(gold_copper[0])
+    assert maker(vasp, version="6.4").label(gold_copper[0]).energy is not None
 
 
 def test_a_host_without_potcars_says_what_they_are(
@@ -241,7 +239,7 @@ def test_a_start_structure_is_relaxed(vasp: Any, store: JobStore, gold_copper: F
     (relaxed,) = run(Flow([job], output=job.output), store)
     assert relaxed.symbols == gold_copper.symbols
     assert relaxed == relaxed.snapped()
-    again = label_vasp.label(maker(vasp), relaxed)
+    again = maker(vasp).label(relaxed)
     assert again.frame.forces is not None and again.frame.virials is not None
     assert np.abs(again.frame.forces).max() < 0.02
     assert np.abs(again.frame.virials).max() < 0.2
@@ -250,7 +248,7 @@ def test_a_start_structure_is_relaxed(vasp: Any, store: JobStore, gold_copper: F
 def test_a_relaxation_that_does_not_end_is_told(vasp: Any, gold_copper: Frames) -> None:
     short = maker(vasp, relax_steps=2, relax_fmax=1e-4, max_errors=1)
     with pytest.raises(VaspError, match="corrections: Unconverged → INCAR IBRION = 1"):
-        label_vasp.relaxed(short, gold_copper[0])
+        short.settings.relax(gold_copper[0], Path.cwd() / "relax", short.cores)
 
 
 def test_every_nth_step_of_aimd_is_a_label(vasp: Any, store: JobStore, gold_copper: Frames) -> None:
@@ -261,7 +259,7 @@ def test_every_nth_step_of_aimd_is_a_label(vasp: Any, store: JobStore, gold_copp
     (part,) = labels.frames
     assert part.energies is not None and part.forces is not None
     assert labels.level == maker(vasp).level
-    alone = label_vasp.label(maker(vasp), part[1].unlabelled())
+    alone = maker(vasp).label(part[1].unlabelled())
     assert alone.energy == pytest.approx(part.energies[1], abs=2e-5)
     assert alone.frame.forces is not None
     np.testing.assert_allclose(alone.frame.forces[0], part.forces[1], atol=2e-5)

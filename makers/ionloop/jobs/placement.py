@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 from jobflow import Job
@@ -11,13 +12,23 @@ from ionloop.jobs.context import metadata
 
 Placement = Mapping[str, dict[str, Any]]  # role → where a queue is to run it
 
-
 PART = "part"  # in a job's metadata: its part of the run file, where that is not its role
 
 PRODUCTION = "production"
 
 
-def assign(job: Job, role: str, name: str, cores: int = 1, *, light: bool = False) -> Job:
+class Role(StrEnum):
+    """What a job does in the loop."""
+
+    LABEL = "label"
+    TRAIN = "train"
+    EXPLORE = "explore"
+    SELECT = "select"
+    EVALUATE = "evaluate"
+    DECIDE = "decide"
+
+
+def assign(job: Job, role: Role, name: str, cores: int = 1, *, bookkeeping: bool = False) -> Job:
     """Give a job its role, a name that people read, and the cores it uses; return it.
 
     Parameters
@@ -25,16 +36,19 @@ def assign(job: Job, role: str, name: str, cores: int = 1, *, light: bool = Fals
     job
         A new job.
     role
-        Label, train, explore, select, evaluate or decide.
+        What it does.
     name
         What people read.
     cores
         Cores it uses.
-    light
-        Whether it only keeps the books of its role: it needs the store and hardly any time.
+    bookkeeping
+        Whether it needs the store and hardly any time, and calculates nothing.
     """
     job.name = name
-    job.update_metadata({"role": role, "cores": cores, "light": light}, dynamic=False)
+    # "light" is how version 0.1 stored `bookkeeping`; queues and stores hold that key.
+    job.update_metadata(
+        {"role": Role(role).value, "cores": cores, "light": bookkeeping}, dynamic=False
+    )
     return place(job, metadata().get("placement", {}))
 
 
@@ -55,9 +69,16 @@ def place(job: Job, placement: Placement) -> Job:
 
 
 def place_of(metadata: Mapping[str, Any], placement: Placement) -> dict[str, Any] | None:
-    """Return the configuration for a job with this metadata; None where nothing is said.
+    """Return the configuration for a job with this metadata; None where there is none.
 
-    What a role's light jobs take is under "select", what is not named under "default".
+    Bookkeeping jobs of every role use that of "select"; a role without its own uses "default".
+
+    Parameters
+    ----------
+    metadata
+        Metadata of the job.
+    placement
+        Configuration of the workflow engine by role.
     """
-    role = "select" if metadata.get("light") else str(metadata.get("role"))
+    role = Role.SELECT.value if metadata.get("light") else str(metadata.get("role"))
     return placement.get(role, placement.get("default"))

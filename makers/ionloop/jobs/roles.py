@@ -1,13 +1,13 @@
-"""The four roles of the loop, and what their jobs share.
+"""The four roles of the loop, one base class of Makers each.
 
-A code is swapped by passing another Maker; the loop does not change. A Maker is settings only:
-data passes as arguments, and `make` never changes the Maker.
+To swap a code, pass another Maker; the loop does not change. A Maker holds settings only: data
+passes as arguments, and a Maker never changes.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any, ClassVar
 
 from jobflow import Flow, Job, Maker
@@ -27,7 +27,38 @@ class FloorError(IonloopError, RuntimeError):
 
 
 @dataclass
-class LabelMaker(Maker, ABC):
+class FrozenMaker(Maker):
+    """Base class of the Makers: a field that has its value keeps it.
+
+    To change a setting, make a new Maker with `dataclasses.replace`. Python refuses
+    ``@dataclass(frozen=True)`` here, because jobflow's Maker is not frozen.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field for the first time.
+
+        Raises
+        ------
+        FrozenInstanceError
+            If it has a value already.
+        """
+        if name in vars(self):
+            raise FrozenInstanceError(f"cannot assign to field {name!r}; use dataclasses.replace")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse.
+
+        Raises
+        ------
+        FrozenInstanceError
+            Always.
+        """
+        raise FrozenInstanceError(f"cannot delete field {name!r}")
+
+
+@dataclass
+class LabelMaker(FrozenMaker, ABC):
     """Buys labels: energies, forces and virials of frames."""
 
     name: str = "label"
@@ -39,7 +70,7 @@ class LabelMaker(Maker, ABC):
 
     @property
     def terms(self) -> Terms:
-        """On what terms labels are taken from the ledger, or bought."""
+        """Conditions on which a label is taken from the ledger or bought anew."""
         return Terms(level=self.level)
 
     @abstractmethod
@@ -68,7 +99,7 @@ class LabelMaker(Maker, ABC):
 
 
 @dataclass
-class TrainMaker(Maker, ABC):
+class TrainMaker(FrozenMaker, ABC):
     """Trains an ensemble of models.
 
     Parameters
@@ -113,7 +144,7 @@ class TrainMaker(Maker, ABC):
 
 
 @dataclass
-class ExploreMaker(Maker, ABC):
+class ExploreMaker(FrozenMaker, ABC):
     """Explores configuration space with an ensemble.
 
     Parameters
@@ -178,7 +209,7 @@ class ExploreMaker(Maker, ABC):
 
 
 @dataclass
-class SelectMaker(Maker, ABC):
+class SelectMaker(FrozenMaker, ABC):
     """Picks frames for labelling."""
 
     name: str = "select"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from jobflow import Job
 
 from ionloop.jobs.decorators import stored_job
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference, SelectMaker
 from ionloop.schemas.exploration import ExplorationDoc
@@ -62,7 +62,7 @@ class WindowSelectMaker(SelectMaker):
         """
         return assign(
             select_frames(self, exploration, dataset, max_labels, seed),
-            "select",
+            Role.SELECT,
             "select",
             bookkeeping=True,
         )

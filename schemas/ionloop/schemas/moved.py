@@ -87,13 +87,14 @@ MOVED = {
     "makers.tolerances": "jobs.tolerances",
     "makers.train": "jobs.train.deepmd jobs.train.ensemble jobs.train.evaluation jobs.train.split",
     "makers.twins": "jobs.label.twins",
-    "monitor.queries": (
-        "monitor.records monitor.runs monitor.jobs monitor.turns monitor.frames monitor.labels"
-    ),
+    "monitor.queries": ("monitor.records monitor.runs monitor.jobs monitor.turns monitor.frames"),
     "runners.engine": "engines.base",
-    "runners.fireworks": "engines.fireworks.engine",
+    "runners.fireworks": (
+        "engines.fireworks.engine engines.fireworks.launchpad engines.fireworks.recovery "
+        "engines.fireworks.placement"
+    ),
     "runners.fireworks_queue": "engines.fireworks.queue",
-    "runners.fireworks_table": "engines.fireworks.table",
+    "runners.fireworks_table": "engines.fireworks.records",
     "runners.fireworks_task": "engines.fireworks.task",
     "runners.journal": "engines.local.journal engines.local.entries",
     "runners.local": "engines.local.runner engines.local.execution",
@@ -109,7 +110,8 @@ MOVED = {
     "selection.distances": "geometry.neighbours geometry.periodic",
     "workflows.concurrent_learning": (
         "flows.concurrent_learning.maker flows.concurrent_learning.settings "
-        "flows.concurrent_learning.validation flows.concurrent_learning.accounts"
+        "flows.concurrent_learning.validation flows.concurrent_learning.accounts "
+        "flows.concurrent_learning.turn flows.concurrent_learning.initial"
     ),
     "workflows.decision": "flows.concurrent_learning.decision",
     "workflows.export": "export.folder export.frames export.models",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobflow import CURRENT_JOB, Flow, JobConfig, OnMissing, Response, job
 
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 
 
 def note(path: str, text: str) -> None:
@@ -41,17 +41,19 @@ def turn(path: str, number: int, last: int, width: int, total: int = 0) -> Respo
     if number == last:
         return Response(output=total)
     labels = [
-        assign(label(path, f"label-{number}-{k}"), "label", f"label {number}-{k}")
+        assign(label(path, f"label-{number}-{k}"), Role.LABEL, f"label {number}-{k}")
         for k in range(width)
     ]
     outputs = [one.output for one in labels]
-    training = assign(train(path, f"train-{number}", outputs), "train", f"train {number}")
+    training = assign(train(path, f"train-{number}", outputs), Role.TRAIN, f"train {number}")
     following = new_turn(path, number + 1, last, width, training.output)
     return Response(replace=Flow([*labels, training, following], output=following.output))
 
 
 def new_turn(path: str, number: int, last: int, width: int, total: int = 0):
-    return assign(turn(path, number, last, width, total), "decide", f"turn {number}", light=True)
+    return assign(
+        turn(path, number, last, width, total), Role.DECIDE, f"turn {number}", bookkeeping=True
+    )
 
 
 @job

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobflow import CURRENT_JOB, Flow, JobConfig, OnMissing, Response, job
 
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 
 
 def note(path: str) -> None:
@@ -56,9 +56,9 @@ def spread(path: str, turn: int, last: int) -> Response[Any]:
     ]
     collected = assign(
         collect(path, [part.output["number"] for part in parts], turn, last),
-        "decide",
+        Role.DECIDE,
         f"collect {turn}",
-        light=True,
+        bookkeeping=True,
     )
     return Response(replace=Flow([*parts, collected], output=collected.output))
 
@@ -71,7 +71,9 @@ def collect(path: str, numbers: list[int | None], turn: int, last: int) -> Any:
         raise ValueError(f"{numbers.count(None)} of {len(numbers)} are missing")
     if turn == last:
         return Response(output={"sum": sum(numbers)})
-    following = assign(spread(path, turn + 1, last), "decide", f"spread {turn + 1}", light=True)
+    following = assign(
+        spread(path, turn + 1, last), Role.DECIDE, f"spread {turn + 1}", bookkeeping=True
+    )
     return Response(replace=Flow([following], output=following.output))
 
 
@@ -88,7 +90,7 @@ def fragile(path: str, needed: str) -> int:
 
 def loop(path: Path, last: int) -> Flow:
     """Return a loop of turns, each made by the turn before it."""
-    first = assign(spread(str(path), 0, last), "decide", "spread 0", light=True)
+    first = assign(spread(str(path), 0, last), Role.DECIDE, "spread 0", bookkeeping=True)
     return Flow([first], output=first.output)
 
 
@@ -99,8 +101,8 @@ def many(path: Path, number: int, role: str, seconds: float = 0.0) -> Flow:
 
 def chain(path: Path, seconds: float = 0.0) -> Flow:
     """Return a label, and a training that needs it."""
-    label = assign(heavy(str(path), 1, seconds), "label", "label")
-    train = assign(heavy(str(path), label.output["number"]), "train", "train")
+    label = assign(heavy(str(path), 1, seconds), Role.LABEL, "label")
+    train = assign(heavy(str(path), label.output["number"]), Role.TRAIN, "train")
     return Flow([label, train], output=train.output)
 
 
@@ -108,15 +110,15 @@ def chain(path: Path, seconds: float = 0.0) -> Flow:
 def account(path: str, needed: str) -> Response[Any]:
     """Ask for two labels, of which one is fragile, and for a job that wants both."""
     note(path)
-    good = assign(heavy(path, 1), "label", "good")
-    bad = assign(fragile(path, needed), "label", "bad")
+    good = assign(heavy(path, 1), Role.LABEL, "good")
+    bad = assign(fragile(path, needed), Role.LABEL, "bad")
     numbers = [good.output["number"], bad.output]
-    both = assign(collect(path, numbers, 0, 0), "label", "both", light=True)
+    both = assign(collect(path, numbers, 0, 0), Role.LABEL, "both", bookkeeping=True)
     return Response(replace=Flow([good, bad, both], output=both.output))
 
 
 def floor(path: Path, needed: Path) -> Flow:
     """Return an account of labels, and a training that needs it."""
-    labels = assign(account(str(path), str(needed)), "label", "account", light=True)
-    train = assign(heavy(str(path), labels.output["sum"]), "train", "train")
+    labels = assign(account(str(path), str(needed)), Role.LABEL, "account", bookkeeping=True)
+    train = assign(heavy(str(path), labels.output["sum"]), Role.TRAIN, "train")
     return Flow([labels, train], output=train.output)

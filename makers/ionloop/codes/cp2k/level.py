@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.cp2k.data import data_entries
-from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.schemas.kpoints import GAMMA, explicit, words
 from ionloop.schemas.label import LevelOfTheory
+
+if TYPE_CHECKING:
+    from ionloop.codes.cp2k.settings import Cp2kSettings
 
 
 def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:

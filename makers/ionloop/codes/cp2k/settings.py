@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from ionloop.codes.common.dft import DftSettings, as_calculator
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.dft import DftSettings
 from ionloop.codes.cp2k.calculation import calculate
+from ionloop.codes.cp2k.level import level_of_theory
 from ionloop.programs.environment import Command
 from ionloop.schemas.document import Model
-
-if TYPE_CHECKING:
-    from ase.calculators.calculator import Calculator
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LevelOfTheory
 
 
 class Kind(Model):
@@ -26,8 +26,6 @@ class Kind(Model):
 
 class Cp2kSettings(DftSettings):
     """CP2K with Gaussians and plane waves as a labeller."""
-
-    program: ClassVar[str] = "cp2k"
 
     command: Command = Field(
         "mpirun.openmpi -np {cores} cp2k.psmp",
@@ -75,9 +73,14 @@ class Cp2kSettings(DftSettings):
         0, description="2S+1, with spin_polarised; 0: the lowest possible"
     )
 
-    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
-        """Return an ASE calculator that starts CP2K in `folder` on so many MPI ranks."""
-        return as_calculator(partial(calculate, self, folder=folder, cores=cores))
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return level_of_theory(self)
+
+    def calculate(self, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
+        """Calculate energy, forces and virial of a frame."""
+        return calculate(self, frame, folder, cores)
 
     def basis_and_potential(self, symbol: str) -> tuple[str, str]:
         """Return the names of basis set and pseudopotential of an element."""

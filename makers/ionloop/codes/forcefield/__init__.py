@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ionloop.codes.forcefield.calculation import calculate, relax
+from ionloop.codes.common.ase import calculate, relax
 from ionloop.codes.forcefield.level import level_of_theory
 from ionloop.codes.forcefield.model import calculator, covered_elements
 from ionloop.codes.forcefield.settings import ForceFieldSettings

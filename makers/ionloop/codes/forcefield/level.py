@@ -9,11 +9,13 @@ import importlib.util
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.forcefield.model import effective_options, missing_package, split_import_path
-from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.schemas.label import LevelOfTheory
+
+if TYPE_CHECKING:
+    from ionloop.codes.forcefield.settings import ForceFieldSettings
 
 
 def level_of_theory(settings: ForceFieldSettings) -> LevelOfTheory:

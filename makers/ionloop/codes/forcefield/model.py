@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
-import io
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ionloop.codes.common.ase import without_known_warnings
 from ionloop.programs.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,16 +20,9 @@ CHECKPOINT, DEVICE = "{checkpoint}", "{device}"
 _LOADED: dict[str, Calculator] = {}
 """Models that this process has loaded, by their settings."""
 
-# What the third parties say on every load and nobody can act on.
-_KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
-    (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning),
-    ("No tensor product accelerator is enabled", UserWarning),
-    ("Converting a tensor with requires_grad=True to a scalar", UserWarning),
-    ("logm result may be inaccurate", RuntimeWarning),
-)
-
 
 def split_import_path(path: str) -> tuple[str, str]:
+    """Return module and name of an import path, such as ``package.module:callable``."""
     module, _, name = path.replace(":", ".").rpartition(".")
     if not module or not all(part.isidentifier() for part in [*module.split("."), name]):
         raise ValueError(
@@ -42,6 +33,7 @@ def split_import_path(path: str) -> tuple[str, str]:
 
 
 def effective_options(settings: ForceFieldSettings) -> dict[str, Any]:
+    """Return the options that decide a label's value, with the model's own defaults."""
     options = {key: value for key, value in settings.options.items() if value != DEVICE}
     if settings.model.lower() == "7net-mf-0":
         options.setdefault("modal", "PBE")
@@ -127,6 +119,15 @@ def _load_custom(settings: ForceFieldSettings) -> Calculator:
 
 
 def missing_package(package: str, settings: ForceFieldSettings) -> MissingExtraError:
+    """Return the error that a model's package is not installed.
+
+    Parameters
+    ----------
+    package
+        Name of the package.
+    settings
+        Which model needs it.
+    """
     return MissingExtraError(package, "forcefield", f"labelling with {settings.model}")
 
 
@@ -135,15 +136,6 @@ def _use_one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@contextlib.contextmanager
-def without_known_warnings() -> Iterator[None]:
-    """Keep known warnings, and what CHGNet prints on loading, away from the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        for message, category in _KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message=message, category=category)
-        yield
 
 
 def covered_elements(settings: ForceFieldSettings) -> set[str] | None:

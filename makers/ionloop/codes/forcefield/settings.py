@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ionloop.codes.common.acceptance import AcceptanceLimits
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.ase import calculate
+from ionloop.codes.common.labeller import Labeller
+from ionloop.codes.forcefield.level import level_of_theory
 from ionloop.codes.forcefield.model import CHECKPOINT, calculator, split_import_path
-from ionloop.schemas.document import Model
-from ionloop.schemas.units import Force
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 
-class RelaxSettings(Protocol):
-    """When a relaxation ends."""
-
-    @property
-    def relax_fmax(self) -> float:
-        """Largest force at the end, eV/Å."""
-
-    @property
-    def relax_steps(self) -> int:
-        """Most steps."""
-
-
-class ForceFieldSettings(Model):
+class ForceFieldSettings(Labeller):
     """A universal potential, or any other ASE calculator, as a labeller."""
 
     model: str = Field(
@@ -45,12 +36,6 @@ class ForceFieldSettings(Model):
         "'{checkpoint}' and '{device}' stand for the settings of that name",
     )
     device: str = Field("cpu", description="device of torch: cpu, cuda, cuda:1, …")
-    limits: AcceptanceLimits = Field(
-        AcceptanceLimits(), description="limits beyond which a label is rejected"
-    )
-    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
-        0.05, description="largest force at the end of a relaxation, eV/Å"
-    )
     relax_steps: PositiveInt = Field(500, description="most steps of a relaxation")
 
     @model_validator(mode="after")
@@ -72,6 +57,15 @@ class ForceFieldSettings(Model):
             return "sevennet"
         return "chgnet" if name == "chgnet" else "custom"
 
-    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return level_of_theory(self)
+
+    def calculate(self, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
+        """Calculate energy, forces and virial of a frame; no files are written."""
+        return calculate(calculator(self), frame)
+
+    def ase_calculator(self, folder: Path, cores: int = 1) -> Calculator:
         """Return the ASE calculator, which needs neither a folder nor cores."""
         return calculator(self)

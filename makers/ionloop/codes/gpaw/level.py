@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.schemas.kpoints import words
 from ionloop.schemas.label import LevelOfTheory
+
+if TYPE_CHECKING:
+    from ionloop.codes.gpaw.settings import GpawSettings
 
 # Options of GPAW that say how it computes, not what.
 ARRANGEMENT = {"parallel", "verbose", "communicator"}

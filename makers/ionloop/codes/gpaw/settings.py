@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from ionloop.codes.common.dft import DftSettings, as_calculator
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.dft import DftSettings
 from ionloop.codes.gpaw.calculation import calculate
+from ionloop.codes.gpaw.level import level_of_theory
 from ionloop.programs.environment import Command
-
-if TYPE_CHECKING:
-    from ase.calculators.calculator import Calculator
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.label import LevelOfTheory
 
 
 class GpawSettings(DftSettings):
     """GPAW in plane waves as a labeller."""
-
-    program: ClassVar[str] = "gpaw"
 
     command: Command = Field(
         "mpirun.openmpi -np {cores} gpaw python",
@@ -70,6 +68,11 @@ class GpawSettings(DftSettings):
             raise ValueError("options: kpts is not set there: say kpoints")
         return options
 
-    def ase_calculator(self, folder: Path, cores: int) -> Calculator:
-        """Return an ASE calculator that starts GPAW in `folder` on so many MPI ranks."""
-        return as_calculator(partial(calculate, self, folder=folder, cores=cores))
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory of the labels."""
+        return level_of_theory(self)
+
+    def calculate(self, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
+        """Calculate energy, forces and virial of a frame."""
+        return calculate(self, frame, folder, cores)

@@ -14,20 +14,14 @@ from ionloop.codes.vasp.inputs import (
 from ionloop.codes.vasp.level import doubtful_keys, in_words, level_of_theory
 from ionloop.codes.vasp.potcars import (
     SAME_POTCAR,
+    MissingPotcarError,
     check_known,
     check_potcars,
     find_potential,
     pinned,
 )
-from ionloop.codes.vasp.settings import (
-    MissingPotcarError,
-    VaspSettings,
-    cutoff,
-    kpoints,
-    of_frame,
-    potcars,
-    valence,
-)
+from ionloop.codes.vasp.presets import cutoff, kpoints, of_frame, potcars, valence
+from ionloop.codes.vasp.settings import VaspSettings
 
 __all__ = [
     "SAME_POTCAR",

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.vasp.inputs import Arrangement, plain_tags, requested_inputs
 from ionloop.codes.vasp.level import RESCUES, deciding
-from ionloop.codes.vasp.potcars import SAME_POTCAR, identify, pinned
+from ionloop.codes.vasp.potcars import SAME_POTCAR, PotcarIdentity, identify, pinned
 from ionloop.codes.vasp.results import VaspError, read_vasprun
-from ionloop.codes.vasp.settings import PotcarIdentity, VaspSettings, no_ground_state, plain
+from ionloop.codes.vasp.tags import no_ground_state, plain
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import Incar, Kpoints, Potcar
+
+    from ionloop.codes.vasp.settings import VaspSettings
 
 
 # VASP's own account, in vasprun.xml, of the tags that it may overrule: (its name, ours).

@@ -12,17 +12,15 @@ import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.codes.vasp.presets import FORCE_LABELS
-from ionloop.codes.vasp.settings import (
-    ELECTRONIC,
-    VaspSettings,
+from ionloop.codes.vasp.presets import (
+    FORCE_LABELS,
     check_elements,
     cutoff,
     kpoints,
     of_frame,
-    plain,
     potcars,
 )
+from ionloop.codes.vasp.tags import ELECTRONIC, plain
 from ionloop.formats.pymatgen import to_pymatgen
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import explicit
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     from pymatgen.core.structure import Structure
     from pymatgen.io.vasp.inputs import VaspInput
     from pymatgen.io.vasp.sets import VaspInputSet
+
+    from ionloop.codes.vasp.settings import VaspSettings
 
 
 def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.vasp.inputs import incar
 from ionloop.codes.vasp.potcars import pinned
-from ionloop.codes.vasp.settings import (
-    FREE_BY_PURPOSE,
-    VaspSettings,
-    check_elements,
-    cutoff,
-    kpoints,
-    plain,
-    potcars,
-)
+from ionloop.codes.vasp.presets import check_elements, cutoff, kpoints, potcars
+from ionloop.codes.vasp.tags import FREE_BY_PURPOSE, plain
 from ionloop.schemas.kpoints import GAMMA, Kept, KPoints, explicit, times, words
 from ionloop.schemas.label import LevelOfTheory
+
+if TYPE_CHECKING:
+    from ionloop.codes.vasp.settings import VaspSettings
 
 FREE = frozenset(tag for tags in FREE_BY_PURPOSE for tag in tags.split())
 """INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""

@@ -1,4 +1,4 @@
-"""What custodian and VASP say of a run: corrections, and why it ended."""
+"""What the logs of custodian and VASP say about a run: corrections, and why it failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ionloop.programs.log import log_text
+
+LAST_LINES = 2
+"""Lines of each output file that an error message quotes."""
 
 
 def corrections(folder: Path) -> list[str]:
@@ -38,17 +41,21 @@ def _action(action: Mapping[str, Any]) -> str:
     return f"{target} {', '.join(f'{key} = {value}' for key, value in changes.items())}"
 
 
-def obituary(problem: BaseException, folder: Path) -> str:
-    """Say why a run gave no result: custodian's error, its corrections, VASP's last words."""
+def crash_message(problem: BaseException, folder: Path) -> str:
+    """Say why a run gave no result.
+
+    Parameters
+    ----------
+    problem
+        The error of custodian.
+    folder
+        Folder of the run, with custodian's log and VASP's output.
+    """
     cures = "; ".join(corrections(folder)) or "none"
-    said = " / ".join(_last_words(folder)) or "nothing"
-    return f"{problem}; custodian's corrections: {cures}; VASP's last words: {said}"
-
-
-def _last_words(folder: Path, n_lines: int = 2) -> list[str]:
-    return [
+    last = " / ".join(
         line.strip()
         for name in ("vasp.out", "std_err.txt")
-        for line in log_text(folder / name).splitlines()[-n_lines:]
+        for line in log_text(folder / name).splitlines()[-LAST_LINES:]
         if line.strip()
-    ]
+    )
+    return f"{problem}; custodian's corrections: {cures}; VASP's last output: {last or 'nothing'}"

@@ -9,17 +9,41 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from ionloop.codes.common.errors import OtherLevelError
-from ionloop.codes.vasp.settings import (
-    MissingPotcarError,
-    PotcarIdentity,
-    VaspSettings,
-    check_elements,
-    potcars,
-)
+from ionloop.codes.vasp.presets import check_elements, potcars
+from ionloop.schemas.document import Model
+from ionloop.schemas.errors import IonloopError
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import PotcarSingle
+
+    from ionloop.codes.vasp.settings import VaspSettings
+
+
+class MissingPotcarError(IonloopError, FileNotFoundError):
+    """A POTCAR is not where pymatgen looks for it, or was not where the Maker was made."""
+
+
+class PotcarIdentity(Model):
+    """What a POTCAR is, whatever the folder and the file are called."""
+
+    title: str = Field(description="its TITEL, with the date, such as PAW_PBE Li_sv 10Sep2004")
+    sha256: str = Field(
+        pattern="^[0-9a-f]{12}$",
+        description="first twelve hexadecimal digits of the sha256 of its content",
+    )
+
+    @property
+    def words(self) -> str:
+        """Title and hash."""
+        return f"{self.title}, sha256 {self.sha256}"
+
+    @property
+    def yaml(self) -> str:
+        """Title and hash as the run file says them; the hash in quotes, as it may be a number."""
+        return f"title: {self.title}, sha256: '{self.sha256}'"
 
 
 def pinned(settings: VaspSettings) -> VaspSettings:

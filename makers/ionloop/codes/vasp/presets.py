@@ -14,14 +14,18 @@ solid-state electrolytes using machine learning interatomic potentials".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveFloat
 
 from ionloop.schemas.document import Model
-from ionloop.schemas.kpoints import KPoints
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import DEFAULT_SPACING, Kept, KPoints, mesh_of
+
+if TYPE_CHECKING:
+    from ionloop.codes.vasp.settings import VaspSettings
 
 FORCE_LABELS: Mapping[str, Any] = MappingProxyType(
     {
@@ -142,3 +146,50 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     }
 )
 """The presets by name."""
+
+
+def cutoff(settings: VaspSettings) -> float:
+    """Return the plane-wave cut-off in eV."""
+    return settings.encut if settings.encut is not None else PRESETS[str(settings.preset)].encut
+
+
+def kpoints(settings: VaspSettings) -> KPoints:
+    """Return the k-points: those of the settings, of their preset, or the default spacing."""
+    if settings.kpoints is not None:
+        return settings.kpoints
+    return PRESETS[settings.preset].kpoints if settings.preset else DEFAULT_SPACING
+
+
+def of_frame(settings: VaspSettings, frame: Frames) -> VaspSettings:
+    """Return settings that say the mesh of a frame, where it is kept from its start cell."""
+    if not isinstance(kpoints(settings), Kept):
+        return settings
+    return settings.model_copy(update={"kpoints": mesh_of(kpoints(settings), frame)})
+
+
+def potcars(settings: VaspSettings) -> dict[str, str]:
+    """Return the POTCAR of each element."""
+    preset = PRESETS[settings.preset].potcars if settings.preset else {}
+    return {**preset, **settings.potcars}
+
+
+def valence(settings: VaspSettings, element: str) -> int | None:
+    """Return the valence electrons that the preset wants of a POTCAR, None where it is silent."""
+    preset = PRESETS[settings.preset] if settings.preset else None
+    return preset.valences.get(element) if preset and element not in settings.potcars else None
+
+
+def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:
+    """Raise if an element has no POTCAR in the settings.
+
+    Raises
+    ------
+    ValueError
+        Naming the elements and the cure.
+    """
+    missing = [symbol for symbol in dict.fromkeys(elements) if symbol not in potcars(settings)]
+    if missing:
+        raise ValueError(
+            f"no POTCAR is named for {', '.join(missing)}; say which one, such as "
+            f"potcars: {{{missing[0]}: {missing[0]}}}"
+        )

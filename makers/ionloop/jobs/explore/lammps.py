@@ -22,7 +22,7 @@ from ionloop.jobs.explore.starts import (
     single_frames,
     trajectory_tasks,
 )
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference
 from ionloop.jobs.tolerances import in_force
@@ -110,7 +110,7 @@ class LammpsExploreMaker(ExploreMaker):
             raise InputError(f"pressures: {idle}")
         spread = assign(
             spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
-            "explore",
+            Role.EXPLORE,
             "spread trajectories",
             bookkeeping=True,
         )
@@ -163,7 +163,7 @@ def spread_trajectories(
                 stage.warm_up,
                 originals,
             ),
-            "explore",
+            Role.EXPLORE,
             f"explore batch {number + 1} of {n_batches}",
             maker.cores * maker.per_gpu,
         )
@@ -171,7 +171,7 @@ def spread_trajectories(
     ]
     outputs = [batch.output for batch in batches]
     collect = collect_exploration(maker.floor, stage, trust, list(map(planned, tasks)), outputs)
-    assign(collect, "explore", "collect exploration", bookkeeping=True)
+    assign(collect, Role.EXPLORE, "collect exploration", bookkeeping=True)
     return Response(replace=Flow([*batches, collect], output=collect.output))
 
 

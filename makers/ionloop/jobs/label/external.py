@@ -8,17 +8,18 @@ from pathlib import Path
 
 from jobflow import CURRENT_JOB, Job
 
-from ionloop.codes import external
 from ionloop.codes.common.acceptance import Terms, accept, judged, stands
-from ionloop.codes.external.settings import ExternalSettings
+from ionloop.codes.common.dynamics import MolecularDynamics
+from ionloop.codes.external.requests import find_request, write_requests
+from ionloop.codes.external.settings import ExternalSettings, level_of_theory
 from ionloop.formats.errors import FrameFileError
 from ionloop.jobs.decorators import stored_job
 from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.jobs.label.imports import calculated, rejected
 from ionloop.jobs.label.ingest import read_labelled
 from ionloop.jobs.label.ledger import Ledger, current_ledger
-from ionloop.jobs.label.record import LabelBatch, by_id
-from ionloop.jobs.placement import assign
+from ionloop.jobs.label.record import LabelBatch, by_id, singles
+from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
 from ionloop.schemas.document import Model
@@ -44,23 +45,24 @@ class ExternalLabelMaker(BatchLabelMaker):
 
     name: str = "label outside"
     batch_size: int = 1_000_000
-    settings: ExternalSettings = field(default_factory=lambda: ExternalSettings(level="external"))
+    settings: ExternalSettings = field(  # type: ignore[assignment]  # it calculates nothing here
+        default_factory=lambda: ExternalSettings(level="external")
+    )
 
     @property
     def level(self) -> LevelOfTheory:
         """The level of theory of the labels."""
-        return external.level_of_theory(self.settings)
+        return level_of_theory(self.settings)
 
     @property
     def terms(self) -> Terms:
-        """On what terms labels are taken from the ledger, or imported."""
+        """Conditions on which a label is taken from the ledger or waited for."""
         return Terms(level=self.level, limits=self.settings.limits)
 
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that waits for the labels of the frames with the given ids."""
-        return assign(
-            wait_for_labels(self, frames, frame_ids), "label", "wait for labels", light=True
-        )
+        job = wait_for_labels(self, frames, frame_ids)
+        return assign(job, Role.LABEL, "wait for labels", bookkeeping=True)
 
     def relax(self, frames: Reference) -> Job:
         """Refuse: what runs outside cannot be asked to relax.
@@ -73,6 +75,19 @@ class ExternalLabelMaker(BatchLabelMaker):
         raise NotImplementedError(
             "an outside labeller does not relax; set initial.relax to false and relax the start "
             "structures before the run"
+        )
+
+    def aimd(self, frames: Reference, run: MolecularDynamics) -> Job:
+        """Refuse: what runs outside cannot be asked for molecular dynamics.
+
+        Raises
+        ------
+        NotImplementedError
+            Always.
+        """
+        raise NotImplementedError(
+            f"{self.name}: this labeller runs no molecular dynamics; leave initial.aimd out, or "
+            "name the labels of a run that was made elsewhere in initial.data"
         )
 
 
@@ -99,7 +114,7 @@ def wait_for_labels(
 def _write_out(settings: ExternalSettings, frames: list[Frames]) -> str:
     run = stamp()["run"] or "run"
     folder = settings.folder / run / _step()
-    external.write_requests(frames, folder)
+    write_requests(frames, folder)
     return (
         f"{len(frames)} frames to label are in {folder}; import what is finished with "
         f"`ionloop label {run} PATH...`, then go on with `ionloop resume {run} --retry-failed`"
@@ -172,14 +187,14 @@ def import_labels(
     Imported
         The fate of every calculation, and how many frames still wait.
     """
-    level = external.level_of_theory(settings)
+    level = level_of_theory(settings)
     known = {label.frame_id: label for label in ledger.of_run(run, level)}
     report = Imported(
         accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
     )
     requests = {frame_id: label.frame.unlabelled() for frame_id, label in known.items()}
     for name, frame in _read(paths, fmt, check_units, report.unreadable):
-        match = external.find_request(frame, requests, settings.limits.position_tolerance)
+        match = find_request(frame, requests, settings.limits.position_tolerance)
         if match is None:
             report.unmatched.append(name)
         elif judged(known[match[0]], settings.limits).status is LabelStatus.ACCEPTED:
@@ -202,9 +217,9 @@ def _read(
         except (FrameFileError, ValueError) as error:
             unreadable.append(str(error))
             continue
-        singles = [part[index] for part in parts for index in range(len(part))]
-        for number, frame in enumerate(singles, 1):
-            yield (str(path) if len(singles) == 1 else f"{path}, frame {number}"), frame
+        frames = singles(parts)
+        for number, frame in enumerate(frames, 1):
+            yield (str(path) if len(frames) == 1 else f"{path}, frame {number}"), frame
 
 
 def _judge(

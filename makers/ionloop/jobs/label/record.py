@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
 from ionloop.codes.common.acceptance import Terms, failed
@@ -87,7 +87,20 @@ def record_labels(
     return n_calculated
 
 
+def singles(frames: Iterable[Frames]) -> list[Frames]:
+    """Return the frames one by one."""
+    return [part[index] for part in frames for index in range(len(part))]
+
+
 def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:
-    """Return single frames in the order of the given ids."""
+    """Return single frames in the order of the given ids.
+
+    Parameters
+    ----------
+    frames
+        Frames that hold them.
+    frame_ids
+        Their ids.
+    """
     places = {frame_id: (part, index) for part in frames for index, frame_id in enumerate(part.ids)}
     return [part[index] for part, index in map(places.__getitem__, frame_ids)]

@@ -1,10 +1,13 @@
-"""Labels from universal potentials: SevenNet, CHGNet, or any ASE calculator by import path."""
+"""Calculate, relax and run molecular dynamics with any ASE calculator."""
 
 # mypy: allow-untyped-calls
 from __future__ import annotations
 
+import contextlib
+import io
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +15,6 @@ import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.codes.forcefield.model import without_known_warnings
-from ionloop.codes.forcefield.settings import RelaxSettings
 from ionloop.formats.ase import from_ase, full_stress, to_ase
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
@@ -22,9 +23,18 @@ from ionloop.schemas.packed import Array
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
+    from ionloop.codes.common.labeller import Labeller
 
 FRICTION = 0.01
-"""Friction of the Langevin thermostat in 1/fs: temperature settles within some 100 fs."""
+"""Friction of the Langevin thermostat in 1/fs: the temperature settles within about 100 fs."""
+
+_KNOWN_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
+    (r"`torch\.jit\.\w+` is deprecated", DeprecationWarning),
+    ("No tensor product accelerator is enabled", UserWarning),
+    ("Converting a tensor with requires_grad=True to a scalar", UserWarning),
+    ("logm result may be inaccurate", RuntimeWarning),
+)
+"""Warnings that other packages give every time and that no user can do anything about."""
 
 
 class RelaxationError(IonloopError, RuntimeError):
@@ -33,6 +43,19 @@ class RelaxationError(IonloopError, RuntimeError):
 
 class DynamicsError(IonloopError, RuntimeError):
     """A run of molecular dynamics exploded."""
+
+
+class NotConvergedError(IonloopError, RuntimeError):
+    """The electronic steps did not converge during a relaxation or molecular dynamics."""
+
+
+@contextlib.contextmanager
+def without_known_warnings() -> Iterator[None]:
+    """Hide known warnings, and what CHGNet prints when it is loaded."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        for message, category in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=category)
+        yield
 
 
 def calculate(calculator: Calculator, frame: Frames) -> Calculated:
@@ -85,9 +108,7 @@ def _virial(atoms: Any) -> Array | None:
     return virial
 
 
-def relax(
-    calculator: Calculator, frame: Frames, settings: RelaxSettings, cell: bool = True
-) -> Frames:
+def relax(calculator: Calculator, frame: Frames, settings: Labeller, cell: bool = True) -> Frames:
     """Relax positions and, if asked, the cell of a frame.
 
     Parameters
@@ -97,7 +118,7 @@ def relax(
     frame
         Frames of one.
     settings
-        Force threshold and step limit.
+        Their `relax_fmax` and `relax_steps` say when the relaxation ends.
     cell
         Whether the cell relaxes too.
 
@@ -135,8 +156,8 @@ def relax(
 def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> Iterator[Calculated]:
     """Run molecular dynamics in the NVT ensemble, and yield the steps that `run` keeps.
 
-    Velocities begin as Maxwell and Boltzmann distribute them; the thermostat is Langevin's. Chance
-    follows from frame and temperature alone: a run that is repeated visits the same frames.
+    The initial velocities follow the Maxwell-Boltzmann distribution; the thermostat is Langevin's.
+    The random numbers depend on frame and temperature only: a repeated run visits the same frames.
 
     Parameters
     ----------
@@ -150,12 +171,12 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
     Yields
     ------
     Calculated
-        With positions and cell; `seconds` are those since the step that was kept before.
+        With positions and cell; `seconds` count from the step that was kept before.
 
     Raises
     ------
     DynamicsError
-        If the positions are finite no more.
+        If the positions are no longer finite.
     ValueError
         If `frame` is not one frame.
     """
@@ -166,16 +187,16 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
         raise ValueError(f"dynamics takes one frame, got {len(frame)}")
     (atoms,) = to_ase(frame.unlabelled())
     atoms.calc = calculator
-    chance = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
+    rng = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
     spread = np.sqrt(atoms.get_masses() * units.kB * run.temperature)
-    atoms.set_momenta(spread[:, None] * chance.standard_normal((len(atoms), 3)))
+    atoms.set_momenta(spread[:, None] * rng.standard_normal((len(atoms), 3)))
     md = Langevin(
         atoms,
         run.timestep * units.fs,
         temperature_K=run.temperature,
         friction=FRICTION / units.fs,
-        fixcm=False,  # held, it would spoil the distribution of small cells
-        rng=chance,
+        fixcm=False,  # a fixed centre of mass would distort the velocities in small cells
+        rng=rng,
     )
     for step in run.kept:
         begin = time.perf_counter()
@@ -190,3 +211,43 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
         seconds = time.perf_counter() - begin
         place = {"positions": atoms.positions.copy(), "cell": atoms.cell.array.copy()}
         yield replace(result, **place, seconds=seconds)
+
+
+def as_calculator(calculate: Callable[[Frames], Calculated]) -> Calculator:
+    """Return an ASE calculator around a function that calculates one frame.
+
+    Parameters
+    ----------
+    calculate
+        Calculates Frames of one. Its errors pass through; electronic steps that did not converge
+        raise `NotConvergedError`.
+    """
+    from ase.calculators.calculator import Calculator, all_changes
+    from ase.stress import full_3x3_to_voigt_6_stress
+
+    class FrameCalculator(Calculator):
+        implemented_properties = [  # noqa: RUF012  # ASE declares an instance variable
+            "energy",
+            "free_energy",
+            "forces",
+            "stress",
+        ]
+
+        def calculate(
+            self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes
+        ) -> None:
+            super().calculate(atoms, properties, system_changes)
+            bare = atoms.copy()
+            result = calculate(from_ase([bare])[0])
+            if not result.converged:
+                raise NotConvergedError("the electronic steps did not converge")
+            self.results = {
+                "energy": result.energy,
+                "free_energy": result.energy,
+                "forces": result.forces,
+            }
+            if result.virial is not None:
+                stress = -result.virial / bare.get_volume()
+                self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    return FrameCalculator()

@@ -1,0 +1,77 @@
+"""INCAR tags: which ones decide the value of a label, and which ones a user may not set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+OURS = {
+    "ENCUT": "say encut",
+    "KSPACING": "say kpoints",
+    "KGAMMA": "k-points are centred on Γ",
+    "NSW": "a label is one ionic step",
+    "IBRION": "a label is one ionic step",
+    "ISIF": "a label has a stress",
+    "PSTRESS": "a label is an energy, not an enthalpy",
+    "IALGO": "say ALGO",
+    "LSCAAWARE": "it is for ALGO = Exact, which gives no label",
+    "SCALEE": "a label is of the atoms as they are, not of scaled ones",
+    "IMAGES": "a label is one frame, not a path",
+    "ML_LMLFF": "a label is from DFT, not from a force field that VASP learns",
+}
+"""INCAR tags that are not for `incar`, and why."""
+
+
+GROUND_STATES = ("Normal", "Fast", "Veryfast", "All", "Conjugate", "Damped")
+"""Values of ALGO that end in the self-consistent ground state, as `plain` writes them."""
+
+
+SELF_CONSISTENT = (0, 1, 2)
+"""Values of ICHARG that let the charge density go its way; from 10 on it is kept as it began."""
+
+
+FREE_BY_PURPOSE = (
+    # the way of the electronic steps, and where they start
+    "ALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LSUBROT ISEARCH TIME WEIMIN",
+    "AMIX BMIX AMIN AMIX_MAG BMIX_MAG IMIX INIMIX MAXMIX MIXPRE MREMOVE WC LMAXMIX",
+    # the way of the ions: where they end up is checked against the request
+    "NSW IBRION ISIF POTIM EDIFFG NFREE SMASS TEBEG TEEND MDALGO LANGEVIN_GAMMA NBLOCK KBLOCK",
+    # where it is computed
+    "NCORE NPAR KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC",
+    # what is written
+    "LWAVE LCHARG LVTOT LVHAR LAECHG LELF LORBIT NWRITE NEDOS EMIN EMAX SYSTEM LH5",
+)
+
+ELECTRONIC = frozenset(" ".join(FREE_BY_PURPOSE[:2]).split())
+"""INCAR tags of the way of the electronic steps: whether they converge hangs on them."""
+
+
+def refusals(tags: Mapping[str, Any]) -> Iterator[str]:
+    """Say which INCAR tags of a user would make the result something else than a label."""
+    for tag, why in OURS.items():
+        if tag in tags:
+            yield f"{tag} is not set there: {why}"
+    yield from no_ground_state(tags)
+
+
+def no_ground_state(tags: Mapping[str, Any]) -> Iterator[str]:
+    """Say which INCAR tags keep a run from the self-consistent ground state."""
+    algorithm, charge = tags.get("ALGO"), tags.get("ICHARG")
+    initials = {name[0] for name in GROUND_STATES}
+    if algorithm is not None and plain(str(algorithm)) not in {*GROUND_STATES, *initials}:
+        yield (
+            f"ALGO = {algorithm} does not end in the self-consistent ground state; known: "
+            f"{', '.join(GROUND_STATES)}"
+        )
+    if charge is not None and charge not in SELF_CONSISTENT:
+        yield f"ICHARG = {charge} is not self-consistent; known: 0, 1, 2"
+
+
+def plain(value: Any) -> Any:
+    """Return one form of a value that INCAR can say in several, such as 500 and 500.0."""
+    if isinstance(value, str):
+        word = value.strip()
+        return word.upper() if len(word) <= 2 else word.capitalize()
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
