@@ -15,7 +15,7 @@ from run_file_fuzz import as_yaml, run_files
 from ionloop.codes import deepmd, forcefield, gpaw, lammps
 from ionloop.codes.deepmd import inputs, network
 from ionloop.codes.lammps import cell, script
-from ionloop.flows.concurrent_learning.maker import perturb_structures
+from ionloop.flows.concurrent_learning.initial import perturb_structures
 from ionloop.jobs.explore.starts import trajectory_tasks
 from ionloop.preflight.check import check
 from ionloop.runfile.errors import RunFileError

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ionloop.formats.reading import read_frames
 from ionloop.runfile.errors import RunFileError
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import allowed_keys, load
@@ -324,3 +325,17 @@ def test_a_form_is_said_in_words_not_as_a_regular_expression(tmp_path, text, wor
 def test_sizes_that_no_run_can_bear_are_refused_where_they_stand(text, key, tmp_path):
     (line,) = refused(tmp_path, f"structures: [a.vasp]\n{text}")
     assert key in line
+
+
+def test_structures_are_read_once(tmp_path, monkeypatch):
+    read = []
+
+    def counted(path, *arguments):
+        read.append(path)
+        return read_frames(path, *arguments)
+
+    for module in ("runfile.model", "formats.structures"):
+        monkeypatch.setattr(f"ionloop.{module}.read_frames", counted)
+    run_file = load(written(tmp_path, LEAST))
+    assert run_file.flow().jobs
+    assert read == run_file.structures
