@@ -1,19 +1,42 @@
-"""Settings of the loop."""
+"""What the loop consists of: its roles and settings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from jobflow import Job
 from pydantic import Field, NonNegativeInt
 
 from ionloop.codes.common.acceptance import AcceptanceLimits
 from ionloop.codes.common.dynamics import AboveZero, DynamicsSettings, MolecularDynamics
+from ionloop.flows.concurrent_learning.decision import Convergence, Limits, labels_left
+from ionloop.flows.concurrent_learning.validation import Validation
+from ionloop.jobs.explore.lammps import LammpsExploreMaker
+from ionloop.jobs.label.accounts import join_late_labels
+from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
+from ionloop.jobs.placement import PRODUCTION, Role, assign
+from ionloop.jobs.roles import (
+    ExploreMaker,
+    FrozenMaker,
+    LabelMaker,
+    Reference,
+    SelectMaker,
+    TrainMaker,
+)
+from ionloop.jobs.select import WindowSelectMaker
+from ionloop.jobs.tolerances import in_force
+from ionloop.jobs.train.deepmd import DeepmdTrainMaker
 from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
+from ionloop.schemas.iteration import StageProgress
 from ionloop.schemas.selection import TrustWindow
 
 STAGES = (Stage(temperatures=[300.0, 600.0, 900.0], steps=2000),)
 
 TRUST = TrustWindow(low=0.12, high=0.25)
-"""Stages and trust levels where none are given: those of Huang et al. (2021) for LGPS."""
+"""Default stages and trust levels: those of Huang et al. (2021) for LGPS."""
 
 
 class ExistingData(Model):
@@ -80,3 +103,53 @@ class InitialData(Model):
         description="whether data of another level of theory than the labeller's may be trained "
         "on too; every report then says so",
     )
+
+
+@dataclass
+class Loop(FrozenMaker):
+    """The roles and settings of the loop, which every turn needs; see `ConcurrentLearningMaker`."""
+
+    label: LabelMaker = field(default_factory=ForceFieldLabelMaker)
+    train: TrainMaker = field(default_factory=DeepmdTrainMaker)
+    explore: ExploreMaker = field(default_factory=LammpsExploreMaker)
+    select: SelectMaker = field(default_factory=WindowSelectMaker)
+    production: TrainMaker | None = None
+    stages: list[Stage] = field(default_factory=lambda: list(STAGES))
+    trust: TrustWindow = field(default_factory=lambda: TRUST)
+    initial: InitialData = field(default_factory=InitialData)
+    convergence: Convergence = field(default_factory=Convergence)
+    limits: Limits = field(default_factory=Limits)
+    validation: Validation = field(default_factory=Validation)
+    warm_production: bool = True
+    seed: int = 1
+    name: str = "concurrent learning"
+
+    def in_force(self) -> Self:
+        """Return the loop with the tolerances of the current job's run as they are now."""
+        return replace(
+            self,
+            label=in_force(self.label, "label"),
+            train=in_force(self.train, "train"),
+            explore=in_force(self.explore, "explore"),
+            production=in_force(self.production, PRODUCTION),
+            limits=in_force(self.limits, "limits"),
+        )
+
+    def max_labels(self, progress: StageProgress) -> int:
+        """Return how many labels the next turn may ask for."""
+        asked = self.stages[progress.stage].max_labels or self.select.max_labels
+        left = labels_left(progress.n_labels, self.limits, self.validation.n_labels)
+        return asked if left is None else min(asked, left)
+
+    def join_late(self, late: Sequence[str], after: Reference = None) -> Job:
+        """Return the job that collects labels that were late.
+
+        Parameters
+        ----------
+        late
+            Ids of their frames.
+        after
+            Reference to the output of a job that has to run before, if any.
+        """
+        join = join_late_labels(self.label.level, list(late), after, limits=self.label.terms.limits)
+        return assign(join, Role.LABEL, "join late labels", bookkeeping=True)
