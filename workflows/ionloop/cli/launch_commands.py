@@ -1,38 +1,29 @@
-"""Commands that write, check, start and resume runs."""
+"""Commands that write, check, start, submit and resume runs."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ionloop.cli import render
+from ionloop.cli.options import Common, RunFileArgument, RunFileOptions
 
 if TYPE_CHECKING:
     from ionloop.engines.local.execution import RunSummary
-    from ionloop.engines.local.progress import Observer
+    from ionloop.engines.local.progress import Observer, Snapshot
     from ionloop.preflight.check import Report
     from ionloop.runfile.model import RunFile
+    from ionloop.schemas.job import JobRow
+    from ionloop.schemas.run import SummaryDoc
 
 BAD_INPUT, FAILED, PAUSED, STOPPED = 2, 1, 3, 130
-
-RunFilePath = Annotated[Path, typer.Argument(help="The run file.", metavar="RUN.yaml")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
-]
-OwnStore = Annotated[str | None, typer.Option("--store", help="Another store than the run file's.")]
-RunnerOption = Annotated[
-    Literal["local", "fireworks", "remote"] | None,
-    typer.Option("--runner", help="Another runner than the run file's."),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    for command in (init, check, run, resume):
-        app.command()(command)
+"""Exit codes."""
 
 
 def init(
@@ -52,15 +43,12 @@ def init(
     """  # noqa: D301 (typer's mark for lines to keep)
     from ionloop.runfile.example import write_example
 
-    for path in write_example(out, structures or [], force=force):
-        render.out().print(f"wrote {path}")
-    render.out().print(f"next: ionloop check {out}")
+    written = write_example(out, structures or [], force=force)
+    render.show(*(f"wrote {path}" for path in written), f"next: ionloop check {out}")
 
 
 def check(
-    run_file: RunFilePath,
-    runner: RunnerOption = None,
-    store: OwnStore = None,
+    run_file: RunFileArgument,
     probe: Annotated[
         bool | None,
         typer.Option(
@@ -68,7 +56,8 @@ def check(
             "By default where the runner is local."
         ),
     ] = None,
-    as_json: AsJson = False,
+    *,
+    given: RunFileOptions,
 ) -> None:
     """Say what a run file will do, what it costs, and what is wrong or missing.
 
@@ -77,27 +66,24 @@ def check(
     ionloop check run.yaml --no-probe
     ionloop check run.yaml --json | jq .estimate
     """  # noqa: D301
-    from ionloop.preflight.check import check as check_run_file
-
-    settings = _load(run_file, store, runner)
+    settings = _load(run_file, given)
     wanted = settings.runner == "local" if probe is None else probe
-    with render.working(f"checking {run_file}") as tell:
-        report = check_run_file(settings, tell, probe=wanted)
-    if as_json:
-        render.print_json({"ok": report.ok, **report.model_dump(mode="json")})
-    else:
-        render.print_report(report, render.out())
-    _refuse(report, quiet=as_json)
+    report = _report(run_file, settings, probe=wanted)
+    values = {"ok": report.ok, **report.model_dump(mode="json")}
+    render.answer(given.as_json, values, *render.report_parts(report))
+    if not report.ok:
+        if given.as_json:
+            render.print_errors(_sentences(report))
+        raise typer.Exit(BAD_INPUT)
 
 
 def run(
-    run_file: RunFilePath,
-    runner: RunnerOption = None,
-    store: OwnStore = None,
+    run_file: RunFileArgument,
     or_resume: Annotated[
-        bool, typer.Option("--or-resume", help="Take up the run of that name if there is one.")
+        bool, typer.Option("--or-resume", help="Resume the run of that name if there is one.")
     ] = False,
-    as_json: AsJson = False,
+    *,
+    given: RunFileOptions,
 ) -> None:
     """Check a run file, then run it to its end: on this machine, or on a queue.
 
@@ -108,34 +94,53 @@ def run(
     ionloop run run.yaml --store mongodb://localhost/ionloop --json
     ionloop run run.yaml --runner fireworks
     """  # noqa: D301
+    from ionloop.runs import queue
     from ionloop.runs.launch import start
-    from ionloop.runs.queue import submit
     from ionloop.runs.records import is_there
 
-    settings = checked(run_file, store, runner, as_json)
+    settings = _checked(run_file, given)
     if or_resume and is_there(settings):
         _take_over(settings.name, settings)
     if settings.runner == "local":
-        _finish(start(settings, _observer(), or_resume=or_resume), settings.store, as_json)
+        ended = start(settings, _progress(), or_resume=or_resume)
+        _finish(ended, settings.store, given.as_json)
     else:
-        follow(submit(settings, or_resume=or_resume), settings.store, as_json)
+        submitted = queue.submit(settings, or_resume=or_resume)
+        _follow(submitted, settings.store, given.as_json)
+
+
+def submit(run_file: RunFileArgument, *, given: RunFileOptions) -> None:
+    """Check a run file, submit it to its runner, and return at once.
+
+    \b
+    ionloop submit run.yaml --runner fireworks
+    ionloop submit run.yaml --runner remote --store mongodb://server/ionloop
+    ionloop submit run.yaml            # in the background of this machine
+    """  # noqa: D301
+    from ionloop.runs import queue
+
+    settings = _checked(run_file, given)
+    run, runner = queue.submit(settings), settings.runner
+    look = render.command("status", run, settings.store)
+    sentence = f"run {run} is submitted to {runner}; look at it with: {look}"
+    render.answer(given.as_json, {"run": run, "runner": runner}, sentence)
 
 
 def resume(
     run_id: Annotated[
         str | None, typer.Argument(help="The run; the latest if none is given.", metavar="RUN")
     ] = None,
-    store: StoreOption = render.DEFAULT_STORE,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed jobs again.")
     ] = False,
     run_file: Annotated[
         Path | None,
-        typer.Option("--run-file", help="Take over tolerances changed here.", metavar="RUN.yaml"),
+        typer.Option("--run-file", help="Use the tolerances changed here.", metavar="RUN.yaml"),
     ] = None,
-    as_json: AsJson = False,
+    *,
+    given: Common,
 ) -> None:
-    """Take up a run that was interrupted or paused; finished jobs do not run again.
+    """Resume a run that was interrupted or paused; finished jobs do not run again.
 
     Floors, limits, time limits, cores and resources may be changed in the run file meanwhile.
 
@@ -144,104 +149,137 @@ def resume(
     ionloop resume lgps --run-file run.yaml
     ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
     """  # noqa: D301
-    from ionloop.runs import queue as engines
-    from ionloop.runs.launch import resume as take_up
+    from ionloop.runs import launch, queue
     from ionloop.runs.records import existing_store
 
-    url = existing_store(store)
+    url = existing_store(given.store)
     if run_file is not None:
-        _take_over(run_id, _load(run_file, url))
-    if engines.engine_name(url, run_id) != "local":
-        follow(engines.proceed(url, run_id, retry_failed=retry_failed), url, as_json)
-        return
-    ended = take_up(url, run_id, retry_failed=retry_failed, observer=_observer())
-    _finish(ended, url, as_json)
+        _take_over(run_id, _load(run_file, RunFileOptions(store=url)))
+    if queue.engine_name(url, run_id) == "local":
+        ended = launch.resume(url, run_id, retry_failed=retry_failed, observer=_progress())
+        _finish(ended, url, given.as_json)
+    else:
+        run = queue.proceed(url, run_id, retry_failed=retry_failed)
+        _follow(run, url, given.as_json)
 
 
-def checked(path: Path, store: str | None, runner: str | None, as_json: bool) -> RunFile:
-    """Load a run file and check it; leave if it cannot run."""
-    from ionloop.preflight.check import check as check_run_file
-
-    settings = _load(path, store, runner)
-    with render.working(f"checking {path}") as tell:
-        report = check_run_file(settings, tell)
-    render.print_report(report, render.err())
-    if as_json and not report.ok:
-        render.print_refusal(_sentences(report))
-    _refuse(report, quiet=True)
-    return settings
-
-
-def follow(run: str, store: str, as_json: bool) -> None:
-    """Show a run on a queue until it ends; leave with 1 if it failed."""
-    from ionloop.runs import queue as engines
-
-    summary = None
-    try:
-        with render.job_counts(run) as show:
-            summary = engines.follow(store, run, show)
-    except KeyboardInterrupt:
-        look = render.command("status", run, store)
-        render.err().print(f"run {run} goes on without this command; look at it with: {look}")
-        raise typer.Exit(STOPPED) from None
-    if as_json:
-        render.print_json(render.queue_outcome(run, summary))
-    elif summary is not None:
-        render.print_summary(run, summary, store)
-    if summary is None:
-        again = render.command("retry", run, store)
-        render.print_error(f"run {run} failed; when the cause is mended: {again}")
-        raise typer.Exit(FAILED)
-
-
-def _load(path: Path, store: str | None, runner: str | None = None) -> RunFile:
+def _load(path: Path, given: RunFileOptions) -> RunFile:
     from ionloop.runfile.reading import load
 
     run_file = load(path)
-    if runner is not None:
-        run_file = run_file.model_copy(update={"runner": runner})
-    return run_file if store is None else run_file.with_store(store)
+    if given.runner is not None:
+        run_file = run_file.model_copy(update={"runner": given.runner})
+    return run_file if given.store is None else run_file.with_store(given.store)
 
 
-def _take_over(run_id: str | None, given: RunFile) -> None:
-    from ionloop.runs.queue import take_over
+def _report(path: Path, settings: RunFile, **options: bool) -> Report:
+    from ionloop.preflight.check import check as check_run_file
 
-    for change in take_over(given.store, run_id, given):
-        render.err().print(f"changed: {change.words}", markup=False, highlight=False)
-
-
-def _refuse(report: Report, *, quiet: bool) -> None:
-    if report.ok:
-        return
-    if quiet:
-        for sentence in _sentences(report):
-            render.print_error(sentence)
-    raise typer.Exit(BAD_INPUT)
+    with render.working(f"checking {path}") as tell:
+        return check_run_file(settings, tell, **options)
 
 
 def _sentences(report: Report) -> list[str]:
     return [f"{each.key}: {each.sentence}; {each.cure}".rstrip("; ") for each in report.errors]
 
 
-def _observer() -> Observer:
+def _checked(path: Path, given: RunFileOptions) -> RunFile:
+    """Load a run file and check it; exit if it cannot run."""
+    settings = _load(path, given)
+    report = _report(path, settings)
+    for part in render.report_parts(report):
+        render.err().print(part)
+    if not report.ok:
+        render.print_errors(_sentences(report), given.as_json)
+        raise typer.Exit(BAD_INPUT)
+    return settings
+
+
+def _take_over(run_id: str | None, changed: RunFile) -> None:
+    from ionloop.runs.launch import take_over
+
+    for change in take_over(changed.store, run_id, changed):
+        render.err().print(f"changed: {change.words}", markup=False)
+
+
+def _progress() -> Observer:
     from ionloop.engines.local.progress import RichProgress
 
     return RichProgress(render.err())
 
 
+def _follow(run: str, store: str, as_json: bool) -> None:
+    """Show a run on a queue until it ends; exit with 1 if it failed."""
+    from ionloop.runs import queue
+
+    try:
+        with closing(_progress()) as progress:
+            end = queue.follow(store, run, lambda rows: progress.update(_snapshot(run, rows)))
+    except KeyboardInterrupt:
+        look = render.command("status", run, store)
+        render.err().print(f"run {run} goes on without this command; look at it with: {look}")
+        raise typer.Exit(STOPPED) from None
+    render.answer(as_json, _result(run, end), *_end_lines(run, end, store))
+    if end is None:
+        _fail(run, render.command("retry", run, store))
+
+
+def _snapshot(run: str, rows: Sequence[JobRow]) -> Snapshot:
+    """Return what the progress display shows of a run on a queue."""
+    from ionloop.engines.local.progress import Running, Snapshot
+
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(row.role, Counter())[row.state] += 1
+    running = tuple(
+        Running(row.name, row.role, cores=0, started=row.started or datetime.now(UTC))
+        for row in rows
+        if row.state == "running"
+    )
+    turns = [row.iteration for row in rows if row.iteration is not None]
+    return Snapshot(run, counts, running, turn=max(turns, default=None))
+
+
 def _finish(ended: RunSummary, store: str, as_json: bool) -> None:
+    """Print how a run on this machine ended, and exit with the code that says so."""
     from ionloop.runs.records import is_paused, summary
 
-    document = summary(store, ended.run)
-    if as_json:
-        render.print_json(render.outcome(ended, document))
-    else:
-        render.print_outcome(ended, document, store)
+    run, end = ended.run, summary(store, ended.run)
+    values = _result(run, end) | {
+        "ok": end is not None and not ended.interrupted,
+        "interrupted": ended.interrupted,
+        "jobs": dict(ended.counts),
+        "failures": [failure.summary for failure in ended.failures],
+    }
+    failures = [
+        render.marked("warning", f"{failure.summary} (see {failure.folder})")
+        for failure in ended.failures
+    ]
+    again = render.command("resume", run, store)
+    stopped = [f"stopped on request; continue with: {again}"] if ended.interrupted else []
+    render.answer(as_json, values, *failures, *stopped, *_end_lines(run, end, store))
     if ended.interrupted:
         raise typer.Exit(STOPPED)
-    if document is None and is_paused(ended):
+    if end is None and is_paused(ended):
         raise typer.Exit(PAUSED)
-    if document is None:
-        again = render.command("resume", f"{ended.run} --retry-failed", store)
-        render.print_error(f"run {ended.run} failed; when the cause is mended: {again}")
-        raise typer.Exit(FAILED)
+    if end is None:
+        _fail(run, render.command("resume", f"{run} --retry-failed", store))
+
+
+def _result(run: str, end: SummaryDoc | None) -> dict[str, Any]:
+    summary = end.model_dump(mode="json", exclude={"potential"}) if end else None
+    return {"run": run, "ok": end is not None, "summary": summary}
+
+
+def _end_lines(run: str, end: SummaryDoc | None, store: str) -> list[str]:
+    from ionloop.monitor.tables import summary_lines
+
+    return [*summary_lines(run, end), *render.next_steps(run, store)] if end else []
+
+
+def _fail(run: str, again: str) -> None:
+    render.print_errors([f"run {run} failed; after you have removed the cause: {again}"])
+    raise typer.Exit(FAILED)
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (init, check, run, resume, submit)

@@ -13,12 +13,14 @@ from ionloop.engines.local.lock import RunLockedError
 from ionloop.engines.local.progress import Observer, Silent
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.monitor.records import find_run
+from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.tolerances import changes, cores_by_part
 from ionloop.runs.records import (
     enter,
     final_state,
     is_there,
+    known,
     marked,
     refuse_cancelled,
     set_state,
@@ -40,7 +42,7 @@ def start(
     run_file
         What to run. Its name is the id of the run, with -2, -3, … behind it if it is taken.
     observer
-        Hears of every change.
+        Is told of every change.
     or_resume
         Take up the run of that name instead, if there is one, with the tolerances given now.
 
@@ -77,7 +79,7 @@ def resume(
     retry_failed
         Whether to try failed jobs again, and those skipped because of them.
     observer
-        Hears of every change.
+        Is told of every change.
 
     Raises
     ------
@@ -101,11 +103,10 @@ def resume(
 
 
 def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
-    """Take tolerances over from a changed run file, for a run that is under way or has stopped.
+    """Take over tolerances that were changed in the run file of a run that has not ended.
 
-    The change is recorded in the run's document, which jobs look at when they begin: it holds for
-    those that were entered before, too. Cores of jobs that wait in the local runner's journal are
-    entered anew.
+    The change is recorded in the run's record, which jobs look at when they begin: it also holds
+    for jobs that were entered before. Jobs that have not begun get their new cores and place.
 
     Parameters
     ----------
@@ -130,17 +131,36 @@ def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
     EngineError
         If the local runner is at work on it.
     """
+    run, before = known(store_url, run)
+    found = record_changes(store_url, run, given)
+    now = known(store_url, run)[1]
+    if before.placement != now.placement and (engine := engine_of(now)).jobs(run):
+        engine.place(run, now.placement)
+    return found
+
+
+def record_changes(store_url: str, run: str, given: RunFile) -> list[Change]:
+    """Record changed tolerances, without a change of place; for the rest see `take_over`.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    given
+        The changed run file.
+    """
     with closing(open_store(store_url)) as store:
         document = find_run(store, run)
-        refuse_cancelled(document)
         stored = stored_run_file(store, document, store_url)
         found = changes(document, stored, given)
         if found:
-            LocalEngine(store_url, stored.scratch_folder).refuse_at_work(document.run)
+            LocalEngine(store_url, stored.scratch_folder).refuse_at_work(run)
             history = [change.model_dump(mode="json") for change in (*document.changes, *found)]
             content = given.model_dump(mode="json", exclude={"store"}) | {"runner": stored.runner}
-            write_fields(store, {"run": document.run, "run_file": content, "changes": history})
-            journal = Journal(collection(store, "jobs"), document.run)
+            write_fields(store, {"run": run, "run_file": content, "changes": history})
+            journal = Journal(collection(store, "jobs"), run)
             journal.scale_cores(cores_by_part(stored), cores_by_part(given))
     return found
 
@@ -151,26 +171,22 @@ def _execute(
     observer: Observer | None,
     work: Callable[[LocalRunner], RunSummary],
 ) -> RunSummary:
-    runner = _runner(run_file, observer)
-    try:
-        set_state(run_file.store, run, RunState.RUNNING)
-        ended = work(runner)
-    except RunLockedError:
-        raise  # the run goes on, elsewhere
-    except BaseException:
-        with suppress(StoreError):  # if it is the store that is lost, that is the error to tell
-            set_state(run_file.store, run, RunState.INTERRUPTED)
-        raise
-    set_state(run_file.store, run, final_state(run_file.store, ended))
-    return ended
-
-
-def _runner(run_file: RunFile, observer: Observer | None) -> LocalRunner:
     settings: dict[str, Any] = {"cores": run_file.cores} if run_file.cores else {}
-    return LocalRunner(
+    runner = LocalRunner(
         store_url=run_file.store,
         scratch=run_file.scratch_folder,
         keep=run_file.keep,
         progress=observer or Silent(),
         **settings,
     )
+    try:
+        set_state(run_file.store, run, RunState.RUNNING)
+        ended = work(runner)
+    except RunLockedError:
+        raise  # another runner goes on with the run
+    except BaseException:
+        with suppress(StoreError):  # if the store is lost, the first error says so
+            set_state(run_file.store, run, RunState.INTERRUPTED)
+        raise
+    set_state(run_file.store, run, final_state(run_file.store, ended))
+    return ended

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
+from itertools import count
 
 from ionloop.engines.resources import EngineName, ResourceTable
 from ionloop.jobs.roles import FloorError
-from ionloop.monitor.records import find_run
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
-from ionloop.runs import launch
-from ionloop.runs.records import (
-    enter,
-    is_there,
-    marked,
-    refuse_cancelled,
-    set_state,
-    stored_run_file,
-    summary,
-)
+from ionloop.runs.launch import record_changes, take_over
+from ionloop.runs.records import enter, is_there, known, marked, set_state, summary
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.job import JobRow, JobState
-from ionloop.schemas.run import Change, RunState, SummaryDoc
-from ionloop.stores.connect import open_store
+from ionloop.schemas.run import RunState, SummaryDoc
 
 ROLES = ({*ResourceTable.model_fields} - {"default"}) | {"decide"}
 """Roles of the jobs of a run."""
@@ -39,8 +29,8 @@ RECOVER_EVERY = 6
 
 
 LOOKS_AT_STANDSTILL = 12
-"""Looks at a failure, and nothing that moves, after which a run counts as failed: a job that is
-ready may wait a while for somebody to take it."""
+"""Looks after which a run counts as failed, if a job has failed and no other is on its way:
+a job that is ready may wait a while for a worker to take it."""
 
 
 def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
@@ -65,38 +55,6 @@ def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
     run = enter(run_file)
     engine_of(run_file).submit(marked(flow, run), run, run_file.placement)
     return run
-
-
-def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
-    """Take tolerances over from a changed run file; what has not begun gets its new place.
-
-    Parameters
-    ----------
-    store_url
-        The store that the run is in.
-    run
-        Id of the run; the latest by default.
-    given
-        The changed run file.
-
-    Returns
-    -------
-    list[Change]
-        What has changed.
-
-    Raises
-    ------
-    UnknownRunError, RunEndedError
-        If there is no such run, or it was cancelled.
-    OtherSettingsError
-        If something is changed that defines the run's results.
-    """
-    run, before = known(store_url, run)
-    found = launch.take_over(store_url, run, given)
-    now = known(store_url, run)[1]
-    if before.placement != now.placement and (engine := engine_of(now)).jobs(run):
-        engine.place(run, now.placement)
-    return found
 
 
 def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = False) -> str:
@@ -134,7 +92,14 @@ def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = Fals
 
 
 def jobs(store_url: str, run: str) -> list[JobRow]:
-    """Return the table of job states of a run.
+    """Return all jobs of a run as its engine shows them.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
 
     Raises
     ------
@@ -157,7 +122,7 @@ def retry(store_url: str, run: str, role: str | None = None, error: str | None =
     role
         Only jobs of this role.
     error
-        Only jobs whose error holds this text.
+        Only jobs whose error contains this text.
 
     Raises
     ------
@@ -174,13 +139,29 @@ def retry(store_url: str, run: str, role: str | None = None, error: str | None =
 
 
 def recover(store_url: str, run: str) -> int:
-    """Try again what was lost with its worker; return how many jobs."""
+    """Start jobs again that lost their worker; return how many.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    """
     run, run_file = known(store_url, run)
     return engine_of(run_file).recover(run)
 
 
 def pause(store_url: str, run: str) -> int:
-    """Hold what has not begun; return how many jobs."""
+    """Hold what has not begun; return how many jobs.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    """
     run, run_file = known(store_url, run)
     n = engine_of(run_file).pause(run)
     if run_file.runner != "local":  # the local runner writes how it ended
@@ -189,7 +170,15 @@ def pause(store_url: str, run: str) -> int:
 
 
 def cancel(store_url: str, run: str) -> int:
-    """End a run for good; what is in the store stays there. Return how many jobs ended."""
+    """End a run for good; what is in the store stays there. Return how many jobs ended.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    """
     run, run_file = known(store_url, run)
     n = engine_of(run_file).cancel(run)
     set_state(store_url, run, RunState.CANCELLED)
@@ -199,12 +188,21 @@ def cancel(store_url: str, run: str) -> int:
 def place(store_url: str, run: str, resources: ResourceTable) -> int:
     """Give what has not begun, and all that follows, other resources; return how many jobs.
 
-    Nothing that is in the store is bought again: the jobs stay the same, only their place changes.
+    The jobs stay the same, and nothing is calculated twice: only their place changes.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run.
+    resources
+        What the jobs of each role ask of a queue.
     """
     run, run_file = known(store_url, run)
     moved = run_file.model_copy(update={"resources": resources})
     n = engine_of(moved).place(run, moved.placement)
-    launch.take_over(store_url, run, moved)
+    record_changes(store_url, run, moved)
     return n
 
 
@@ -214,7 +212,7 @@ def follow(
     report: Callable[[list[JobRow]], None],
     seconds: float = LOOK_SECONDS,
 ) -> SummaryDoc | None:
-    """Look at a run until it ends, recovering lost jobs; return its summary, None if it has none.
+    """Wait for a run to end, and start lost jobs again meanwhile.
 
     Parameters
     ----------
@@ -223,30 +221,36 @@ def follow(
     run
         Id of the run.
     report
-        Hears of the table of states at every look.
+        Is called with all jobs at every look.
     seconds
         Time between looks, s.
+
+    Returns
+    -------
+    SummaryDoc or None
+        What the run ended with, None if it failed.
     """
     run, run_file = known(store_url, run, ended=True)
     engine = engine_of(run_file)
-    looks = still = 0
-    while (found := summary(store_url, run)) is None:
+    still = 0
+    for look in count():
+        found = summary(store_url, run)
         rows = engine.jobs(run)
         report(rows)
-        recovered = engine.recover(run) if looks % RECOVER_EVERY == 0 else 0
+        if found:
+            set_state(store_url, run, RunState.COMPLETED)
+            return found
+        recovered = engine.recover(run) if look % RECOVER_EVERY == 0 else 0
         still = still + 1 if _is_stuck(rows) and not recovered else 0
         if still >= LOOKS_AT_STANDSTILL:
-            set_state(store_url, run, RunState.FAILED)
-            return None
-        looks += 1
+            break
         time.sleep(seconds)
-    report(engine.jobs(run))
-    set_state(store_url, run, RunState.COMPLETED)
-    return found
+    set_state(store_url, run, RunState.FAILED)
+    return None
 
 
-def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str, RunFile]:
-    """Return the id and the run file of a run.
+def engine_name(store_url: str, run: str | None) -> EngineName:
+    """Return the name of the engine of a run.
 
     Parameters
     ----------
@@ -254,28 +258,12 @@ def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str,
         The store that the run is in.
     run
         Id of the run; the latest by default.
-    ended
-        Whether it may have been cancelled.
-
-    Raises
-    ------
-    UnknownRunError, RunEndedError
-        If there is no such run, or it was cancelled.
     """
-    with closing(open_store(store_url, read_only=True)) as store:
-        document = find_run(store, run)
-        if not ended:
-            refuse_cancelled(document)
-        return document.run, stored_run_file(store, document, store_url)
-
-
-def engine_name(store_url: str, run: str | None) -> EngineName:
-    """Return the name of the engine of a run."""
     return known(store_url, run, ended=True)[1].runner
 
 
 def _is_stuck(rows: list[JobRow]) -> bool:
-    """Whether something failed and nothing is on its way."""
+    """Tell whether something failed and nothing else runs or waits for its turn."""
+    states = {row.state for row in rows}
     moving = {JobState.RUNNING, JobState.QUEUED, JobState.PAUSED}
-    failed = any(row.state is JobState.FAILED for row in rows)
-    return failed and not any(row.state in moving for row in rows)
+    return JobState.FAILED in states and not states & moving

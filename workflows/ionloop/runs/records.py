@@ -13,7 +13,7 @@ from jobflow import Flow
 from jobflow.core.store import JobStore
 
 from ionloop.engines.local.execution import RunSummary
-from ionloop.monitor.records import run_record
+from ionloop.monitor.records import find_run, run_record
 from ionloop.monitor.records import summary as stored_summary
 from ionloop.runfile.errors import Source
 from ionloop.runfile.model import RunFile
@@ -114,6 +114,30 @@ def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFil
     place = Path(describe(store))
     content = {**document.run_file, "store": store_url}
     return validate(Source(place, content, marks=None))
+
+
+def known(store_url: str, run: str | None, *, ended: bool = False) -> tuple[str, RunFile]:
+    """Return the id and the run file of a run.
+
+    Parameters
+    ----------
+    store_url
+        The store that the run is in.
+    run
+        Id of the run; the latest by default.
+    ended
+        Whether it may have been cancelled.
+
+    Raises
+    ------
+    UnknownRunError, RunEndedError
+        If there is no such run, or it was cancelled.
+    """
+    with closing(open_store(store_url, read_only=True)) as store:
+        document = find_run(store, run)
+        if not ended:
+            refuse_cancelled(document)
+        return document.run, stored_run_file(store, document, store_url)
 
 
 def is_there(run_file: RunFile) -> bool:
