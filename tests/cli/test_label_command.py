@@ -124,7 +124,7 @@ def test_a_run_with_a_labeller_takes_no_labels(toy_run: Path) -> None:
 
 
 def test_an_unknown_run_is_named(toy_run: Path) -> None:
-    open_store(toy_run / "ionloop.db").close()  # type: ignore[no-untyped-call]
+    open_store(toy_run / "ionloop.db").close()
     told = invoke("label", "absent", "some.extxyz", "--store", str(toy_run / "ionloop.db"))
     assert told.exit_code == 2
     assert "there is no run" in told.output

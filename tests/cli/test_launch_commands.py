@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from ionloop.cli import render
 from ionloop.cli.main import app
+from ionloop.cli.versions import _program
 from ionloop.codes import deepmd, lammps
 from ionloop.engines.local.execution import RunSummary
 from ionloop.preflight.inputs import read_inputs
@@ -175,6 +177,61 @@ def failing(monkeypatch, run_file: Path, error: Exception):
     return cli.invoke(app, ["check", str(run_file)])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["check", "--json"], "Missing argument"),
+        (["status", "--bogus", "--json"], "No such option"),
+        (["nonsense", "--json"], "No such command"),
+        (["--bogus", "status", "--json"], "No such option"),
+        (["label", "toy", "--json"], "Missing argument"),
+    ],
+)
+def test_a_mistake_in_the_command_line_is_json_on_request(arguments, complaint):
+    answer = cli.invoke(app, arguments)
+    assert answer.exit_code == 2
+    refusal = json.loads(answer.stdout)
+    assert refusal["ok"] is False
+    assert complaint in refusal["errors"][0]
+    assert complaint in answer.stderr
+    assert not cli.invoke(app, [each for each in arguments if each != "--json"]).stdout
+
+
+def test_the_version_names_what_is_found_quickly(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "lmp").write_text("#!/bin/sh\n")
+    (tmp_path / "lmp").chmod(0o755)
+    begin = time.perf_counter()
+    answer = cli.invoke(app, ["--version"])
+    assert time.perf_counter() - begin < 3
+    assert answer.exit_code == 0
+    told = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
+    assert told["ionloop"] == version("ionloop")
+    assert told["jobflow"] == version("jobflow")
+    assert told["dp"] == "not found"
+    assert told["lmp"] == f"found ({tmp_path / 'lmp'})"
+
+
+def test_a_program_of_this_environment_has_the_version_of_its_package(monkeypatch):
+    program = Path(sys.executable).with_name("ionloop")
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert f"{version('ionloop')} ({program})" == _program("ionloop", "ionloop")
+
+
+def test_help_names_recover_and_completion_but_not_tend():
+    answer = cli.invoke(app, ["--help"])
+    assert "ionloop --install-completion" in answer.stdout
+    assert "recover" in answer.stdout
+    assert "tend " not in answer.stdout
+
+
+@pytest.mark.parametrize("command", ["recover", "tend"])
+def test_recover_has_its_old_name_too(command, monkeypatch):
+    monkeypatch.setattr("ionloop.runs.queue.recover", lambda store, run: 3)
+    answer = cli.invoke(app, [command, "lgps", "--json"])
+    assert json.loads(answer.stdout) == {"jobs": 3}
+
+
 @pytest.mark.parametrize("command", ["check", "run", "submit"])
 def test_a_refused_run_file_is_json_on_request(run_file, command):
     run_file.write_text(run_file.read_text() + "trian: {}\nexplroe: {}\n")
@@ -299,7 +356,7 @@ Cl1 Cl 0.5 0.5 0.5
     findings = read_inputs(load(run_file)).findings
     assert [each.level for each in findings if "fractional coord" in each.sentence] == ["warning"]
     program = Path(sys.executable).with_name("ionloop")
-    command = [program, "init", "LiCl.cif", "--out", "new.yaml"]
+    command = [str(program), "init", "LiCl.cif", "--out", "new.yaml"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert answer.stderr == ""
 

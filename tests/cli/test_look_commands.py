@@ -97,7 +97,9 @@ def test_watching_looks_once_at_a_time(run, writer, monkeypatch):
     looks = []
     status_data = look_commands.status_data
     monkeypatch.setattr(
-        look_commands, "status_data", lambda *args: looks.append(args) or status_data(*args)
+        look_commands,
+        "status_data",
+        lambda *args: looks.append(args) or status_data(*args),  # type: ignore[func-returns-value]
     )
     run("status", "lgps", "--watch")
     assert len(looks) == 1

@@ -13,3 +13,7 @@ class IonloopError(Exception):
 
 class InputError(IonloopError, ValueError):
     """What the user gave cannot be taken; the message says why and what to give instead."""
+
+
+class OutsideError(IonloopError, OSError):
+    """Something outside of ionloop refuses: a file, a disk, a server; the message says what."""

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperGroup
 
 from ionloop.cli import render
+from ionloop.cli.options import Common, RunArgument, flat
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ionloop.jobs.label.external import Imported
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    commands = typer.Typer(cls=ImportUnlessNamed, no_args_is_help=True)
-    commands.command("import")(label)
-    commands.command()(forget)
-    app.add_typer(commands, name="label", help="Import labels from outside, or drop labels.")
 
 
 class ImportUnlessNamed(TyperGroup):
@@ -32,8 +27,30 @@ class ImportUnlessNamed(TyperGroup):
         return list(super().parse_args(ctx, args if named else ["import", *args]))
 
 
+app = typer.Typer(
+    cls=ImportUnlessNamed, no_args_is_help=True, help="Import labels from outside, or drop labels."
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Options that say which labels are meant."""
+
+    run: Annotated[str | None, typer.Option(help="Labels that this run asked for first.")] = None
+    frame: Annotated[
+        list[str] | None, typer.Option(help="Frame id, or its first characters; may be repeated.")
+    ] = None
+    level: Annotated[str | None, typer.Option(help="Hash of the level of theory.")] = None
+    reason: Annotated[
+        str | None, typer.Option(help="Reason of the rejection, such as unconverged.")
+    ] = None
+    accepted: Annotated[
+        bool, typer.Option("--accepted", help="Accepted labels too, not only rejected ones.")
+    ] = False
+
+
 def label(
-    run: Annotated[str, typer.Argument(help="Id of the run (see ionloop status).")],
+    run: RunArgument,
     paths: Annotated[list[Path], typer.Argument(help="Finished calculations.", metavar="PATH...")],
     fmt: Annotated[
         str | None, typer.Option("--format", help="dpdata's or ASE's name; else worked out.")
@@ -41,10 +58,8 @@ def label(
     check_units: Annotated[
         bool, typer.Option(help="Take nothing from files whose numbers look like other units.")
     ] = True,
-    store: Annotated[
-        str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
-    ] = render.DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    given: Common,
 ) -> None:
     """Import finished calculations of the frames that a run waits for.
 
@@ -58,33 +73,19 @@ def label(
     from ionloop.runs.labels import import_labels
     from ionloop.runs.records import existing_store
 
-    url = existing_store(store)
-    report = import_labels(url, run, paths, fmt, check_units)
-    if as_json:
-        render.print_json(report.model_dump(mode="json"))
-    else:
-        print_import(report, run, url)
+    report = import_labels(existing_store(given.store), run, paths, fmt, check_units)
+    again = render.command("resume", f"{run} --retry-failed", given.store)
+    count = f"{len(report.accepted)} accepted, {report.n_missing} still missing"
+    render.answer(given.as_json, report, *_remarks(report), count, f"next: {again}")
 
 
 def forget(
-    run: Annotated[str | None, typer.Option(help="Labels that this run asked for first.")] = None,
-    frame: Annotated[
-        list[str] | None, typer.Option(help="Frame id, or its first characters; may be repeated.")
-    ] = None,
-    level: Annotated[str | None, typer.Option(help="Hash of the level of theory.")] = None,
-    reason: Annotated[
-        str | None, typer.Option(help="Reason of the rejection, such as unconverged.")
-    ] = None,
-    accepted: Annotated[
-        bool, typer.Option("--accepted", help="Accepted labels too, not only rejected ones.")
-    ] = False,
+    choice: Choice,
     yes: Annotated[
         bool, typer.Option("--yes", help="Drop them; without it they are listed.")
     ] = False,
-    store: Annotated[
-        str, typer.Option("--store", envvar="IONLOOP_STORE", help="File or mongodb:// URL.")
-    ] = render.DEFAULT_STORE,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    *,
+    given: Common,
 ) -> None:
     """List labels that would be dropped, and drop them with --yes.
 
@@ -93,42 +94,46 @@ def forget(
     \b
     ionloop label forget --run lgps --reason unconverged
     ionloop label forget --frame 3f9a61d2 --accepted --yes
-    """  # noqa: D301 (typer's mark for lines to keep)
+    """  # noqa: D301
     from ionloop.runs.labels import forget_labels
     from ionloop.runs.records import existing_store
 
-    criteria: dict[str, Any] = {"run": run, "frames": frame or [], "level": level, "reason": reason}
-    found = forget_labels(existing_store(store), **criteria, accepted=accepted, really=yes)
-    if as_json:
-        render.print_json({"dropped": yes, "labels": found})
-    else:
-        print_forgotten(found, yes)
+    found = forget_labels(
+        existing_store(given.store),
+        run=choice.run,
+        frames=choice.frame or [],
+        level=choice.level,
+        reason=choice.reason,
+        accepted=choice.accepted,
+        really=yes,
+    )
+    hours = sum(each["seconds"] * each["cores"] for each in found) / 3600
+    done = "are dropped" if yes else "would be dropped"
+    lines = [*map(_line, found), f"{len(found)} labels, which took {hours:.3g} core hours, {done}"]
+    if found and not yes:
+        lines.append("nothing was dropped yet; drop them with --yes")
+    render.answer(given.as_json, {"dropped": yes, "labels": found}, *lines)
 
 
-def print_forgotten(found: list[dict[str, Any]], dropped: bool) -> None:
-    """Say which labels were dropped, or would be."""
-    for each in found:
-        verdict = each["status"] + (f" ({each['reason']})" if each["reason"] else "")
-        words = f"{each['label_id']}  {verdict}  run {each['run']}  {each['level_words']}"
-        render.out().print(words, markup=False)
-    spent = sum(each["seconds"] * each["cores"] for each in found) / 3600
-    what = f"{len(found)} labels, which took {spent:.3g} core hours,"
-    render.out().print(f"{what} {'are dropped' if dropped else 'would be dropped'}", markup=False)
-    if found and not dropped:
-        render.out().print("nothing was dropped yet; drop them with --yes", markup=False)
+def _line(found: dict[str, Any]) -> str:
+    judgement = found["status"] + (f" ({found['reason']})" if found["reason"] else "")
+    return f"{found['label_id']}  {judgement}  run {found['run']}  {found['level_words']}"
 
 
-def print_import(report: Imported, run: str, store: str) -> None:
-    """Say what became of every calculation, and what comes next."""
-    told = {
+def _remarks(report: Imported) -> list[Text]:
+    """Return what was not imported, and why."""
+    kinds = {
         "rejected": [f"{each.frame_id}: {each.reason}: {each.detail}" for each in report.rejected],
         "of no requested frame": report.unmatched,
         "labelled already": report.duplicates,
         "not read": report.unreadable,
     }
-    for what, names in told.items():
-        for name in names:
-            render.out().print(f"[yellow]![/] {what}: {escape(name)}")
-    render.out().print(f"{len(report.accepted)} accepted, {report.n_missing} still missing")
-    again = render.command("resume", f"{run} --retry-failed", store)
-    render.out().print(f"next: {again}", markup=False)
+    return [
+        render.marked("warning", f"{kind}: {name}")
+        for kind, names in kinds.items()
+        for name in names
+    ]
+
+
+app.command("import")(flat(label))
+app.command()(flat(forget))

@@ -1,48 +1,62 @@
-"""Commands that look at runs: status, frames, show, export."""
+"""Commands that look at runs: status, frames, export, show."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from ionloop.cli import render
+from ionloop.cli.options import Common, IterationOption, RunArgument
 
 if TYPE_CHECKING:
     from jobflow.core.store import JobStore
 
     from ionloop.schemas.job import JobRow
 
-DEFAULT_STORE = "ionloop.db"
 
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        envvar="IONLOOP_STORE",
-        help="File of the embedded store, or mongodb://host:port/database.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-IterationOption = Annotated[int | None, typer.Option(min=0, help="Turn, counted from 0.")]
-RunArgument = Annotated[str, typer.Argument(help="Id of the run (see ionloop status).")]
+@dataclass(frozen=True)
+class FrameFilter:
+    """Options that say which frames to list."""
+
+    iteration: IterationOption = None
+    verdict: Annotated[str | None, typer.Option(help="accurate, candidate, failed or skipped.")] = (
+        None
+    )
+    temperature: Annotated[float | None, typer.Option(help="Thermostat's, in K.")] = None
+    reason: Annotated[str | None, typer.Option(help="Text that the reason contains.")] = None
+    limit: Annotated[int, typer.Option(min=0, help="Most frames to show; 0 for all.")] = 20
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    for command in (status, frames, export, show):
-        app.command()(command)
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options that say what of an export to write, and where."""
+
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into.", show_default="export/RUN")
+    ] = None
+    fmt: Annotated[
+        str, typer.Option("--format", help="Of a data set: deepmd/npy, deepmd/hdf5 or extxyz.")
+    ] = "deepmd/npy"
+    iteration: IterationOption = None
+    split: Annotated[
+        bool, typer.Option("--split", help="Data set: training and validation apart.")
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False
 
 
 def status(
     run: Annotated[str | None, typer.Argument(help="Id of a run; all runs if absent.")] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show anew every 5 s.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the status anew every 5 s.")] = False,
     jobs: Annotated[
         bool, typer.Option("--jobs", help="Show the state of every job, whoever runs it.")
     ] = False,
+    *,
+    given: Common,
 ) -> None:
     """Show all runs, or one run turn by turn.
 
@@ -53,73 +67,59 @@ def status(
     ionloop status lgps --jobs
     ionloop status lgps --json --store mongodb://server/ionloop
     """  # noqa: D301 (typer's mark for lines to keep)
-    from rich.live import Live
+    from ionloop.monitor.tables import jobs_table
 
-    from ionloop.monitor import tables
-
-    with looking_at(store) as opened:
-        if as_json:
-            print_json(status_data(opened, run, store))
-        elif watch:
-            with contextlib.suppress(KeyboardInterrupt), Live(console=console()) as live:
-                keep_watching(live, opened, run, store)
-        elif jobs and run is not None:
-            console().print(tables.jobs_table(engine_rows(opened, run, store)))
+    url = given.store
+    with _looking_at(url) as store:
+        if watch and not given.as_json:
+            _watch(store, run, url)
+        elif jobs and run is not None and not given.as_json:
+            render.show(jobs_table(_engine_rows(store, run, url)))
         else:
-            console().print(status_view(status_data(opened, run, store), run, store))
+            data = status_data(store, run, url)
+            render.answer(given.as_json, data, _status_view(data, run, url))
 
 
 def frames(
     run: RunArgument,
-    iteration: IterationOption = None,
-    verdict: Annotated[
-        str | None, typer.Option(help="accurate, candidate, failed or skipped.")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Thermostat's, in K.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Words that the reason holds.")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Most frames to show; 0 for all.")] = 20,
+    wanted: FrameFilter,
     poscar: Annotated[
         Path | None, typer.Option(help="Write the frames as POSCARs into this new folder.")
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    *,
+    given: Common,
 ) -> None:
-    """List explored frames with verdict, reason and the fate of their label.
+    """List explored frames with verdict, reason and what became of their label.
 
     \b
     ionloop frames lgps --iteration 2 --verdict failed
     ionloop frames lgps --temperature 600 --reason "too near" --limit 0
     ionloop frames lgps --verdict candidate --limit 50 --poscar candidates
     """  # noqa: D301
-    from ionloop.monitor.frames import frames as judged_frames
+    from ionloop.export.frames import export_poscars
+    from ionloop.monitor import frames as judged
+    from ionloop.monitor.tables import frames_table
 
-    with looking_at(store) as opened:
-        found = judged_frames(
-            opened, run, iteration, verdict, temperature, reason, limit=limit or None
-        )
-        written = write_poscars(opened, run, found, poscar) if poscar else []
-        if as_json:
-            print_json([*found.rows()])
-        else:
-            print_frames(found, limit, written)
+    limit = wanted.limit
+    criteria = vars(wanted) | {"limit": limit or None}
+    with _looking_at(given.store) as store:
+        found = judged.frames(store, run, **criteria)
+        parts: list[Any] = [frames_table(found)] if len(found) else ["no frame fits"]
+        if len(found) and len(found) == limit:
+            parts.append(f"the first {limit}; more with --limit")
+        if poscar:
+            ids = found["frame_id"].tolist() if len(found) else []
+            written = export_poscars(store, run, ids, poscar)
+            parts.append(f"{len(written)} of {len(found)} written to {poscar}")
+        render.answer(given.as_json, [*found.rows()], *parts)
 
 
 def export(
     run: RunArgument,
     what: Annotated[Literal["dataset", "models", "figure"], typer.Argument(help="What to write.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write into.", show_default="export/RUN")
-    ] = None,
-    fmt: Annotated[
-        str, typer.Option("--format", help="Of a data set: deepmd/npy, deepmd/hdf5 or extxyz.")
-    ] = "deepmd/npy",
-    iteration: IterationOption = None,
-    split: Annotated[
-        bool, typer.Option("--split", help="Data set: training and validation apart.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    options: ExportOptions,
+    *,
+    given: Common,
 ) -> None:
     """Write a run's data set, models or figure.
 
@@ -132,10 +132,9 @@ def export(
     ionloop export lgps models --iteration 2
     ionloop export lgps figure
     """  # noqa: D301
-    folder = out or Path("export") / run
-    with looking_at(store) as opened:
-        written = write_export(opened, run, what, folder, fmt, iteration, split, force)
-        report_written(written, as_json)
+    with _looking_at(given.store) as store:
+        written = [str(path) for path in _export(store, run, what, options)]
+        render.answer(given.as_json, written, *written)
 
 
 def show(
@@ -143,8 +142,8 @@ def show(
         str,
         typer.Argument(help="Id of a run, job, label or frame; the first characters are enough."),
     ],
-    store: StoreOption = DEFAULT_STORE,
-    as_json: JsonOption = False,
+    *,
+    given: Common,
 ) -> None:
     """Show one stored document; arrays are named, not printed.
 
@@ -154,145 +153,88 @@ def show(
     ionloop show 3f9a61d2 --json
     """  # noqa: D301
     from rich.pretty import Pretty
+    from rich.text import Text
 
     from ionloop.monitor.lookup import document
 
-    with looking_at(store) as opened:
-        found = document(opened, key)
-        if as_json:
-            print_json(found)
-        else:
-            console().print(f"[bold]{found.kind} {found.key}[/]")
-            console().print(Pretty(found.content, max_length=12, expand_all=True))
+    with _looking_at(given.store) as store:
+        found = document(store, key)
+        title = Text(f"{found.kind} {found.key}", style="bold")
+        content = Pretty(found.content, max_length=12, expand_all=True)
+        render.answer(given.as_json, found, title, content)
 
 
 @contextlib.contextmanager
-def looking_at(url: str) -> Iterator[JobStore]:
-    """Open a store that is there, to read only."""
+def _looking_at(url: str) -> Iterator[JobStore]:
+    """Open an existing store, to read only."""
     from ionloop.stores.connect import open_store
 
     with contextlib.closing(open_store(url, read_only=True)) as store:
         yield store
 
 
-def engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
-    """Return the table of job states from the engine that runs a run."""
+def _engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
+    """Return the jobs of a run as the engine that runs it shows them."""
     from ionloop.monitor.jobs import journal_rows
     from ionloop.monitor.records import check_run, engine_name
-    from ionloop.runs import queue as engines
+    from ionloop.runs import queue
 
     check_run(store, run)
-    if engine_name(store, run) == "local":
-        return journal_rows(store, run)
-    return engines.jobs(url, run)
+    local = engine_name(store, run) == "local"
+    return journal_rows(store, run) if local else queue.jobs(url, run)
 
 
 def status_data(store: JobStore, run: str | None, url: str) -> Any:
-    """Return all that the status shows, as rows."""
+    """Return what the status shows: the rows of all runs, or one run."""
     from ionloop.monitor import runs
 
     if run is None:
         return runs.runs(store)
-    return runs.status(store, run, engine_rows(store, run, url))
+    return runs.status(store, run, _engine_rows(store, run, url))
 
 
-def status_view(data: Any, run: str | None, url: str) -> Any:
+def _status_view(data: Any, run: str | None, url: str) -> Any:
     """Return the status as it is printed."""
     from ionloop.monitor import tables
 
     if run is None:
         return tables.runs_table(data) if data else "no runs yet; begin with: ionloop run run.yaml"
     standing = data.standing
-    if standing.cure and url != DEFAULT_STORE:
-        standing = standing.model_copy(update={"cure": f"{standing.cure} --store {url}"})
+    if standing.cure:
+        standing = standing.model_copy(update={"cure": render.with_store(standing.cure, url)})
     return tables.run_view(data.model_copy(update={"standing": standing}))
 
 
-def keep_watching(live: Any, store: JobStore, run: str | None, url: str) -> None:
-    """Show the status every 5 s, until the run has ended or somebody interrupts."""
+def _watch(store: JobStore, run: str | None, url: str) -> None:
+    """Show the status every 5 s, until the run has ended or the user interrupts."""
     import time
 
-    while True:
-        data = status_data(store, run, url)
-        live.update(status_view(data, run, url), refresh=True)
-        if run is not None and data.standing.state != "running":
-            return
-        time.sleep(5)
+    from rich.live import Live
+
+    with contextlib.suppress(KeyboardInterrupt), Live(console=render.out()) as live:
+        while True:
+            data = status_data(store, run, url)
+            live.update(_status_view(data, run, url), refresh=True)
+            if run is not None and data.standing.state != "running":
+                return
+            time.sleep(5)
 
 
-def write_poscars(store: JobStore, run: str, found: Any, folder: Path) -> list[Path]:
-    """Write the frames of a query."""
-    from ionloop.export.frames import export_poscars
-
-    ids = found["frame_id"].tolist() if len(found) else []
-    return export_poscars(store, run, ids, folder)
-
-
-def write_export(
-    store: JobStore,
-    run: str,
-    what: str,
-    folder: Path,
-    fmt: str,
-    iteration: int | None,
-    split: bool,
-    force: bool,
-) -> list[Path]:
-    """Write a data set, models or a figure, and return the paths."""
+def _export(store: JobStore, run: str, what: str, options: ExportOptions) -> list[Path]:
     from ionloop.export.folder import prepare_targets
     from ionloop.export.frames import export_dataset
     from ionloop.export.models import export_models
     from ionloop.monitor.figure import learning_figure
-    from ionloop.monitor.records import check_run
 
-    check_run(store, run)
+    folder, iteration, force = options.out or Path("export") / run, options.iteration, options.force
     if what == "dataset":
-        return export_dataset(store, run, folder, fmt, iteration, split, force)
+        return export_dataset(store, run, folder, options.fmt, iteration, options.split, force)
     if what == "models":
         return export_models(store, run, folder, iteration, force)
-    figure = learning_figure(store, run)
-    path = folder / "learning.png"
+    figure, path = learning_figure(store, run), folder / "learning.png"
     prepare_targets([path], force)
     figure.savefig(path)
     return [path]
 
 
-def print_frames(found: Any, limit: int, written: list[Path]) -> None:
-    """Print frames as a table, and say where they were written and whether there may be more."""
-    from ionloop.monitor.tables import frames_table
-
-    if not len(found):
-        console().print("no frame fits")
-        return
-    console().print(frames_table(found))
-    if len(found) == limit:
-        console().print(f"the first {limit}; more with --limit")
-    if written:
-        console().print(f"{len(written)} of {len(found)} written to {written[0].parent}")
-
-
-def report_written(written: list[Path], as_json: bool) -> None:
-    """Print the paths of what was written."""
-    paths = [str(path) for path in written]
-    if as_json:
-        print_json(paths)
-    else:
-        for path in paths:
-            typer.echo(path)
-
-
-def console() -> Any:
-    """Return the console on standard output, wide enough for the tables when piped."""
-    from rich.console import Console
-
-    plain = Console()
-    return plain if plain.is_terminal else Console(width=180)
-
-
-def print_json(content: Any) -> None:
-    """Print rows as JSON; a number that is not finite becomes null."""
-    from pydantic_core import to_jsonable_python
-
-    from ionloop.cli import render
-
-    render.print_json(to_jsonable_python(content))
+COMMANDS: tuple[Callable[..., None], ...] = (status, frames, export, show)

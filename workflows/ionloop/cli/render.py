@@ -1,167 +1,119 @@
-"""What commands print: findings, plans, outcomes, errors, JSON."""
+"""What commands print: results, JSON, the report of a check, errors."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.text import Text
+
+from ionloop.cli.options import DEFAULT_STORE
 
 if TYPE_CHECKING:
-    from ionloop.engines.local.execution import RunSummary
     from ionloop.preflight.check import Report
-    from ionloop.schemas.job import JobRow
-    from ionloop.schemas.potential import ForceErrors
-    from ionloop.schemas.run import SummaryDoc
 
-DEFAULT_STORE = "ionloop.db"
-MARKS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
+MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
+
+WIDTH_OF_FILES = 180
+"""Columns of a table that goes to a file or a pipe."""
 
 
 def out() -> Console:
     """Return the console of results."""
-    return Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    return console
 
 
 def err() -> Console:
-    """Return the console of progress and errors, which leaves standard output to results."""
+    """Return the console of progress and errors: standard output is for results alone."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def answer(as_json: bool, values: Any, *parts: RenderableType) -> None:
+    """Print the result of a command.
+
+    Parameters
+    ----------
+    as_json
+        Whether to print the values, as JSON, instead of the parts.
+    values
+        The result: plain values, or models.
+    parts
+        The result as sentences and tables.
+    """
+    if as_json:
+        print_json(values)
+    else:
+        show(*parts)
+
+
+def show(*parts: RenderableType) -> None:
+    """Print sentences, which are never broken into lines, and tables, which fit the terminal."""
+    for part in parts:
+        out().print(part, markup=False, soft_wrap=isinstance(part, str | Text))
+
+
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
+    """Print values or models as indented JSON; a number that is not finite becomes null."""
     import orjson
+    from pydantic_core import to_jsonable_python
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+    plain = to_jsonable_python(value, fallback=str)
+    typer.echo(orjson.dumps(plain, option=orjson.OPT_INDENT_2).decode())
 
 
-def print_refusal(errors: Sequence[str]) -> None:
-    """Print as JSON why a command was refused or failed, a sentence each."""
-    print_json({"ok": False, "errors": list(errors)})
+def print_errors(sentences: Sequence[str], as_json: bool = False) -> None:
+    """Print in red to standard error why a command was refused or failed; also as JSON if asked.
+
+    Parameters
+    ----------
+    sentences
+        The reasons.
+    as_json
+        Whether to print them to standard output, too, as JSON.
+    """
+    if as_json:
+        print_json({"ok": False, "errors": list(sentences)})
+    for sentence in sentences:
+        err().print(Text(sentence, style="red"))
 
 
 @contextmanager
 def working(doing: str) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal that something is done, and at which part of it; gone at the end."""
+    """Show on a terminal what is being done, and at which part of it; it disappears at the end."""
     with err().status(f"{escape(doing)} …") as status:
         yield lambda part: status.update(f"{escape(doing)}: {escape(part)} …")
 
 
-def print_error(sentence: str) -> None:
-    """Print a sentence in red to standard error."""
-    err().print(f"[red]{escape(sentence)}[/]")
+def marked(level: str, sentence: str) -> Text:
+    """Return a sentence behind the mark of its level: ok, warning or error."""
+    return Text.assemble(MARKS[level], " ", sentence)
 
 
-def print_report(report: Report, console: Console) -> None:
-    """Print what the check found, what will happen, and the cost."""
-    for finding in report.findings:
-        cure = f"; {finding.cure}" if finding.cure else ""
-        console.print(f"{MARKS[finding.level]} {finding.key}: {escape(finding.sentence + cure)}")
-    console.print("\n[bold]What will happen[/]")
-    for step in report.plan:
-        console.print(f"  {escape(step)}")
-    console.print(f"\n[bold]What it costs[/]\n  {report.estimate.sentence}\n")
-
-
-def print_outcome(ended: RunSummary, document: SummaryDoc | None, store: str) -> None:
-    """Print how a run on this machine ended: its failures, and its summary if it has one."""
-    console = out()
-    for failure in ended.failures:
-        console.print(f"[yellow]![/] {escape(failure.summary)} (see {failure.folder})")
-    if ended.interrupted:
-        console.print(f"stopped on request; continue with: {command('resume', ended.run, store)}")
-    if document is not None:
-        print_summary(ended.run, document, store)
-
-
-def print_summary(run: str, document: SummaryDoc, store: str) -> None:
-    """Print what a run has reached, and the commands that come next."""
-    for line in [*summary_lines(run, document), *next_steps(run, store)]:
-        out().print(line, markup=False)
-
-
-def outcome(ended: RunSummary, document: SummaryDoc | None) -> dict[str, Any]:
-    """Return how a run on this machine ended as plain values."""
-    return queue_outcome(ended.run, document) | {
-        "ok": document is not None and not ended.interrupted,
-        "interrupted": ended.interrupted,
-        "jobs": dict(ended.counts),
-        "failures": [failure.summary for failure in ended.failures],
-    }
-
-
-def queue_outcome(run: str, document: SummaryDoc | None) -> dict[str, Any]:
-    """Return how a run on a queue ended as plain values."""
-    return {
-        "run": run,
-        "ok": document is not None,
-        "summary": document.model_dump(mode="json", exclude={"potential"}) if document else None,
-    }
-
-
-@contextmanager
-def job_counts(run: str) -> Iterator[Callable[[Sequence[JobRow]], None]]:
-    """Show a line of counts that changes in place; where there is no terminal, at every change."""
-    console, last = err(), ""
-    with console.status(f"run {run}") as status:
-
-        def show(rows: Sequence[JobRow]) -> None:
-            nonlocal last
-            counts = Counter(row.state.value for row in rows)
-            turns = [row.iteration for row in rows if row.iteration is not None]
-            turn = f"turn {max(turns)}, " if turns else ""
-            states = ", ".join(f"{n} {state}" for state, n in counts.items())
-            line = f"run {run}: {turn}jobs so far: {states}"
-            status.update(line)
-            if not console.is_terminal and line != last:
-                console.print(line, markup=False)
-            last = line
-
-        yield show
-
-
-def summary_lines(run: str, document: SummaryDoc) -> list[str]:
-    """Say what a run has reached."""
-    fractions = " → ".join(f"{fraction:.3f}" for fraction in document.accurate_fractions)
-    ending = "converged" if document.converged else "not converged"
-    lines = [
-        f"run {run}: {ending} after {document.n_turns} turns: {document.reason}",
-        f"accurate fraction of all frames by turn: {fractions}",
-        f"labels: {document.n_labels} requested, {document.n_accepted} accepted",
-        f"core hours: {document.core_hours:.2f}",
-        *training_lines(document.train_errors),
+def report_parts(report: Report) -> list[Text]:
+    """Return what the check of a run file has found, what will happen, and what it costs."""
+    findings = [
+        marked(each.level, f"{each.key}: {each.sentence}" + (f"; {each.cure}" if each.cure else ""))
+        for each in report.findings
     ]
-    if document.validation is not None:
-        temperatures = ", ".join(f"{t:g}" for t in document.validation.temperatures)
-        lines.append(
-            f"on unseen frames at {temperatures} K{document.validation.which}: "
-            f"{errors_words(document.validation.errors)}"
-        )
-    lines += [f"ended early in the last turn: {each.words}" for each in document.unfinished]
-    return [*lines, *(f"note: {note}" for note in document.notes)]
-
-
-def training_lines(errors: Sequence[ForceErrors]) -> list[str]:
-    """Say what the potential reaches on the frames that it was trained on."""
-    return [f"on the training frames: {errors_words(each)}" for each in errors[:1]]
-
-
-def errors_words(errors: ForceErrors) -> str:
-    """Return errors in words, the force error beside the forces' own size."""
-    force, size = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
-    return (
-        f"force RMSE {force:.0f} meV/Å ({force / size:.0%} of the forces' RMS, {size:.0f} meV/Å), "
-        f"energy RMSE {errors.energy_mev_per_atom:.1f} meV/atom, {errors.n_frames} frames"
-    )
+    return [
+        *findings,
+        Text("\nWhat will happen", style="bold"),
+        *(Text(f"  {step}") for step in report.plan),
+        Text("\nWhat it costs", style="bold"),
+        Text(f"  {report.estimate.sentence}\n"),
+    ]
 
 
 def next_steps(run: str, store: str) -> list[str]:
-    """Name the commands that come next."""
+    """Name the commands that come after a run."""
     steps = {
         command("export", f"{run} models", store): "the potential, as files",
         command("export", f"{run} dataset", store): "the labelled frames",
@@ -172,7 +124,29 @@ def next_steps(run: str, store: str) -> list[str]:
 
 
 def command(name: str, arguments: str, store: str) -> str:
-    """Return a command of ionloop, with its store where that is not the default."""
-    if "://" not in store:
-        store = os.path.relpath(store)
-    return f"ionloop {name} {arguments}{'' if store == DEFAULT_STORE else f' --store {store}'}"
+    """Return a command of ionloop as the user can type it.
+
+    Parameters
+    ----------
+    name
+        Of the command.
+    arguments
+        What follows it.
+    store
+        The store, which is named where it is not the default one.
+    """
+    return with_store(f"ionloop {name} {arguments}", store)
+
+
+def with_store(line: str, store: str) -> str:
+    """Return a command line with its store where that is not the default one.
+
+    Parameters
+    ----------
+    line
+        The command line.
+    store
+        File or URL of the store.
+    """
+    place = store if "://" in store else os.path.relpath(store)
+    return line if place == DEFAULT_STORE else f"{line} --store {place}"

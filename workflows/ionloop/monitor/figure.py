@@ -35,7 +35,7 @@ INK, SOFT, WINDOW, WINDOW_INK = "#222222", "#8A8A8A", "#F3E2B8", "#8C6D1F"
 
 DASHED = (0, (4, 3))
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     **dict.fromkeys(("axes.titlecolor", "axes.labelcolor", "legend.labelcolor"), INK),
     **dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), INK),
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), SOFT),
@@ -52,6 +52,17 @@ STYLE = {
 _BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}
 
 _TIGHT: dict[str, Any] = {"handlelength": 0.9, "handletextpad": 0.4, "columnspacing": 1.0}
+
+
+_RMS: dict[str, Any] = {"color": SOFT, "lw": 1.2, "ls": DASHED}
+
+_SERIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "forces' own RMS": ("new_label_rms", _RMS),
+    "new labels, before training": ("new_label_rmse", {"color": CANDIDATE, "marker": "s"}),
+    "held back": ("validation_rmse", {"color": HELD_BACK, "marker": "^"}),
+    "training frames": ("train_rmse", {"color": ACCURATE, "marker": "o"}),
+}
+"""Lines of the panel of errors: field of a turn, and look."""
 
 
 @dataclass(frozen=True)
@@ -176,10 +187,10 @@ def draw_fractions(axes: Axes, learning: Learning) -> None:
     if len(numbers) <= 8:  # in more bars there is no room for the numbers
         for turn, fraction in zip(numbers, parts[0], strict=True):
             inside = fraction > 0.12
-            place = {"va": "top", "color": "white"} if inside else {"va": "bottom", "color": INK}
             height = fraction - 0.02 if inside else fraction + 0.015
-            text = f"{fraction:.0%}"
-            axes.text(turn, height, text, ha="center", size=8.5, weight="bold", **place)
+            label = axes.text(turn, height, f"{fraction:.0%}", size=8.5, weight="bold")
+            label.set(ha="center", va="top" if inside else "bottom")
+            label.set_color("white" if inside else INK)
     axes.set(title="Verdicts", ylabel="share of judged frames", ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _turn_axis(axes, numbers)
@@ -207,7 +218,7 @@ def draw_deviations(axes: Axes, learning: Learning) -> None:
     _plain_numbers(axes.yaxis)
     corner = (learning.numbers[-1] + 0.47, learning.windows[-1].high)
     above: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right"}
-    axes.annotate("trust window", corner, **above, size=8, color=WINDOW_INK)
+    axes.annotate("trust window", corner, size=8, color=WINDOW_INK, **above)
     axes.set(title="Model deviation", ylabel="max_devi_f  (eV/Å)")
     _turn_axis(axes, learning.numbers)
 
@@ -249,22 +260,8 @@ def draw_errors(axes: Axes, learning: Learning) -> None:
     learning
         What to draw.
     """
-    series: dict[str, tuple[list[float | None], dict[str, Any]]] = {
-        "forces' own RMS": ([turn.new_label_rms for turn in learning.turns], _RMS),
-        "new labels, before training": (
-            [turn.new_label_rmse for turn in learning.turns],
-            {"color": CANDIDATE, "marker": "s", "ms": 4.5},
-        ),
-        "held back": (
-            [turn.validation_rmse for turn in learning.turns],
-            {"color": HELD_BACK, "marker": "^"},
-        ),
-        "training frames": (
-            [turn.train_rmse for turn in learning.turns],
-            {"color": ACCURATE, "marker": "o", "ms": 4.5},
-        ),
-    }
-    for word, (values, style) in series.items():
+    for word, (field, style) in _SERIES.items():
+        values = [getattr(turn, field) for turn in learning.turns]
         drawn = np.array(values, dtype=float)  # None becomes NaN, which is not drawn
         if not np.isnan(drawn).all():
             axes.plot(learning.numbers, drawn, label=word, **{"lw": 1.6, "ms": 5, **style})
@@ -276,17 +273,14 @@ def draw_errors(axes: Axes, learning: Learning) -> None:
     axes.legend(ncols=2, **_BELOW)
 
 
-_RMS: dict[str, Any] = {"color": SOFT, "lw": 1.2, "ls": DASHED}
-
-
 def _draw_validation(axes: Axes, place: float, errors: ForceErrors) -> None:
     error, rms = errors.force_mev_per_angstrom, errors.force_rms_mev_per_angstrom
     label = "validation of the potential"
     axes.plot(place, error, ls="none", marker="D", ms=7, color=FAILED, label=label)
     axes.plot([place - 0.25, place + 0.25], [rms, rms], **_RMS)
     above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-    text = {"size": 8.5, "color": FAILED, "weight": "bold"}
-    axes.annotate(f"{error:.0f}", (place, error), **above, **text)
+    above |= {"size": 8.5, "color": FAILED, "weight": "bold"}
+    axes.annotate(f"{error:.0f}", (place, error), **above)
 
 
 def _violin(axes: Axes, place: float, values: Array, colour: str) -> None:
