@@ -133,7 +133,7 @@ def test_a_claim_from_another_host_is_dead_when_it_has_been_silent(
     store: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr(claims.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     part = collection(store, "claims")
     elsewhere = {"machine": "another host", "pid": 1, "process_created": 0.0, "job": "a"}
     claim = {"label_id": "x", "token": "t", "beat": 7, **elsewhere}

@@ -45,7 +45,7 @@ STAGE = Stage(
 )
 
 
-def tasks(start: Frames, seed: int = 1, stage: Stage = STAGE) -> list:  # type: ignore[type-arg]
+def tasks(start: Frames, seed: int = 1, stage: Stage = STAGE) -> list:
     return trajectory_tasks(stage, [start[:1]], Perturbation(displacement=0.05), seed)
 
 

@@ -228,9 +228,9 @@ def test_a_host_without_potcars_says_what_they_are(
     with monkeypatch.context() as host:
         host.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
         with pytest.raises(MissingPotcarError, match=r"or say it in label\.potentials"):
-            maker(vasp).batch([gold_copper[:1]], gold_copper.ids[:1])
+            maker(vasp).batch([gold_copper[:1]], list(gold_copper.ids[:1]))
         said = maker(vasp, potentials=there.settings.potentials)
-        said.batch([gold_copper[:1]], gold_copper.ids[:1])
+        said.batch([gold_copper[:1]], list(gold_copper.ids[:1]))
     assert said.level.hash == there.level.hash
 
 

@@ -86,9 +86,9 @@ def test_a_wait_ends_when_nothing_can_come(
 def test_the_account_of_the_late(gold_copper: Frames) -> None:
     frames = gold_copper[:3]
     found = {label.frame_id: label for label in documents(frames[:2])}
-    labels = account(LEVEL, frames.ids, found, set(found), late=True)
+    labels = account(LEVEL, list(frames.ids), found, set(found), late=True)
     assert (labels.n_requested, labels.n_accepted, labels.late) == (3, 2, [frames.ids[2]])
-    lost = account(LEVEL, frames.ids, found, set(found))
+    lost = account(LEVEL, list(frames.ids), found, set(found))
     assert (lost.late, lost.rejections[0].frame_id) == ([], frames.ids[2])
     with pytest.raises(FloorError, match=r"2 of 3 labels .* rejected: 1 late"):
         check_floor(labels, floor=0.9, allowance=0)
@@ -120,5 +120,5 @@ def documents(frames: Frames) -> list[Any]:
         np.zeros((n, 3, 3)),
     )
     limits = AcceptanceLimits()
-    frames = [given[index] for index in range(n)]
-    return [accept(frame, calculated(frame), LEVEL, limits) for frame in frames]
+    each = [given[index] for index in range(n)]
+    return [accept(frame, calculated(frame), LEVEL, limits) for frame in each]

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jobflow import JobStore, run_locally
 
@@ -42,8 +43,8 @@ def frames() -> Frames:
     labels = [LabelDoc.from_stored(each) for each in DOCUMENTS[:4]]
     return Frames(
         labels[0].frame.symbols,
-        [label.frame.positions[0] for label in labels],
-        [label.frame.cells[0] for label in labels],
+        np.array([label.frame.positions[0] for label in labels]),
+        np.array([label.frame.cells[0] for label in labels]),
     )
 
 
@@ -109,7 +110,11 @@ def test_check_says_which_labels_will_not_be_taken(old: JobStore, tmp_path: Path
     from ionloop.runfile.model import RunFile
 
     label = {"code": "gpaw", "kpoints": [1, 1, 1], "cutoff": 600}
-    given = {"structures": ["AuCu.vasp"], "store": str(tmp_path / "ionloop.db"), "label": label}
+    given: dict[str, Any] = {
+        "structures": ["AuCu.vasp"],
+        "store": str(tmp_path / "ionloop.db"),
+        "label": label,
+    }
     with closing(open_store(given["store"])):
         said = [f.sentence for f in look_at_store(RunFile.model_validate(given), Inputs())]
     assert sum("the store has 2 labels at gpaw (" in each for each in said) == 3

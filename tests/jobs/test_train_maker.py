@@ -177,7 +177,7 @@ def test_models_that_had_to_start_from_scratch_are_named() -> None:
 def test_seeds_follow_the_first() -> None:
     flow = DeepmdTrainMaker(n_models=3).make([], seed=10)
     jobs = [job for job in flow.jobs if job.name.startswith("train model")]
-    assert [job.function_args[-1] for job in jobs] == [[10], [11], [12]]
+    assert [job.function_args[-1] for job in jobs] == [[10], [11], [12]]  # type: ignore[union-attr]
     assert {job.metadata["role"] for job in flow.jobs} == {"train"}
 
 
@@ -196,8 +196,8 @@ def test_models_that_share_a_gpu_share_a_job() -> None:
     names = ["train models 1 to 2 of 5", "train models 3 to 4 of 5", "train model 5 of 5"]
     assert [job.name for job in jobs] == names
     assert [job.metadata["cores"] for job in jobs] == [6, 6, 3]
-    assert [job.function_args[-1] for job in jobs] == [[10, 11], [12, 13], [14]]
-    outputs = ensemble.function_args[-1]
+    assert [job.function_args[-1] for job in jobs] == [[10, 11], [12, 13], [14]]  # type: ignore[union-attr]
+    outputs = ensemble.function_args[-1]  # type: ignore[union-attr]
     assert [(o.uuid, o.attributes) for o in outputs] == [
         *((job.uuid, (("i", position),)) for job in jobs[:2] for position in (0, 1)),
         (jobs[2].uuid, (("i", 0),)),

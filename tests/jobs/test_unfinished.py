@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def begin(uuid: str) -> None:
-    CURRENT_JOB.job = SimpleNamespace(uuid=uuid, index=2)
+    CURRENT_JOB.job = SimpleNamespace(uuid=uuid, index=2)  # type: ignore[assignment]
 
 
 def grow_old(path: Path, days: float) -> None:
