@@ -22,9 +22,9 @@ from pydantic import ValidationError
 
 from ionloop.codes import deepmd
 from ionloop.codes.common.prediction import Prediction
-from ionloop.codes.deepmd import data, network, training, warm_start
+from ionloop.codes.deepmd import data, inputs, network, training, warm_start
 from ionloop.codes.deepmd.checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
-from ionloop.codes.deepmd.data import Replay
+from ionloop.codes.deepmd.data import Replay, Systems
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.training import TrainingError
 from ionloop.codes.deepmd.warm_start import OtherNetworkError
@@ -173,9 +173,10 @@ def test_wrong_settings_are_refused(wrong: dict[str, object], sentence: str):
         DeepmdSettings.model_validate(wrong)
 
 
-def script(settings: DeepmdSettings, **options: object) -> dict[str, object]:
+def script(settings: DeepmdSettings, *, warm: bool = False, virials: bool = True) -> dict[str, Any]:
     model = network.model_section(settings, [lattice_frames()], TYPE_MAP)
-    return deepmd.input_script(settings, model, ["training/0"], seed=3, **options)
+    systems = Systems(["training/0"], has_virials=virials)
+    return inputs.input_script(settings, model, systems, seed=3, warm=warm)
 
 
 def test_input_of_a_standard_model():

@@ -14,6 +14,7 @@ from run_file_fuzz import as_yaml, run_files
 
 from ionloop.codes import deepmd, forcefield, gpaw, lammps
 from ionloop.codes.deepmd import inputs, network
+from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.lammps import cell, script
 from ionloop.flows.concurrent_learning.initial import perturb_structures
 from ionloop.jobs.explore.starts import trajectory_tasks
@@ -72,7 +73,8 @@ def begin(run_file: RunFile) -> None:
     frames = perturb_structures.original(initial, [start], maker.seed)
     for trains in (maker.train, maker.production):
         model = network.model_section(trains.settings, frames, trains.type_map)
-        normalize(inputs.input_script(trains.settings, model, ["a"], ["b"], seed=maker.seed))
+        systems = Systems(["a"], ["b"])
+        normalize(inputs.input_script(trains.settings, model, systems, seed=maker.seed))
     for stage in (*run_file.stages, run_file.validation_stage):
         one = stage.model_copy(update={"n_structures": 1})
         for task in trajectory_tasks(one, [start], maker.explore.perturbation, maker.seed)[:2]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ionloop.codes.common.prediction import Prediction, force_errors
 from ionloop.codes.deepmd.data import write_systems
-from ionloop.codes.deepmd.inputs import input_script
 from ionloop.codes.deepmd.network import choose_sel
 from ionloop.codes.deepmd.prediction import predict
 from ionloop.codes.deepmd.program import (
@@ -26,7 +25,6 @@ __all__ = [
     "check_backend",
     "choose_sel",
     "force_errors",
-    "input_script",
     "other_network",
     "predict",
     "program_version",

@@ -20,8 +20,8 @@ MODEL, LEARNED = "model.json", "learned.txt"
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the prefix (TensorFlow) or the file (PyTorch) of the latest checkpoint, if any.
 
-    TensorFlow names a checkpoint before it is complete, so one that was interrupted in between
-    is passed over.
+    TensorFlow names a checkpoint before it is complete; one that was interrupted before that is
+    passed over.
     """
     index = folder / "checkpoint"
     if not index.exists():
@@ -29,7 +29,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
     text = index.read_text()
     latest, *others = re.findall(r'"(.+?)"', text) or [text.strip()]
     paths = [folder / Path(name).name for name in (latest, *reversed(others))]
-    return next(filter(_is_complete, paths), None)
+    complete = (p for p in paths if p.is_file() or p.with_name(f"{p.name}.meta").is_file())
+    return next(complete, None)
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,16 @@ class Checkpoint:
 
 
 def pack_checkpoint(model: dict[str, Any], folder: Path, learned: Iterable[str] = ()) -> StoredFile:
-    """Pack the latest checkpoint of a folder, its model section and the ids of what it learned.
+    """Pack the latest checkpoint of a folder; level 1 of gzip halves its size.
 
-    Level 1 of gzip halves it: the graph beside the weights is text.
+    Parameters
+    ----------
+    model
+        Its `model` section.
+    folder
+        Folder of the training.
+    learned
+        Ids of the frames that it was trained on.
     """
     latest = latest_checkpoint(folder)
     assert latest is not None
@@ -69,10 +77,6 @@ def pack_checkpoint(model: dict[str, Any], folder: Path, learned: Iterable[str] 
     contents[MODEL] = json.dumps(model).encode()
     contents[LEARNED] = "\n".join(learned).encode()
     return StoredFile("checkpoint.tar.gz", _archive(contents))
-
-
-def _is_complete(path: Path) -> bool:
-    return path.is_file() or path.with_name(f"{path.name}.meta").is_file()
 
 
 def _archive(contents: dict[str, bytes]) -> bytes:
@@ -86,7 +90,15 @@ def _archive(contents: dict[str, bytes]) -> bytes:
 
 
 def unpack_checkpoint(checkpoint: StoredFile, folder: Path) -> Checkpoint:
-    """Unpack an archive into a folder."""
+    """Unpack a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint
+        What `pack_checkpoint` returned.
+    folder
+        Folder to write it to; what it held before is removed.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(fileobj=io.BytesIO(checkpoint.content)) as archive:
         # Pythons before 3.11.4, Debian 12's among them, have no filters and ignore this.

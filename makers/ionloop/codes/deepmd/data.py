@@ -14,14 +14,14 @@ from ionloop.schemas.packed import Array
 
 @dataclass(frozen=True)
 class Replay:
-    """How often a warm start draws what it has learned.
+    """How often a warm start draws frames that it has learned before.
 
     Parameters
     ----------
     n_systems
-        Systems learned and new; the learned ones come first in the input.
+        Numbers of learned and new systems; the learned ones come first in the input.
     n_frames
-        Frames learned and new.
+        Numbers of learned and new frames.
     new_weight
         How many times as often as a learned frame a new one is drawn.
     """
@@ -38,7 +38,7 @@ class Replay:
 
     @property
     def auto_prob(self) -> str:
-        """What DeePMD-kit calls it: within each block, systems are drawn by their size."""
+        """DeePMD-kit's key of this name: within each block, systems are drawn by their size."""
         learned, new = self.n_systems
         return (
             f"prob_sys_size;0:{learned}:{self.share:.6f};"
@@ -46,8 +46,37 @@ class Replay:
         )
 
 
+@dataclass(frozen=True)
+class Systems:
+    """The systems of one training.
+
+    Parameters
+    ----------
+    training, validation
+        Folders, relative to the folder of the training.
+    has_virials
+        Whether any frame to train on has a virial.
+    replay
+        Which systems a warm start has learned before, and how often they are drawn; if None, all
+        frames are drawn equally often.
+    """
+
+    training: Sequence[str]
+    validation: Sequence[str] = ()
+    has_virials: bool = True
+    replay: Replay | None = None
+
+
 def divide(frames: Sequence[Frames], learned: frozenset[str]) -> tuple[list[Frames], list[Frames]]:
-    """Divide frames into those that a model has learned, by their ids, and new ones."""
+    """Divide frames into those that a model has learned before, and new ones.
+
+    Parameters
+    ----------
+    frames
+        What to divide.
+    learned
+        Ids of the learned frames.
+    """
     masks = [np.array([i in learned for i in part.ids], dtype=bool) for part in frames]
     pairs = list(zip(frames, masks, strict=True))
     return concatenate(p[mask] for p, mask in pairs), concatenate(p[~mask] for p, mask in pairs)
@@ -56,8 +85,17 @@ def divide(frames: Sequence[Frames], learned: frozenset[str]) -> tuple[list[Fram
 def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str]) -> list[str]:
     """Write labelled frames as `deepmd/npy` systems in double precision.
 
-    Frames of one composition become one system, those with and those without virials apart,
-    since DeePMD-kit reads a missing virial as none only if the whole system lacks it.
+    Frames of one composition become one system, but those with virials another one than those
+    without, since DeePMD-kit notices a missing virial only if the whole system lacks it.
+
+    Parameters
+    ----------
+    frames
+        Labelled frames.
+    folder
+        Where the systems are written.
+    type_map
+        Chemical symbols in the order of the types.
 
     Returns
     -------
@@ -84,6 +122,13 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
 def type_indices(symbols: Sequence[str], type_map: Sequence[str]) -> Array:
     """Return the type of every atom, (n,).
 
+    Parameters
+    ----------
+    symbols
+        Chemical symbols of the n atoms.
+    type_map
+        Chemical symbols in the order of the types.
+
     Raises
     ------
     ValueError
@@ -98,7 +143,20 @@ def type_indices(symbols: Sequence[str], type_map: Sequence[str]) -> Array:
 
 
 def check_labels(frames: Sequence[Frames], type_map: Sequence[str]) -> None:
-    """Raise a ValueError if frames cannot be trained on together; see `write_systems`."""
+    """Check that frames can be trained on together.
+
+    Parameters
+    ----------
+    frames
+        The frames.
+    type_map
+        Chemical symbols in the order of the types.
+
+    Raises
+    ------
+    ValueError
+        As `write_systems` does.
+    """
     for part in frames:
         type_indices(part.symbols, type_map)
         if not part.is_labelled:

@@ -1,4 +1,4 @@
-"""What DeePMD-kit reads: `input.json`, with the neighbour numbers in it, and the systems.
+"""What DeePMD-kit reads: `input.json`.
 
 The energy bias per element is left to DeePMD-kit, which since 3.2 solves a least-squares problem
 over frames and compositions and takes the solution of minimum norm where the compositions do not
@@ -9,28 +9,24 @@ energy of 10 thermal frames is off by tenths of an eV.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
-from ionloop.codes.deepmd.data import Replay
+from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.deepmd.network import DESCRIPTOR_KINDS, valid_seed, with_seeds
 from ionloop.codes.deepmd.settings import DeepmdSettings
 
-SAVES = 20  # checkpoints of a training, from which it goes on if its worker is lost
+SAVES = 20  # checkpoints of a training, from which it continues if its worker is lost
 
-SHORTEST_SAVE = 1000  # steps that are sooner done again than a checkpoint is needed
+SHORTEST_SAVE = 1000  # steps between checkpoints: fewer take less time than a checkpoint saves
 
 
 def input_script(
     settings: DeepmdSettings,
     model: dict[str, Any],
-    training: Sequence[str],
-    validation: Sequence[str] = (),
+    systems: Systems,
     *,
     seed: int,
-    virials: bool = True,
     warm: bool = False,
-    replay: Replay | None = None,
 ) -> dict[str, Any]:
     """Build the content of `input.json`.
 
@@ -40,25 +36,24 @@ def input_script(
         How to train.
     model
         The `model` section, from `model_section` or `continued_model`.
-    training, validation
-        Folders of the systems, relative to the folder of the training.
+    systems
+        What to train on.
     seed
         Seed of the nets and of the order of the frames.
-    virials
-        Whether any frame has a virial.
     warm
         Whether the training continues from another one.
-    replay
-        Which systems the model has learned, and how often they are drawn; all frames alike
-        without.
     """
     steps = training_steps(settings, warm)
     start = settings.warm_learning_rate if warm else settings.learning_rate_start
     display = min(settings.disp_every, steps)
-    drawn = {} if replay is None else {"auto_prob": replay.auto_prob}
-    data: dict[str, Any] = {"training_data": _data(training, settings.batch_size) | drawn}
-    if validation:
-        data["validation_data"] = _data(validation, 1) | {"numb_btch": 4}
+    data: dict[str, dict[str, Any]] = {
+        "training_data": {"systems": list(systems.training), "batch_size": settings.batch_size}
+    }
+    if systems.replay:
+        data["training_data"]["auto_prob"] = systems.replay.auto_prob
+    if systems.validation:
+        held_back = {"systems": list(systems.validation), "batch_size": 1, "numb_btch": 4}
+        data["validation_data"] = held_back
     return {
         "model": with_seeds(model, seed),
         "learning_rate": {
@@ -67,7 +62,7 @@ def input_script(
             "stop_lr": settings.learning_rate_stop,
             "decay_steps": max(1, steps // 200),
         },
-        "loss": _loss(settings, virials, warm),
+        "loss": _loss(settings, systems.has_virials, warm),
         "training": {
             **data,
             "numb_steps": steps,
@@ -81,12 +76,16 @@ def input_script(
 
 
 def training_steps(settings: DeepmdSettings, warm: bool) -> int:
-    """Return the number of steps of a training."""
+    """Return the number of steps of a training.
+
+    Parameters
+    ----------
+    settings
+        How to train.
+    warm
+        Whether the training continues from another one.
+    """
     return settings.warm_steps if warm and settings.warm_steps else settings.steps
-
-
-def _data(systems: Sequence[str], batch_size: int | str) -> dict[str, Any]:
-    return {"systems": list(systems), "batch_size": batch_size}
 
 
 def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:

@@ -61,8 +61,17 @@ class Neighbours:
 def count_neighbours(frames: Sequence[Frames], rcut: float, type_map: Sequence[str]) -> Neighbours:
     """Count the neighbours within `rcut` (Å) of the most crowded atoms.
 
-    Of data with more than 10,000 atoms, the densest frames of every composition and as many that
-    are spread evenly over it are looked at, 8 or more.
+    Of data with more than 10,000 atoms, only a sample of 8 frames or more is looked at: half of it
+    the densest frames of every composition, half of it spread evenly over them.
+
+    Parameters
+    ----------
+    frames
+        The data.
+    rcut
+        Cut-off radius in Å.
+    type_map
+        Chemical symbols in the order of the types.
     """
     counts = [_neighbour_counts(part, index, rcut, type_map) for part, index in _sample(frames)]
     table = np.concatenate([np.zeros((1, len(type_map)), dtype=int), *counts])
@@ -99,7 +108,17 @@ def choose_sel(
 def model_section(
     settings: DeepmdSettings, frames: Sequence[Frames], type_map: Sequence[str]
 ) -> dict[str, Any]:
-    """Build the `model` section, with `sel` chosen from the data where it is not given."""
+    """Build the `model` section, with `sel` chosen from the data where it is not given.
+
+    Parameters
+    ----------
+    settings
+        How to train.
+    frames
+        What to train on.
+    type_map
+        Chemical symbols in the order of the types.
+    """
     model = model_template(settings, type_map)
     for descriptor in open_descriptors(model):
         mixed = is_mixed(descriptor)
@@ -137,16 +156,35 @@ def _neighbour_counts(part: Frames, index: Array, rcut: float, type_map: Sequenc
 
 
 def has_room(descriptor: dict[str, Any], counts: Neighbours) -> bool:
+    """Tell whether the `sel` of a descriptor is large enough for the neighbours in data.
+
+    Parameters
+    ----------
+    descriptor
+        The descriptor, `sel` included.
+    counts
+        Neighbours of the most crowded atoms.
+    """
     if is_mixed(descriptor):
         return bool(descriptor["sel"] >= counts.total)
     return all(room >= n for room, n in zip(descriptor["sel"], counts.by_type, strict=True))
 
 
 def is_mixed(descriptor: dict[str, Any]) -> bool:
+    """Tell whether a descriptor has one `sel` for the neighbours of all types."""
     return descriptor["type"] in ALL_TYPES
 
 
 def model_template(settings: DeepmdSettings, type_map: Sequence[str]) -> dict[str, Any]:
+    """Build the `model` section without the `sel` that depend on the data.
+
+    Parameters
+    ----------
+    settings
+        How to train.
+    type_map
+        Chemical symbols in the order of the types.
+    """
     given = copy.deepcopy(settings.model) if isinstance(settings.model, dict) else None
     model = given or _standard_model(settings)
     model["type_map"] = list(type_map)
@@ -171,7 +209,8 @@ def _standard_model(settings: DeepmdSettings) -> dict[str, Any]:
 
 
 def descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # What is no dictionary is DeePMD-kit's to refuse (`refusal`).
+    """Yield the descriptors of a model: one, or the parts of a hybrid one."""
+    # What is not a dictionary is left for DeePMD-kit to refuse (`refusal`).
     top = model.get("descriptor", {})
     if isinstance(top, dict):
         parts = top.get("list", []) if top.get("type") == "hybrid" else [top]
@@ -179,7 +218,7 @@ def descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def open_descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the descriptors whose `sel` is left to us."""
+    """Yield the descriptors whose `sel` is to be chosen from the data."""
     for descriptor in descriptors(model):
         known = descriptor.get("type") in PER_TYPE | ALL_TYPES
         if known and isinstance(descriptor.get("sel", "auto"), str):
@@ -187,7 +226,16 @@ def open_descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def with_seeds(model: dict[str, Any], seed: int) -> dict[str, Any]:
-    # Also where the given dictionary has seeds: equal seeds would make an ensemble of one model.
+    """Return a `model` section in which every net has the seed.
+
+    Parameters
+    ----------
+    model
+        The section; its own seeds are replaced, since with equal seeds all models of an ensemble
+        would be the same.
+    seed
+        The seed.
+    """
     seeded = copy.deepcopy(model)
     nets = [*descriptors(seeded), seeded.get("fitting_net"), seeded.get("type_embedding")]
     for net in nets:
@@ -197,4 +245,5 @@ def with_seeds(model: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def valid_seed(seed: int) -> int:
+    """Return a seed in the range that DeePMD-kit accepts."""
     return seed % 2**31

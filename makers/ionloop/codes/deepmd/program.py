@@ -81,6 +81,13 @@ def _check_torch() -> None:
 
 
 def check_program(command: str) -> None:
+    """Check that DeePMD-kit's command is on PATH.
+
+    Raises
+    ------
+    MissingProgramError
+        If it is not.
+    """
     program = shlex.split(command)[0]
     if shutil.which(program) is None:
         raise MissingProgramError(

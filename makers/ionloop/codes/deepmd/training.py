@@ -25,7 +25,7 @@ from ionloop.codes.deepmd.checkpoint import (
     pack_checkpoint,
     unpack_checkpoint,
 )
-from ionloop.codes.deepmd.data import Replay, check_labels, divide, write_systems
+from ionloop.codes.deepmd.data import Replay, Systems, check_labels, divide, write_systems
 from ionloop.codes.deepmd.inputs import input_script, training_steps
 from ionloop.codes.deepmd.network import model_section
 from ionloop.codes.deepmd.prediction import predict
@@ -40,11 +40,11 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
 
-DATA = ("replay", "training", "validation")  # folders of what was learned before, and of the rest
+DATA = ("replay", "training", "validation")  # folders: learned before, new, held back
 
-TRAINED = "trained"  # marks a folder whose training is through
+TRAINED = "trained"  # marks a folder whose training has ended
 
-LEFTOVERS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
+RESULTS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
 
 
 class TrainingError(IonloopError, RuntimeError):
@@ -99,9 +99,9 @@ def train(
 ) -> Training:
     """Train one model, freeze it, and compare it with its data.
 
-    A folder in which the same training was interrupted is continued from its last checkpoint; in
-    one in which it came to its end the model is only frozen. A continued training sees the frames
-    in another order than one that was not interrupted, and so ends in other weights.
+    If the same training was interrupted in the folder, it continues from its last checkpoint; if
+    it came to its end there, the model is only frozen. A continued training sees the frames in
+    another order than one that was not interrupted, and so ends with other weights.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def train(
         If there is nothing to train on, or the labels do not fit together.
     """
     started = time.monotonic()
-    training, validation = _not_empty(training), _not_empty(validation)
+    training, validation = ([p for p in parts if len(p)] for parts in (training, validation))
     if not training:
         raise ValueError("there is no frame to train on")
     folder = folder.resolve()
@@ -155,7 +155,7 @@ def train(
 
 
 def read_learning_curve(path: Path) -> Table:
-    """Read `lcurve.out`; of steps that were repeated after a restart, the last counts.
+    """Read `lcurve.out`; of a step that was repeated after a restart, the last row counts.
 
     Raises
     ------
@@ -173,13 +173,9 @@ def read_learning_curve(path: Path) -> Table:
     return Table(columns | {"step": columns["step"].astype(int)})
 
 
-def _not_empty(frames: Sequence[Frames]) -> list[Frames]:
-    return [part for part in frames if len(part)]
-
-
 @dataclass(frozen=True)
 class _Start:
-    """Where a training begins: the model section, and what there is to go on from."""
+    """Where a training begins: the model section, and the checkpoint to continue from."""
 
     model: dict[str, Any]
     checkpoint: Checkpoint | None = None
@@ -193,7 +189,7 @@ def _starting_point(
     folder: Path,
     given: StoredFile | None,
 ) -> _Start:
-    """Return the checkpoint that was given if it can be used, and else why not."""
+    """Return the checkpoint that was given if it can be used, and otherwise why not."""
     if not (given and settings.warm_steps):
         return _Start(model_section(settings, training, type_map))
     checkpoint = unpack_checkpoint(given, folder / "warm")
@@ -218,28 +214,26 @@ def _write_input(
     learned, new = divide(training, start.checkpoint.learned if start.checkpoint else frozenset())
     old_systems = write_systems(learned, folder / "replay", type_map)
     new_systems = write_systems(new, folder / "training", type_map)
+    replay = Replay(
+        n_systems=(len(old_systems), len(new_systems)),
+        n_frames=(sum(map(len, learned)), sum(map(len, new))),
+        new_weight=settings.warm_new_weight,
+    )
+    systems = Systems(
+        training=[*old_systems, *new_systems],
+        validation=write_systems(validation, folder / "validation", type_map),
+        has_virials=any(part.virials is not None for part in training),
+        replay=replay if learned and new else None,
+    )
     script = input_script(
-        settings,
-        start.model,
-        [*old_systems, *new_systems],
-        write_systems(validation, folder / "validation", type_map),
-        seed=seed,
-        virials=any(part.virials is not None for part in training),
-        warm=start.checkpoint is not None,
-        replay=Replay(
-            n_systems=(len(old_systems), len(new_systems)),
-            n_frames=(sum(map(len, learned)), sum(map(len, new))),
-            new_weight=settings.warm_new_weight,
-        )
-        if learned and new
-        else None,
+        settings, start.model, systems, seed=seed, warm=start.checkpoint is not None
     )
     (folder / "input.json").write_text(json.dumps(script, indent=2))
 
 
 def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> None:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
-    clear_unless_same_work(folder, LEFTOVERS, _inputs(folder))
+    clear_unless_same_work(folder, RESULTS, _inputs(folder))
     interrupted = latest_checkpoint(folder)
     if interrupted and (folder / TRAINED).exists():
         return

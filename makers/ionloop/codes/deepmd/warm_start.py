@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ionloop.codes.deepmd.checkpoint import Checkpoint
+from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.deepmd.inputs import input_script
 from ionloop.codes.deepmd.network import (
     RUN_FILE_KEYS,
@@ -31,7 +32,18 @@ def continued_model(
     type_map: Sequence[str],
     earlier: Checkpoint,
 ) -> dict[str, Any]:
-    """Return an earlier `model` section if a training can go on from it.
+    """Return an earlier `model` section if a training can continue from it.
+
+    Parameters
+    ----------
+    settings
+        How to train.
+    frames
+        What to train on.
+    type_map
+        Chemical symbols in the order of the types.
+    earlier
+        The checkpoint.
 
     Raises
     ------
@@ -57,9 +69,9 @@ def continued_model(
 
 
 def refusal(settings: DeepmdSettings) -> str | None:
-    """Return why DeePMD-kit does not take a `model` dictionary, by its own check; None if it does.
+    """Return why DeePMD-kit refuses a `model` dictionary; None if it accepts it.
 
-    It costs the import of DeePMD-kit's Python package.
+    The check is its own, and needs the import of its Python package.
     """
     from dargs.dargs import ArgumentError
     from deepmd.utils.argcheck import normalize
@@ -70,20 +82,34 @@ def refusal(settings: DeepmdSettings) -> str | None:
         model = model_template(settings, ["H"])
         for descriptor in open_descriptors(model):
             descriptor["sel"] = 4 if is_mixed(descriptor) else [4]
-        normalize(input_script(settings, model, ["training"], seed=1))
+        normalize(input_script(settings, model, Systems(["training"]), seed=1))
     except (ArgumentError, AttributeError, TypeError, ValueError) as error:
         return " ".join(str(error).split())
     return None
 
 
 def other_network(settings: DeepmdSettings, other: DeepmdSettings) -> list[str]:
-    """Return the keys in which two networks differ, so that none can start from the other."""
+    """Return the keys in which two networks differ, so that neither can start from the other.
+
+    Parameters
+    ----------
+    settings, other
+        The settings of the two.
+    """
     backend = [] if settings.backend == other.backend else ["backend"]
     return [*backend, *differing(model_template(settings, []), model_template(other, []))]
 
 
 def differing(model: Any, other: Any, place: str = "") -> list[str]:
-    """Return the places in which two `model` sections differ, in the words of the run file."""
+    """Return the places in which two `model` sections differ, named as in the run file.
+
+    Parameters
+    ----------
+    model, other
+        The sections, or parts of them.
+    place
+        Where these parts are in the sections.
+    """
     if not (isinstance(model, dict) and isinstance(other, dict)):
         return [] if model == other else [RUN_FILE_KEYS.get(place, place)]
     keys = sorted({*model, *other})
