@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -99,63 +100,55 @@ def explain(error: ValidationError, source: Source, allowed: AllowedKeys) -> Run
         Returns the known keys of a section from its key path and the data.
     """
     located = [(_key_path(details, source.data), details) for details in error.errors()]
-    grouped = groupby(located, key=lambda pair: pair[0])
-    told = [(keys, _told(keys, [d for _, d in group], source, allowed)) for keys, group in grouped]
-    lines = sorted((source.line(keys), sentence) for keys, sentence in told)
+    lines = sorted(
+        (source.line(keys), _sentence(keys, [details for _, details in group], source, allowed))
+        for keys, group in groupby(located, key=itemgetter(0))
+    )
     return RunFileError(
         "\n".join(f"{source.path}{f', line {n}' if n else ''}: {text}" for n, text in lines)
     )
 
 
 def dotted(keys: KeyPath) -> str:
-    """Return a key path in words, such as ``stages[0].steps``."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_short_key(key)}" for key in keys)
+    """Return a key path as text, such as ``stages[0].steps``."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{_printable(key)}" for key in keys)
     return text.removeprefix(".")
 
 
-def _short_key(key: str) -> str:
+def _printable(key: Any) -> str:
     """Return a key as one word of a sentence, whatever letters it has."""
-    plain = str(key) if str(key).isprintable() and str(key).strip() else repr(key)
-    return _cut(plain)
+    text = str(key)
+    return _cut(text if text.isprintable() and text.strip() else repr(key))
 
 
 def _key_path(details: ErrorDetails, data: Any) -> KeyPath:
     """Return the part of pydantic's location that is in the data; the rest names union members."""
     keys: KeyPath = ()
-    node = data
     for key in details["loc"]:
-        if not _holds(node, key):
+        is_list = isinstance(data, Sequence) and not isinstance(data, str)
+        there = range(len(data)) if is_list else data if isinstance(data, Mapping) else ()
+        if key not in there:
             break
-        keys, node = (*keys, key), node[key]
+        keys, data = (*keys, key), data[key]
     return (*keys, details["loc"][-1]) if details["type"] == "missing" else keys
 
 
-def _holds(node: Any, key: str | int) -> bool:
-    if isinstance(key, int):
-        return isinstance(node, Sequence) and not isinstance(node, str) and key < len(node)
-    return isinstance(node, Mapping) and key in node
-
-
-def _told(
+def _sentence(
     keys: KeyPath, details: Sequence[ErrorDetails], source: Source, allowed: AllowedKeys
 ) -> str:
-    first = details[0]
-    name = dotted(keys)
-    if first["type"] == "extra_forbidden":
-        return f"{name}: unknown key; {_suggestion(keys, allowed(keys[:-1], source.data))}"
-    if first["type"] == "missing":
+    """Return what is wrong with one key."""
+    name, kind, given = dotted(keys), details[0]["type"], details[0]["input"]
+    if kind == "extra_forbidden":
+        known = allowed(keys[:-1], source.data)
+        near = get_close_matches(str(keys[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{name}: unknown key; {hint}Known here: {', '.join(known)}"
+    if kind == "missing":
         return f"{name} is missing"
     if not name:
         return _expected(details)
-    given = first["input"]
-    value = "" if isinstance(given, (Mapping, BaseModel)) else f" = {_short(given)}"
+    value = "" if isinstance(given, (Mapping, BaseModel)) else f" = {_cut(repr(given))}"
     return f"{name}{value}: {_expected(details)}"
-
-
-def _suggestion(keys: KeyPath, allowed: Sequence[str]) -> str:
-    near = get_close_matches(str(keys[-1]), allowed, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}Known here: {', '.join(allowed)}"
 
 
 def _expected(details: Iterable[ErrorDetails]) -> str:
@@ -168,10 +161,6 @@ def _expected(details: Iterable[ErrorDetails]) -> str:
         return "; ".join(dict.fromkeys(messages))
     plain = (re.split(", unable to parse| or instance of", text)[0] for text in wanted)
     return "expected " + " or ".join(dict.fromkeys(plain))
-
-
-def _short(value: Any) -> str:
-    return _cut(repr(value))
 
 
 def _cut(text: str) -> str:

@@ -50,7 +50,9 @@ def write_example(
         If a structure is not there, cannot be read, or has no cell.
     """
     for structure in structures:
-        _check_name(structure)
+        if found := re.search(r"\$\w+|\$\{\w+\}", str(structure)):
+            variable = f"{found[0]} stands for an environment variable"
+            raise InputError(f"{structure}: in a run file, {variable}; rename it")
         read_frames(structure)
     texts = {path: _run_file(path, structures)}
     if not structures:
@@ -67,26 +69,13 @@ def write_example(
     return list(texts)
 
 
-def _check_name(structure: Path) -> None:
-    """Refuse a name that a run file would not read back as it is written."""
-    if found := re.search(r"\$\w+|\$\{\w+\}", str(structure)):
-        raise InputError(
-            f"{structure}: in a run file, {found[0]} stands for an environment variable; rename it"
-        )
-
-
 def _run_file(path: Path, structures: Sequence[Path]) -> str:
-    places = [_relative(structure, path.parent) for structure in structures] or [STRUCTURE]
+    places = [os.path.relpath(structure, path.parent) for structure in structures] or [STRUCTURE]
+    words = re.findall(r"\w[\w.-]*", Path(places[0]).resolve().stem.lower(), re.ASCII)
+    name = "-".join(words).lstrip("_.-")[:LONGEST_NAME] or "run"
     return _template("run.yaml").format(
-        name=_quoted(_run_name(Path(places[0]))), structures=", ".join(map(_quoted, places))
+        name=_quoted(name), structures=", ".join(map(_quoted, places))
     )
-
-
-def _run_name(structure: Path) -> str:
-    """Return a name for the run after its first structure, of letters that a name may have."""
-    words = re.findall(r"\w[\w.-]*", structure.resolve().stem.lower(), re.ASCII)
-    name = "-".join(words).lstrip("_.-")[:LONGEST_NAME]
-    return name or "run"
 
 
 def _quoted(text: str) -> str:
@@ -95,10 +84,6 @@ def _quoted(text: str) -> str:
     if plain and YAML(typ="safe", pure=True).load(text) == text:
         return text
     return json.dumps(text)
-
-
-def _relative(structure: Path, folder: Path) -> str:
-    return os.path.relpath(structure, folder)
 
 
 def _template(name: str) -> str:

@@ -66,8 +66,9 @@ def allowed_keys(keys: KeyPath, data: Any) -> list[str]:
     for key in keys:
         node = node[key]
         if isinstance(key, str):
-            coded = model is RunFile and key in CODES
-            model = section_type(key, node) if coded else _model_at(model, key)
+            has_code = model is RunFile and key in CODES
+            field = model.model_fields[key]
+            model = section_type(key, node) if has_code else model_in(field.annotation)
     known = list(model.model_fields)
     if model is Production:
         known += section_type("train", data.get("train")).model_fields
@@ -90,7 +91,3 @@ def model_in(annotation: Any) -> type[BaseModel]:
         except LookupError:
             continue
     raise LookupError(f"{annotation} holds no model")
-
-
-def _model_at(model: type[BaseModel], key: str) -> type[BaseModel]:
-    return model_in(model.model_fields[key].annotation)

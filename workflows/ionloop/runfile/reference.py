@@ -72,7 +72,10 @@ def _section(title: str, model: type[BaseModel]) -> Iterator[str]:
     yield "| key | type | unit | default | meaning |\n|---|---|---|---|---|"
     properties = model.model_json_schema()["properties"]
     for name in _ordered(model):
-        yield _row(name, properties[name], model.model_fields[name])
+        schema, field = properties[name], model.model_fields[name]
+        meaning = schema.get("description", "")
+        cells = [f"`{name}`", _type(schema), _unit(schema), _default(field), meaning]
+        yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
     yield ""
 
 
@@ -84,12 +87,6 @@ def _ordered(model: type[BaseModel]) -> list[str]:
     return sorted(
         names, key=lambda name: (name != "code", name in model.settings_type.model_fields)
     )
-
-
-def _row(name: str, schema: Mapping[str, Any], field: FieldInfo) -> str:
-    meaning = schema.get("description", "")
-    cells = [f"`{name}`", _type(schema), _unit(schema), _default(field), meaning]
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _default(field: FieldInfo) -> str:
@@ -121,17 +118,9 @@ def _type(schema: Mapping[str, Any]) -> str:
         return f"{len(items)} × {_type(items[0])}"
     if schema.get("type") == "array":
         return f"list: {_type(schema['items'])}"
-    return _simple_type(schema)
-
-
-def _simple_type(schema: Mapping[str, Any]) -> str:
     kind = "section" if "$ref" in schema else schema.get("type", "")
-    return f"{WORDS.get(kind, kind)}{_bounds(schema)}"
-
-
-def _bounds(schema: Mapping[str, Any]) -> str:
     bounds = [f"{sign} {schema[key]:g}" for key, sign in BOUNDS.items() if key in schema]
-    return f" {', '.join(bounds)}" if bounds else ""
+    return f"{WORDS.get(kind, kind)} {', '.join(bounds)}".rstrip()
 
 
 def _unit(schema: Mapping[str, Any]) -> str:

@@ -10,10 +10,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ionloop.flows.concurrent_learning.validation import Validation
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.errors import IonloopError
-from ionloop.schemas.exploration import Stage
 from ionloop.schemas.run import Change, RunDoc
 
 CIRCUMSTANCES = frozenset(
@@ -120,14 +118,11 @@ def _are_sections(value: Any) -> bool:
 def _content(run_file: RunFile) -> dict[str, Any]:
     # The store is where the run was found, and a run stays with the engine that has its jobs.
     content = run_file.model_dump(mode="json", exclude={"store", "runner"})
-    return content | {"validation": _of_validation(run_file.validation, run_file.stages[-1])}
-
-
-def _of_validation(validation: Validation, last: Stage) -> dict[str, Any]:
-    """Return what a validation does: what it takes from the last stage may be said or not."""
-    if not validation.temperatures:
-        return {}
-    return validation.model_dump(mode="json") | validation.conditions(last)
+    if not run_file.validation.temperatures:
+        return content | {"validation": {}}
+    # What a validation takes from the last stage may be given or not: it does the same.
+    content["validation"] |= run_file.validation.conditions(run_file.stages[-1])
+    return content
 
 
 def _refusal(run: str, refused: list[Change]) -> str:

@@ -1,4 +1,4 @@
-"""The YAML of a run file, with sentences for what cannot be meant."""
+"""The YAML of a run file: read it, and refuse what no run file can mean."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ def read_yaml(path: Path) -> Source:
     except (OSError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path} cannot be read: {error}") from None
     except MarkedYAMLError as error:
-        raise RunFileError(_yaml_sentence(path, error)) from None
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RunFileError(f"{path}{place}: this is not YAML: {error.problem}") from None
     if not isinstance(data, dict):
         raise RunFileError(f"{path} holds no keys; `ionloop init` writes an example")
     source = Source(path, data, marks)
-    if (loop := circular(data)) is not None:
+    if (loop := _circular(data)) is not None:
         line = f", line {source.line(loop)}" if source.line(loop) else ""
         raise RunFileError(
             f"{path}{line}: {dotted(loop)} holds itself: an anchor (&) with an alias (*) to it "
@@ -65,17 +66,12 @@ def read_yaml(path: Path) -> Source:
     return source
 
 
-def circular(data: Any, keys: KeyPath = (), above: tuple[int, ...] = ()) -> KeyPath | None:
+def _circular(data: Any, keys: KeyPath = (), above: tuple[int, ...] = ()) -> KeyPath | None:
     """Return the key path of the first value that holds itself, which YAML's anchors allow."""
     if not isinstance(data, dict | list):
         return None
     if id(data) in above:
         return keys
     parts = data.items() if isinstance(data, dict) else enumerate(data)
-    found = (circular(value, (*keys, key), (*above, id(data))) for key, value in parts)
+    found = (_circular(value, (*keys, key), (*above, id(data))) for key, value in parts)
     return next((loop for loop in found if loop is not None), None)
-
-
-def _yaml_sentence(path: Path, error: MarkedYAMLError) -> str:
-    place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-    return f"{path}{place}: this is not YAML: {error.problem}"
