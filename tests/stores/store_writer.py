@@ -47,4 +47,4 @@ def hold(path: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    {"upsert": upsert, "batches": batches, "hold": hold}[sys.argv[1]](*sys.argv[2:])
+    {"upsert": upsert, "batches": batches, "hold": hold}[sys.argv[1]](*sys.argv[2:])  # type: ignore[operator]

@@ -138,7 +138,7 @@ def test_a_copy_of_a_reader_is_a_reader(tmp_path):
     write(tmp_path / "run.db", "a")
     with closing(open_store(tmp_path / "run.db", read_only=True)) as store:
         again = type(store).from_dict(store.as_dict())
-    assert collection(again, "labels").read_only
+    assert collection(again, "labels").read_only  # type: ignore[attr-defined]
 
 
 def test_an_unset_variable_in_a_files_name_is_an_error(tmp_path, monkeypatch):

@@ -229,7 +229,7 @@ def test_validator(tmp_path):
     store.connect()
     store.update([{"uuid": "a"}, {"uuid": "b", "output": 1}])
     assert store.distinct("uuid") == ["b"]
-    store.validator.strict = True
+    store.validator.strict = True  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="no output"):
         store.update({"uuid": "a"})
     store.close()

@@ -260,6 +260,11 @@ def write_if(part: Store, document: dict[str, Any], criteria: dict[str, Any]) ->
     return able.write_if(document, criteria)
 
 
+def blob_sizes(store: JobStore) -> dict[str, int]:
+    """Return the bytes of every blob by its uuid."""
+    return cast("SqliteStore | Blobs", collection(store, "data")).sizes("blob_uuid")
+
+
 def describe(store: JobStore) -> str:
     """Return where a store is, for messages: a file's path, or a server without credentials."""
     docs: Any = store.docs_store

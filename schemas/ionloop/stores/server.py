@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -125,3 +126,11 @@ class Blobs(GridFSStore):
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove blobs, see `maggma.core.Store.remove_docs`."""
         persistent(partial(super().remove_docs, criteria))
+
+    def sizes(self, field: str) -> dict[Any, int]:
+        """Return the bytes of all blobs by the value of a field of their metadata."""
+        name = f"metadata.{field}"
+        found: Counter[Any] = Counter()
+        for file in self._files_collection.find({}, {name: 1, "length": 1}):
+            found[file.get("metadata", {}).get(field)] += file["length"]
+        return dict(found)

@@ -256,6 +256,16 @@ class SqliteStore(Store):
         """
         return self._table.ensure_index(_listed(key), unique)
 
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file and of its log."""
+        return self._file.size
+
+    @property
+    def free_space(self) -> int:
+        """Bytes of the file that hold nothing, and will be written to first."""
+        return self._file.free_space
+
     def compact(self) -> None:
         """Give the space of removed documents back to the disk; see `SqliteFile.compact`."""
         self._file.compact()

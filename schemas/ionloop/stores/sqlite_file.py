@@ -80,6 +80,19 @@ class SqliteFile:
         """Names of indexes that were seen through this connection; to be added to."""
         return self._connected().indexes
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file and of its log."""
+        return sum(self._state()[1::2])
+
+    @property
+    def free_space(self) -> int:
+        """Bytes of the file that hold nothing."""
+        pages, page_size = (
+            int(self.rows(f"PRAGMA {name}")[0][0]) for name in ("freelist_count", "page_size")
+        )
+        return pages * page_size
+
     def open(self) -> bool:
         """Open the file unless it is open already; return whether it was not.
 

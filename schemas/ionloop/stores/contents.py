@@ -1,0 +1,115 @@
+"""What fills a store: documents and blobs, by kind and by run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import bson
+from jobflow.core.store import JobStore
+from pydantic import Field
+
+from ionloop.schemas.document import Model
+from ionloop.stores.connect import LoopStore, blob_sizes, collection
+from ionloop.stores.sqlite import SqliteStore
+
+UNUSED = "unused"
+"""Kind of the blobs that no document refers to."""
+
+
+class Share(Model):
+    """What one run has of one kind."""
+
+    collection: str = Field(description="collection; that of the blobs is data")
+    kind: str = Field(description="class of a document; of a blob what it holds")
+    run: str = Field(description="id of the run; empty where there is none")
+    n: int = Field(description="documents or blobs")
+    size: int = Field(description="bytes of all of them", json_schema_extra={"unit": "B"})
+
+
+class Contents(Model):
+    """What fills a store."""
+
+    shares: list[Share]
+    file_size: int | None = Field(None, description="of an embedded store, B; its log included")
+    free: int | None = Field(None, description="free pages of an embedded store, B")
+
+
+def contents(store: LoopStore) -> Contents:
+    """Measure what fills a store; nothing is changed.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    """
+    counts: Counter[tuple[str, str, str]] = Counter()
+    sizes: Counter[tuple[str, str, str]] = Counter()
+    for *key, size in (*_documents(store), *_blobs(store)):
+        place = (key[0], key[1], key[2])
+        counts[place] += 1
+        sizes[place] += size
+    shares = [
+        Share(collection=name, kind=kind, run=run, n=counts[name, kind, run], size=size)
+        for (name, kind, run), size in sizes.most_common()
+    ]
+    docs = store.docs_store
+    if not isinstance(docs, SqliteStore):
+        return Contents(shares=shares)
+    return Contents(shares=shares, file_size=docs.file_size, free=docs.free_space)
+
+
+def blobs_of(value: Any, kind: str = "other", field: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the blobs that a stored document refers to: uuid, and what it holds.
+
+    Parameters
+    ----------
+    value
+        The document, or a part of it.
+    kind
+        Class of the object that the part belongs to.
+    field
+        Field that holds this object.
+    """
+    if isinstance(value, Mapping):
+        if "blob_uuid" in value:
+            yield value["blob_uuid"], _content(kind, field)
+            return
+        for name, part in value.items():
+            yield from blobs_of(
+                part, value.get("@class", kind), field if name == "packed" else name
+            )
+    elif isinstance(value, list):
+        for part in value:
+            yield from blobs_of(part, kind, field)
+
+
+def _content(kind: str, field: str) -> str:
+    """Name what a blob holds: models and checkpoints are files, told apart by their field."""
+    return f"{field}s" if kind == "StoredFile" else {"Table": "tables"}.get(kind, kind.lower())
+
+
+def _documents(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
+    for name in ("outputs", "labels", "claims", "jobs", "runs"):
+        for document in collection(store, name).query():
+            output = document.get("output")
+            kind = output.get("@class", "other") if isinstance(output, Mapping) else "other"
+            run = document.get("run") or (document.get("metadata") or {}).get("run")
+            size = len(bson.encode(document))
+            yield name, kind if name == "outputs" else name, run or "", size
+
+
+def _blobs(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
+    owners: dict[str, tuple[str, str]] = {}
+    for document in referring(store):
+        run = document.get("run") or (document.get("metadata") or {}).get("run") or ""
+        owners |= {uuid: (kind, run) for uuid, kind in blobs_of(document)}
+    for uuid, size in blob_sizes(store).items():
+        yield "data", *owners.get(uuid, (UNUSED, "")), size
+
+
+def referring(store: JobStore) -> Iterable[dict[str, Any]]:
+    """Yield all documents that can refer to blobs: outputs, and those that the journal holds."""
+    yield from store.docs_store.query()
+    yield from collection(store, "jobs").query()
