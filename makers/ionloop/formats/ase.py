@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ionloop.formats.errors import FrameFileError
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 
@@ -78,7 +79,7 @@ def from_ase(images: Iterable[Atoms]) -> list[Frames]:
 def _from_atoms(atoms: Atoms) -> Frames:
     if atoms.cell.rank < 3:
         formula = atoms.get_chemical_formula()
-        raise ValueError(f"{formula} has no three lattice vectors; give it a periodic cell")
+        raise InputError(f"{formula} has no three lattice vectors; give it a periodic cell")
     return Frames(
         symbols=chemical(atoms.get_chemical_symbols()),
         positions=np.array([atoms.positions]),

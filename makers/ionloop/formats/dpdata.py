@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ionloop.formats.ase import chemical
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def from_dpdata(system: System | LabeledSystem, level: str | None = None) -> Fra
     with np.errstate(invalid="ignore"):
         flat = not np.all(np.linalg.det(data["cells"]))
     if data.get("nopbc", False) or flat:
-        raise ValueError("the system has no periodic cell; give it one")
+        raise InputError("the system has no periodic cell; give it one")
     return Frames(
         symbols=chemical(str(data["atom_names"][kind]) for kind in data["atom_types"]),
         positions=np.array(data["coords"], dtype=float),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class IonloopError(Exception):
-    """Something foreseen stands in the way: the message is a sentence for the user.
+    """Something expected went wrong: the message is a sentence for the user.
 
-    Every error of ionloop's own derives from it, beside the built-in error that it is a kind of.
-    What does not derive from it, such as a ValueError out of a library, is a fault of ionloop's.
+    Every error that ionloop raises for its users derives from it, and from the built-in error that
+    it is a kind of. Any other error, such as a ValueError of a library, is a fault in ionloop.
     """
 
 
@@ -17,3 +17,11 @@ class InputError(IonloopError, ValueError):
 
 class OutsideError(IonloopError, OSError):
     """Something outside of ionloop refuses: a file, a disk, a server; the message says what."""
+
+
+class MissingFileError(IonloopError, FileNotFoundError):
+    """A file that the user named does not exist; the message says which, and what to check."""
+
+
+class UnsupportedError(IonloopError, NotImplementedError):
+    """A code cannot do what is asked of it; the message says what to do instead."""

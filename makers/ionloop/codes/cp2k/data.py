@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ionloop.programs.process import ProgramError
+from ionloop.schemas.errors import MissingFileError
 
 if TYPE_CHECKING:
     from ionloop.codes.cp2k.settings import Cp2kSettings
@@ -66,7 +67,7 @@ def data_entries(path: Path) -> dict[tuple[str, str], str]:
     An entry begins with a line of symbol, name and aliases. Comments and spaces do not count.
     """
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"there is no file {path}; name it in label.basis_files or label.potential_file"
         )
     entries: dict[tuple[str, str], str] = {}

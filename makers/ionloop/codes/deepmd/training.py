@@ -35,7 +35,7 @@ from ionloop.codes.deepmd.warm_start import OtherNetworkError, continued_model
 from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.process import run_program
 from ionloop.programs.resume_marker import clear_unless_same_work
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
@@ -132,7 +132,7 @@ def train(
     started = time.monotonic()
     training, validation = ([p for p in parts if len(p)] for parts in (training, validation))
     if not training:
-        raise ValueError("there is no frame to train on")
+        raise InputError("there is no frame to train on")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     start = _starting_point(settings, training, type_map, folder, checkpoint)

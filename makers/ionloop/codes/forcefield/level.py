@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.forcefield.model import effective_options, missing_package, split_import_path
+from ionloop.schemas.errors import InputError, MissingFileError
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _custom_version(import_path: str) -> dict[str, str]:
     # A user's own file has no version: its content is its version.
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise ValueError(f"{import_path}: there is no module {module}; check the import path")
+        raise InputError(f"{import_path}: there is no module {module}; check the import path")
     return {"source sha256": _file_hash(Path(spec.origin))}
 
 
@@ -81,6 +82,6 @@ def _brought(distribution: metadata.Distribution, package: str) -> bool:
 
 def _file_hash(path: Path) -> str:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; check the checkpoint's path")
+        raise MissingFileError(f"there is no file {path}; check the checkpoint's path")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.common.ase import without_known_warnings
 from ionloop.programs.errors import MissingExtraError
+from ionloop.schemas.errors import InputError, MissingFileError
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
@@ -25,7 +26,7 @@ def split_import_path(path: str) -> tuple[str, str]:
     """Return module and name of an import path, such as ``package.module:callable``."""
     module, _, name = path.replace(":", ".").rpartition(".")
     if not module or not all(part.isidentifier() for part in [*module.split("."), name]):
-        raise ValueError(
+        raise InputError(
             f"{path!r} is no known model; use 7net-0, 7net-l3i5, 7net-mf-0, chgnet, or the "
             "import path of an ASE calculator, such as package.module:callable"
         )
@@ -62,7 +63,7 @@ def calculator(settings: ForceFieldSettings) -> Calculator:
 
 def _load(settings: ForceFieldSettings) -> Calculator:
     if settings.checkpoint is not None and not settings.checkpoint.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"there is no file {settings.checkpoint}; check the checkpoint's path"
         )
     loaders: dict[str, Callable[[ForceFieldSettings], Calculator]] = {
@@ -105,7 +106,7 @@ def _load_custom(settings: ForceFieldSettings) -> Calculator:
     try:
         factory = getattr(importlib.import_module(module_name), name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
+        raise InputError(
             f"{settings.model} cannot be imported: {error}; check the import path and that its "
             "package is installed"
         ) from error

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -107,7 +108,7 @@ def data_file(start: Frames, type_map: Sequence[str]) -> str:
 def _check_elements(start: Frames, type_map: Sequence[str]) -> None:
     missing = sorted(set(start.symbols) - set(type_map))
     if missing:
-        raise ValueError(
+        raise InputError(
             f"the potential was not trained on {', '.join(missing)} of {start.formula}; "
             f"its type map is {' '.join(type_map)}: add the missing elements to the training data"
         )

@@ -14,7 +14,7 @@ from pydantic import Field
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.vasp.presets import check_elements, potcars
 from ionloop.schemas.document import Model
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import InputError, IonloopError
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import PotcarSingle
@@ -176,7 +176,7 @@ def find_potential(symbol: str, functional: str) -> Potential:
 
     if functional not in PotcarSingle.functional_dir:
         known = ", ".join(PotcarSingle.functional_dir)
-        raise ValueError(f"there is no potcar_functional {functional!r}; known: {known}")
+        raise InputError(f"there is no potcar_functional {functional!r}; known: {known}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

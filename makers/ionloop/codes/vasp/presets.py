@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, PositiveFloat
 
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import DEFAULT_SPACING, Kept, KPoints, mesh_of
 
@@ -189,7 +190,7 @@ def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:
     """
     missing = [symbol for symbol in dict.fromkeys(elements) if symbol not in potcars(settings)]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"no POTCAR is named for {', '.join(missing)}; say which one, such as "
             f"potcars: {{{missing[0]}: {missing[0]}}}"
         )

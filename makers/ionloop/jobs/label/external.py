@@ -23,7 +23,7 @@ from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
 from ionloop.schemas.document import Model
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import IonloopError, UnsupportedError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, Rejection, RejectReason
 from ionloop.selection.plausible import impossible_energies
@@ -69,10 +69,10 @@ class ExternalLabelMaker(BatchLabelMaker):
 
         Raises
         ------
-        NotImplementedError
+        UnsupportedError
             Always.
         """
-        raise NotImplementedError(
+        raise UnsupportedError(
             "an outside labeller does not relax; set initial.relax to false and relax the start "
             "structures before the run"
         )
@@ -82,10 +82,10 @@ class ExternalLabelMaker(BatchLabelMaker):
 
         Raises
         ------
-        NotImplementedError
+        UnsupportedError
             Always.
         """
-        raise NotImplementedError(
+        raise UnsupportedError(
             f"{self.name}: this labeller runs no molecular dynamics; leave initial.aimd out, or "
             "name the labels of a run that was made elsewhere in initial.data"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.iteration import Decision, IterationDoc, StageProgress, TurnCounts
 from ionloop.schemas.label import Labels, at_todays_levels
@@ -130,7 +131,7 @@ def dataset_document(
     levels = {labels.level.hash: labels.level.words for labels in dataset}
     words = " and ".join(levels.values())
     if len(levels) > 1 and not allow_mixed:
-        raise ValueError(
+        raise InputError(
             f"a data set has one level of theory, got {words}; set initial.allow_mixed to train "
             "on them together"
         )

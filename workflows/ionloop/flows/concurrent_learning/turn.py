@@ -19,6 +19,7 @@ from ionloop.jobs.label.batches import await_quorum
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.iteration import Action, StageProgress
 from ionloop.schemas.label import Labels
 
@@ -166,7 +167,7 @@ def begin_loop(maker: Loop, structures: Any, dataset: list[Any]) -> Response[Any
     loop = maker.in_force()
     labels: list[Labels] = [part.value for part in dataset]
     if not any(part.n_accepted for part in labels):
-        raise ValueError(
+        raise InputError(
             "there are no initial labels: set initial.n_perturbed or initial.data in the run file"
         )
     progress = StageProgress(
