@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACES = Path(__file__).parents[2] / "workflows" / "conftest.py"
+PLACES = Path(__file__).parents[2] / "flows" / "conftest.py"
 
 
 def place_of(folder: Path, store: str) -> Any:

@@ -99,7 +99,7 @@ class FireworksPlace:
         self.serving.clear()
 
     def look_after(self) -> None:
-        self.engine.tend(RUN)
+        self.engine.recover(RUN)
         for each in [each for each in self.serving if each[2].poll() is not None]:
             self.serving.remove(each)
             self._serve(*each[:2])
@@ -135,7 +135,7 @@ class RemotePlace:
         self.project.engine.unlock(RUN, older_than=timedelta(0))
 
     def look_after(self) -> None:
-        self.engine.tend(RUN)
+        self.engine.recover(RUN)
         if any(process.poll() is not None for process in self.project.runners):
             self.kill()
             self.start()
@@ -148,12 +148,12 @@ def opened_place(kind: str, folder: Path) -> Iterator[Place]:
         variables = {"TOY_LOG": os.environ["TOY_LOG"]}
         with opened_site(folder, modules=(TOY,), variables=variables) as site:
             try:
-                yield FireworksPlace(site)
+                yield FireworksPlace(site)  # type: ignore[misc]
             finally:
                 cancel_in(folder)
     else:
         with remote_project.remote_project(folder, TOY) as project:
-            yield RemotePlace(project)
+            yield RemotePlace(project)  # type: ignore[misc]
 
 
 def rows_of(place: Place, name: str) -> list[JobRow]:

@@ -149,7 +149,7 @@ class Site:
 
     def crash(self, moment: str) -> int:
         """Run one job with a worker that is killed at a moment; return how it exits."""
-        program = [sys.executable, HERE / "fireworks_crash.py", self.launchpad, moment]
+        program = [sys.executable, str(HERE / "fireworks_crash.py"), str(self.launchpad), moment]
         done = subprocess.run(
             program, cwd=self.folder / "cpu", env=self.environment, capture_output=True, check=False
         )

@@ -18,9 +18,9 @@ import fireworks_jobs as jobs
 from fireworks_site import Site, marks, needs_slurm, opened_site, states, wait_until
 
 from ionloop.engines.base import EngineError, last_sentence
-from ionloop.engines.fireworks import engine as fireworks
+from ionloop.engines.fireworks import recovery
 from ionloop.engines.fireworks.engine import FireworksEngine
-from ionloop.jobs.placement import assign
+from ionloop.jobs.placement import Role, assign
 from ionloop.schemas.job import JobState
 
 pytestmark = marks
@@ -100,17 +100,17 @@ def test_queue_with_two_workers(site: Site, tmp_path: Path) -> None:
 @needs_slurm
 def test_job_ended_by_the_queue_goes_on_from_its_checkpoint(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(), tmp_path / "notes"
-    training = assign(jobs.resuming(str(notes), 600), "train", "training")
+    training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
     wait_until(lambda: jobs.notes(notes) != [], 60, site)
     running = row_of(engine, "training")
     assert (running.state, running.worker) == (JobState.RUNNING, "cpu")
     # Silent for longer than allowed, but the queue has it.
-    assert site.engine(lost_after=1e-3).tend("run") == 0
+    assert site.engine(lost_after=1e-3).recover("run") == 0
 
     slurm("scancel", running.queue_id)
-    wait_until(lambda: engine.tend("run") == 1, 60, site)
+    wait_until(lambda: engine.recover("run") == 1, 60, site)
     wait_until(lambda: ended(engine), 60, site)
     assert jobs.notes(notes) == ["resuming from scratch", "resuming from checkpoint"]
     finished = row_of(engine, "training")
@@ -119,38 +119,38 @@ def test_job_ended_by_the_queue_goes_on_from_its_checkpoint(site: Site, tmp_path
 
 def test_worker_that_no_longer_pings_is_replaced(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(lost_after=6), tmp_path / "notes"
-    training = assign(jobs.resuming(str(notes), 600), "train", "training")
+    training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {})
     first = site.rlaunch()
     wait_until(lambda: jobs.notes(notes) != [], 60, site)
-    assert engine.tend("run") == 0
+    assert engine.recover("run") == 0
     first.kill()
     site.rlaunch()
-    wait_until(lambda: engine.tend("run") == 1, 60, site)
+    wait_until(lambda: engine.recover("run") == 1, 60, site)
     wait_until(lambda: ended(engine), 60, site)
     assert jobs.notes(notes) == ["resuming from scratch", "resuming from checkpoint"]
 
 
 def test_worker_lost_too_often_is_a_failure_that_retry_forgives(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(lost_after=4, max_tries=1), tmp_path / "notes"
-    training = assign(jobs.resuming(str(notes), 600), "train", "training")
+    training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {})
     first = site.rlaunch()
     wait_until(lambda: jobs.notes(notes) != [], 60, site)
     first.kill()
-    wait_until(lambda: engine.tend("run") == 0 and failed(engine) == ["training"], 60, site)
-    assert row_of(engine, "training").error == "its worker ended without a word"
+    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["training"], 60, site)
+    assert row_of(engine, "training").error == "its worker ended without a result or an error"
     assert engine.retry("run", role="label") == engine.retry("run", error="memory") == 0
-    assert engine.retry("run", role="train", error="without a word") == 1
+    assert engine.retry("run", role="train", error="without a result") == 1
     site.rlaunch()
     wait_until(lambda: len(jobs.notes(notes)) == 2, 60, site)
-    assert engine.tend("run") == 0
+    assert engine.recover("run") == 0
 
 
 def test_retry_runs_what_failed_and_what_waits_for_it(site: Site, tmp_path: Path) -> None:
     engine, cure = site.engine(), tmp_path / "cure"
-    bad = assign(jobs.fragile(str(cure)), "label", "bad")
-    after = assign(jobs.train(str(tmp_path / "notes"), "after", [bad.output]), "train", "after")
+    bad = assign(jobs.fragile(str(cure)), Role.LABEL, "bad")
+    after = assign(jobs.train(str(tmp_path / "notes"), "after", [bad.output]), Role.TRAIN, "after")
     engine.submit(Flow([bad, after]), "run", {})
     site.rlaunch()
     wait_until(lambda: failed(engine) == ["bad"], 60, site)
@@ -166,9 +166,9 @@ def test_retry_runs_what_failed_and_what_waits_for_it(site: Site, tmp_path: Path
 
 def test_retry_leaves_a_failure_that_the_run_did_without(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(), tmp_path / "notes"
-    bad = assign(jobs.fragile(str(tmp_path / "never")), "label", "bad")
-    good = assign(jobs.label(str(notes), "good"), "label", "good")
-    both = assign(jobs.collect(str(notes), [bad.output, good.output]), "label", "collect")
+    bad = assign(jobs.fragile(str(tmp_path / "never")), Role.LABEL, "bad")
+    good = assign(jobs.label(str(notes), "good"), Role.LABEL, "good")
+    both = assign(jobs.collect(str(notes), [bad.output, good.output]), Role.LABEL, "collect")
     engine.submit(Flow([bad, good, both]), "run", {})
     site.rlaunch()
     wait_until(lambda: row_of(engine, "collect").state is JobState.COMPLETED, 60, site)
@@ -192,11 +192,11 @@ def test_queue_whose_jobs_cannot_start_is_given_up(site: Site, tmp_path: Path) -
     engine = site.engine(max_tries=2)
     adapter = site.folder / "cpu_queue.yaml"
     adapter.write_text(adapter.read_text().replace("rlaunch -l", "no_such_program -l"))
-    only = assign(jobs.label(str(tmp_path / "notes"), "label"), "label", "label")
+    only = assign(jobs.label(str(tmp_path / "notes"), "label"), Role.LABEL, "label")
     engine.submit(Flow([only]), "run", {})
     site.qlaunch("cpu")
-    wait_until(lambda: engine.tend("run") == 1, 60, site)
-    wait_until(lambda: engine.tend("run") == 0 and failed(engine) == ["label"], 60, site)
+    wait_until(lambda: engine.recover("run") == 1, 60, site)
+    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["label"], 60, site)
     assert row_of(engine, "label").tries == 2
 
 
@@ -208,7 +208,7 @@ def test_pause_holds_what_is_queued_and_what_comes(site: Site, tmp_path: Path) -
     wait_until(lambda: started(notes)["turn-0"] == 1 and len(engine.jobs("run")) > 1, 60, site)
     assert engine.pause("run") > 0
     wait_until(lambda: not states(engine.jobs("run"))[JobState.RUNNING], 60, site)
-    engine.tend("run")
+    engine.recover("run")
     table = states(engine.jobs("run"))
     assert set(table) <= {JobState.PAUSED, JobState.COMPLETED}
     first.kill()
@@ -221,8 +221,8 @@ def test_pause_holds_what_is_queued_and_what_comes(site: Site, tmp_path: Path) -
 @needs_slurm
 def test_cancel_ends_what_runs_in_the_queue(site: Site, tmp_path: Path) -> None:
     engine, notes = site.engine(), tmp_path / "notes"
-    long = assign(jobs.label(str(notes), "long", 600), "label", "long")
-    after = assign(jobs.train(str(notes), "after", [long.output]), "train", "after")
+    long = assign(jobs.label(str(notes), "long", 600), Role.LABEL, "long")
+    after = assign(jobs.train(str(notes), "after", [long.output]), Role.TRAIN, "after")
     engine.submit(Flow([long, after]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
     wait_until(lambda: jobs.notes(notes) != [], 60, site)
@@ -230,7 +230,7 @@ def test_cancel_ends_what_runs_in_the_queue(site: Site, tmp_path: Path) -> None:
     assert engine.cancel("run") == 2
     assert states(engine.jobs("run")) == {JobState.CANCELLED: 2}
     wait_until(lambda: number not in slurm("squeue", "-h", "-o", "%A").split(), 60, site)
-    assert engine.tend("run") == engine.retry("run") == 0
+    assert engine.recover("run") == engine.retry("run") == 0
 
 
 @needs_slurm
@@ -238,7 +238,7 @@ def test_cancel_says_what_it_cannot_end(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = site.engine()
-    long = assign(jobs.label(str(tmp_path / "notes"), "long", 600), "label", "long")
+    long = assign(jobs.label(str(tmp_path / "notes"), "long", 600), Role.LABEL, "long")
     engine.submit(Flow([long]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
     wait_until(lambda: jobs.notes(tmp_path / "notes") != [], 60, site)
@@ -267,14 +267,14 @@ def test_place_moves_what_has_not_begun_and_all_that_follows(site: Site, tmp_pat
 def test_worker_killed_while_it_enters_new_jobs(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    monkeypatch.setattr(fireworks, "LOCK_PATIENCE", 1.0)
+    monkeypatch.setattr(recovery, "LOCK_PATIENCE", 1.0)
     engine, notes = site.engine(), tmp_path / "notes"
     engine.submit(loop(notes, last=1, width=3), "run", {"default": {"_fworker": "cpu"}})
     assert site.crash(moment) == 9
     pad = site.pad()
     assert pad.fireworks.count_documents({"spec.run": "run"}) > len(engine.jobs("run")) == 1
     assert states(engine.jobs("run"))[JobState.RUNNING] == 1  # it does not look like an ended run
-    assert engine.tend("run") == 0
+    assert engine.recover("run") == 0
     rows = engine.jobs("run")
     assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7
     assert states(rows)[JobState.COMPLETED] == 1

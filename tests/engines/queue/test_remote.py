@@ -127,8 +127,8 @@ def test_a_batch_that_was_taken_out_of_the_queue_is_retried(project: RemoteProje
     # Either the job is ended first, and its batch still notes that, or both at once.
     assert any(text in project.rows("many")[first["name"]].error for text in LOST)
     project.shorten("label")
-    assert project.engine.tend("many") == 1
-    assert project.engine.tend("many") == 0
+    assert project.engine.recover("many") == 1
+    assert project.engine.recover("many") == 0
     assert {row.state for row in project.wait("many")} == {JobState.COMPLETED}
     assert sum(jobs.starts(project.notes).values()) == 3
 

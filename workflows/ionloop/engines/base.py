@@ -1,24 +1,21 @@
-"""What every workflow engine does for a run: one interface, one table of job states."""
+"""What every workflow engine does for a run: one interface, the same job states."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ionloop.jobs.placement import Placement, place, place_of
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.job import STORE_INPUTS, JobRow, JobState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from jobflow.core.flow import Flow
 
-    from ionloop.jobs.placement import Placement
 
-
-LIGHT = {"light": True}
-"""Metadata of a job that only keeps the books."""
-
+BOOKKEEPING = {"light": True}
+"""Metadata of a bookkeeping job, which needs the store and hardly any time."""
 
 Key = TypeVar("Key")
 
@@ -30,14 +27,14 @@ class EngineError(IonloopError, RuntimeError):
 class Engine(Protocol):
     """Runs flows, here or on a queue.
 
-    Every change is made by the engine's own means, so that its own tools show it too.
+    Every change is made through the engine's own functions, so that its own tools show it too.
     """
 
     def check(self, placement: Placement) -> list[str]:
-        """Return what stands against running with this placement, a sentence each."""
+        """Return the problems that prevent running with this placement, a sentence each."""
 
     def submit(self, flow: Flow, run: str, placement: Placement) -> None:
-        """Hand a flow over and return at once."""
+        """Hand a flow to the engine and return at once."""
 
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
@@ -52,11 +49,11 @@ class Engine(Protocol):
         role
             Only jobs of this role.
         error
-            Only jobs whose error holds this text.
+            Only jobs whose error contains this text.
         """
 
-    def tend(self, run: str) -> int:
-        """Try again what was lost with its worker, within the tries allowed; return how many."""
+    def recover(self, run: str) -> int:
+        """Start jobs again that lost their worker, if tries are left; return how many."""
 
     def pause(self, run: str) -> int:
         """Hold what has not begun; return how many jobs."""
@@ -72,7 +69,17 @@ class Engine(Protocol):
 
 
 def concerned(rows: Iterable[JobRow], role: str | None, error: str | None) -> list[JobRow]:
-    """Return the failed jobs that a retry is for."""
+    """Return the failed jobs that a retry is for.
+
+    Parameters
+    ----------
+    rows
+        All jobs of a run.
+    role
+        Only jobs of this role; None for all.
+    error
+        Only jobs whose error contains this text; None for all.
+    """
     return [
         row
         for row in rows
@@ -130,16 +137,14 @@ def prepare(flow: Flow, run: str, store_url: str, placement: Placement) -> Flow:
     placement
         Configuration of the engine by role.
     """
-    from ionloop.jobs.placement import place, place_of
-
     belongs = {"run": run, "store": store_url, "placement": dict(placement)}
     flow.update_metadata(belongs, dynamic=True)
     # Otherwise what replaces a job takes the place of that job, whatever its role; and the job
     # that jobflow adds to a replacement has no role to be placed by.
     flow.update_config({"pass_manager_config": False}, dynamic=True)
-    if light := place_of(LIGHT, placement):
-        books = {"pass_manager_config": False, "manager_config": dict(light)}
-        flow.update_config(books, name_filter=STORE_INPUTS, dynamic=True)
+    if own := place_of(BOOKKEEPING, placement):
+        config = {"pass_manager_config": False, "manager_config": dict(own)}
+        flow.update_config(config, name_filter=STORE_INPUTS, dynamic=True)
     for job, _ in flow.iterflow():  # type: ignore[no-untyped-call]
         place(job, placement)
     return flow

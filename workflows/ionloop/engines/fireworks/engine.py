@@ -14,43 +14,36 @@ Examples
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
-import time
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from ionloop.engines.base import LIGHT, EngineError, concerned, prepare
-from ionloop.engines.fireworks.queue import Queue
-from ionloop.engines.fireworks.table import Table, queue_id, tries
-from ionloop.jobs.placement import place_of
+from ionloop.engines.base import EngineError, concerned, prepare
+from ionloop.engines.fireworks.launchpad import (
+    IDLE,
+    LIVE,
+    UNBEGUN,
+    check_initialised,
+    known_run,
+    mark_paused,
+    open_launchpad,
+    rerun,
+    set_state,
+)
+from ionloop.engines.fireworks.placement import replace, with_priority
+from ionloop.engines.fireworks.queue import end_in_queue
+from ionloop.engines.fireworks.records import RunRecords, tries
+from ionloop.engines.fireworks.recovery import free_lock, lost_jobs, relaunch, repair
+from ionloop.jobs.placement import Placement
 from ionloop.programs.errors import MissingExtraError
-from ionloop.schemas.job import STORE_INPUTS, JobRow, in_utc
+from ionloop.schemas.job import JobRow
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-
+    from fireworks import LaunchPad
     from jobflow.core.flow import Flow
-
-    from ionloop.jobs.placement import Placement
-
-
-UNBEGUN = ("WAITING", "READY", "RESERVED")
-
-IDLE = ("WAITING", "READY", "PAUSED")
-
-LIVE = ("RESERVED", "RUNNING")
-
-LIGHT_PRIORITY = 1
-"""Jobs that only keep the books go first: others wait for them."""
-
-LOCK_PATIENCE = 30.0
-"""A lock of a workflow that is held for so long, in s, with nothing changing, has no holder."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class FireworksEngine:
     lost_after: float | None = None
 
     def check(self, placement: Placement) -> list[str]:
-        """Return what stands against running, a sentence each."""
+        """Return the problems that prevent running, a sentence each."""
         from pymongo.errors import PyMongoError
 
         problems = []
@@ -91,7 +84,7 @@ class FireworksEngine:
                 "set store: mongodb://host/database"
             )
         try:
-            self._check_initialised()
+            check_initialised(self._pad)
         except (EngineError, MissingExtraError, PyMongoError) as error:
             problems.append(str(error))
         return problems
@@ -113,22 +106,21 @@ class FireworksEngine:
         EngineError
             If the LaunchPad has the run already, or is not initialised.
         """
-        self._check_initialised()
+        check_initialised(self._pad)
         from ionloop.engines.fireworks.task import workflow_of
         from ionloop.stores.connect import open_store
 
         if self._pad.workflows.count_documents({"metadata.run": run}):
             raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
-        placed = prepare(flow, run, self.store_url, _ranked(placement))
+        placed = prepare(flow, run, self.store_url, with_priority(placement))
         self._pad.workflows.create_index("metadata.run")
         self._pad.fireworks.create_index("spec.run")
         with contextlib.closing(open_store(self.store_url)) as store:
-            workflow = workflow_of(placed, store, name=run, metadata={"run": run})
-            self._pad.add_wf(workflow)
+            self._pad.add_wf(workflow_of(placed, store, name=run, metadata={"run": run}))
 
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
-        return self._table(run).rows()
+        return RunRecords.read(self._pad, run).rows()
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Try failed jobs again, also those whose worker was lost; return how many.
@@ -142,30 +134,33 @@ class FireworksEngine:
         role
             Only jobs of this role.
         error
-            Only jobs whose error holds this text.
+            Only jobs whose error contains this text.
 
         Raises
         ------
         EngineError
             If the LaunchPad does not have the run.
         """
-        brought_back = self.tend(run)
-        table = self._known(run)
-        asked = {int(row.job_id) for row in concerned(table.rows(), role, error)}
-        chosen = {fw_id for fw_id in asked if not _outrun(table, fw_id)}
+        brought_back = self.recover(run)
+        records = known_run(self._pad, run)
+        asked = {int(row.job_id) for row in concerned(records.rows(), role, error)}
+        chosen = {fw_id for fw_id in asked if not records.has_gone_on_without(fw_id)}
         # Those that wait for another of them are run again with it.
-        first = chosen - {after for fw_id in chosen for after in table.after(fw_id)}
-        for number, fw_ids in _by_tries(table, chosen).items():
+        first = chosen - {after for fw_id in chosen for after in records.after(fw_id)}
+        by_tries: dict[int, list[int]] = defaultdict(list)
+        for fw_id in chosen:
+            by_tries[tries(records.fireworks[fw_id])].append(fw_id)
+        for number, fw_ids in by_tries.items():
             self._pad.update_spec(fw_ids, {"forgiven": number})
-        self._rerun(first)
+        rerun(self._pad, first)
         return brought_back + len(chosen)
 
-    def tend(self, run: str) -> int:
-        """Launch again what lost its worker; mend what a killed worker left halfway.
+    def recover(self, run: str) -> int:
+        """Launch jobs again that lost their worker; repair what a killed worker left half done.
 
         A worker is lost if it no longer pings the LaunchPad, or if its job is gone from the queue.
-        The job goes on in its old folder, where its checkpoint is. To be called now and then while
-        a run is on, on the machine from which jobs go to the queue.
+        The job goes on in its old folder, where its checkpoint is. Call this regularly while a run
+        is active, on the machine from which jobs go to the queue.
 
         Parameters
         ----------
@@ -182,27 +177,30 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        table = self._known(run)
-        self._free_lock(run)
-        self._mend(run)
-        lost = self._lost(table) | self._forgotten(table)
-        again = [fw_id for fw_id in sorted(lost) if self._relaunch(table, fw_id)]
-        if self._marked(run, "paused"):
+        from fireworks import fw_config
+
+        pad, records = self._pad, known_run(self._pad, run)
+        free_lock(pad, run)
+        repair(pad, run)
+        silence = float(self.lost_after or fw_config.RUN_EXPIRATION_SECS)
+        lost = lost_jobs(pad, records, self.queue_adapter, silence)
+        again = [fw_id for fw_id in sorted(lost) if relaunch(pad, records, fw_id, self.max_tries)]
+        if pad.workflows.count_documents({"metadata.run": run, "metadata.paused": True}):
             self._hold(run)
         return len(again)
 
     def pause(self, run: str) -> int:
         """Hold what has not begun; return how many jobs.
 
-        A job that runs, runs on; what it leads to is held when `tend` comes by.
+        A job that runs goes on; what it leads to is held by the next `recover`.
 
         Raises
         ------
         EngineError
             If the LaunchPad does not have the run.
         """
-        self._known(run)
-        self._mark(run, paused=True)
+        known_run(self._pad, run)
+        mark_paused(self._pad, run, paused=True)
         return self._hold(run)
 
     def proceed(self, run: str) -> int:
@@ -213,13 +211,13 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        table = self._known(run)
-        self._mark(run, paused=False)
-        held = table.of_state("PAUSED")
-        # One that was reserved would be taken for reserved again.
-        launched = {fw_id for fw_id in held if table.fireworks[fw_id]["launches"]}
-        self._rerun(launched)
-        self._set_state(set(held) - launched, ("PAUSED",), "WAITING")
+        records = known_run(self._pad, run)
+        mark_paused(self._pad, run, paused=False)
+        held = records.of_state("PAUSED")
+        # Of one that was reserved, FireWorks would think that it still is.
+        launched = {fw_id for fw_id in held if records.fireworks[fw_id]["launches"]}
+        rerun(self._pad, launched)
+        set_state(self._pad, set(held) - launched, ("PAUSED",), "WAITING")
         return len(held)
 
     def cancel(self, run: str) -> int:
@@ -233,16 +231,17 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        self._known(run)
+        records = known_run(self._pad, run)
         ended: set[int] = set()
-        # A worker may start a job, or end one that leads to others, in the meantime.
-        while going := (table := self._table(run)).of_state(*LIVE, *IDLE):
-            live = table.of_state(*LIVE)
-            self._end_in_queue(table, live)
+        # A worker may start a job, or complete one that leads to others, in the meantime.
+        while unfinished := records.of_state(*LIVE, *IDLE):
+            live = records.of_state(*LIVE)
+            self._end_in_queue(records, live)
             for fw_id in live:
                 self._pad.defuse_fw(fw_id)
-            self._set_state(set(going) - set(live), IDLE, "DEFUSED")
-            ended |= set(going)
+            set_state(self._pad, set(unfinished) - set(live), IDLE, "DEFUSED")
+            ended |= set(unfinished)
+            records = RunRecords.read(self._pad, run)
         return len(ended)
 
     def place(self, run: str, placement: Placement) -> int:
@@ -256,252 +255,22 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        table = self._known(run)
-        reserved = table.of_state("RESERVED")
-        self._end_in_queue(table, reserved)
-        self._rerun(reserved)
-        unbegun = self._known(run).of_state(*IDLE, "FIZZLED")
-        for change, fw_ids in self._changes(unbegun, _ranked(placement)).items():
-            self._pad.update_spec(fw_ids, json.loads(change), mongo=True)
+        records = known_run(self._pad, run)
+        reserved = records.of_state("RESERVED")
+        self._end_in_queue(records, reserved)
+        rerun(self._pad, reserved)
+        unbegun = known_run(self._pad, run).of_state(*IDLE, "FIZZLED")
+        replace(self._pad, unbegun, with_priority(placement))
         return len(unbegun)
 
     @cached_property
-    def _pad(self) -> Any:
-        try:
-            from fireworks import LaunchPad, fw_config
-        except ImportError as error:
-            raise MissingExtraError(
-                "fireworks", "fireworks", "running through FireWorks"
-            ) from error
-        from monty.serialization import loadfn
-
-        file = self.launchpad or fw_config.LAUNCHPAD_LOC
-        if file is None:
-            # FireWorks itself would take a server on this machine.
-            raise EngineError(
-                "FireWorks: no my_launchpad.yaml here or in ~/.fireworks, and no LAUNCHPAD_LOC in "
-                "FW_config.yaml; make one with: lpad init"
-            )
-        if not Path(file).is_file():
-            raise EngineError(f"FireWorks: there is no LaunchPad file {file}")
-        return LaunchPad.from_dict(loadfn(file) | {"strm_lvl": "CRITICAL"})
-
-    @property
-    def _expiration(self) -> float:
-        from fireworks import fw_config
-
-        return float(self.lost_after or fw_config.RUN_EXPIRATION_SECS)
-
-    def _check_initialised(self) -> None:
-        if self._pad.fw_id_assigner.find_one({}) is None:
-            raise EngineError(
-                f"the LaunchPad (database {self._pad.name}) is not initialised; "
-                "run once: lpad reset"
-            )
-
-    def _table(self, run: str) -> Table:
-        return Table.read(self._pad, run)
-
-    def _known(self, run: str) -> Table:
-        table = self._table(run)
-        if not table.fireworks:
-            raise EngineError(f"run {run!r} is not on the LaunchPad (database {self._pad.name})")
-        return table
+    def _pad(self) -> LaunchPad:
+        return open_launchpad(self.launchpad)
 
     def _hold(self, run: str) -> int:
-        table = self._table(run)
-        self._end_in_queue(table, table.of_state("RESERVED"))
-        return self._set_state(table.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
+        records = RunRecords.read(self._pad, run)
+        self._end_in_queue(records, records.of_state("RESERVED"))
+        return set_state(self._pad, records.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
 
-    # The LaunchPad has methods for the three that follow, but for one job at a time: 0.1 s each,
-    # and more the more jobs there are.
-    def _set_state(self, fw_ids: Collection[int], old: tuple[str, ...], new: str) -> int:
-        """Set the state of idle jobs, and what follows from it; return how many were idle."""
-        idle = {"fw_id": {"$in": list(fw_ids)}, "state": {"$in": old}}
-        change = {"$set": {"state": new, "updated_on": datetime.now(UTC)}}
-        changed: int = self._pad.fireworks.update_many(idle, change).modified_count
-        self._update(fw_ids, "refresh")
-        return changed
-
-    def _rerun(self, fw_ids: Collection[int]) -> None:
-        """Put jobs back, and those that went on after them."""
-        fresh = {"$unset": {"spec._recovery": ""}}
-        self._pad.fireworks.update_many({"fw_id": {"$in": list(fw_ids)}}, fresh)
-        self._update(fw_ids, "rerun_fw")
-
-    def _update(self, fw_ids: Collection[int], method: Literal["refresh", "rerun_fw"]) -> None:
-        from fireworks.core.launchpad import WFLock
-
-        if not fw_ids:
-            return
-        first = next(iter(fw_ids))
-        with WFLock(self._pad, first):
-            workflow = self._pad.get_wf_by_fw_id_lzyfw(first)
-            updated: set[int] = set()
-            for fw_id in fw_ids:
-                updated |= set(getattr(workflow, method)(fw_id))
-            self._pad._update_wf(workflow, updated)
-
-    def _end_in_queue(self, table: Table, fw_ids: Iterable[int]) -> None:
-        numbers = table.queue_ids(fw_ids)
-        queue = Queue.of(self.queue_adapter) if numbers else None
-        if numbers and not (queue and queue.end(numbers)):
-            logging.getLogger(__name__).warning(
-                "the queue did not end its jobs %s, do it by hand: %s",
-                ", ".join(numbers),
-                "its command failed" if queue else "no my_qadapter.yaml says which queue it is",
-            )
-
-    def _lost(self, table: Table) -> set[int]:
-        """Jobs whose worker is silent, or whose job in the queue is no more."""
-        query = {"fw_id": {"$in": list(table.links)}}
-        _, silent, _ = self._pad.detect_lostruns(self._expiration, query=query)
-        queued = self._queued(table)
-        queue = Queue.of(self.queue_adapter) if queued else None
-        present = queue.present() if queue else None
-        if present is None:
-            return set(silent)
-        there = {fw_id for fw_id, number in queued.items() if number in present}
-        # The thread that pings ends for good when the database is away, and the job runs on.
-        return (set(silent) | queued.keys()) - there
-
-    def _queued(self, table: Table) -> dict[int, str]:
-        """Numbers in the queue, of jobs in folders seen here: others are of another machine."""
-        launches = {fw_id: table.launches.get(fw_id, {}) for fw_id in table.of_state(*LIVE)}
-        return {
-            fw_id: number
-            for fw_id, launch in launches.items()
-            if (number := queue_id(launch)) and Path(launch["launch_dir"]).is_dir()
-        }
-
-    def _forgotten(self, table: Table) -> set[int]:
-        """Jobs that were reserved by a launcher which died before the queue had them."""
-        limit = datetime.now(UTC) - timedelta(seconds=self._expiration)
-        return {
-            fw_id
-            for fw_id in table.of_state("RESERVED")
-            if queue_id(table.launches.get(fw_id, {})) is None
-            and _moment(table.fireworks[fw_id]["updated_on"]) < limit
-        }
-
-    def _relaunch(self, table: Table, fw_id: int) -> bool:
-        firework = table.fireworks[fw_id]
-        launch = firework["launches"][-1] if firework["launches"] else None
-        # It may have ended, or somebody else have seen to it, since the table was read.
-        same = {"fw_id": fw_id, "state": firework["state"], "launches": firework["launches"]}
-        if not self._pad.fireworks.count_documents(same):
-            return False
-        if launch and tries(firework) - firework["spec"].get("forgiven", 0) >= self.max_tries:
-            self._pad.mark_fizzled(launch)
-            return False
-        recovery = self._pad.get_recovery(launch) if launch else None
-        mode = {"recover_launch": "last", "recover_mode": "prev_dir"} if recovery else {}
-        self._pad.rerun_fw(fw_id, **mode)
-        return True
-
-    def _free_lock(self, run: str) -> None:
-        from fireworks.core.launchpad import WFLock
-
-        held = self._lock(run)
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while held is not None and self._lock(run) == held:
-            if time.monotonic() > deadline:
-                with WFLock(self._pad, held[0], expire_secs=0, kill=True):
-                    return
-            time.sleep(0.5)
-
-    def _lock(self, run: str) -> tuple[int, str] | None:
-        locked = {"metadata.run": run, "locked": {"$exists": True}}
-        found = self._pad.workflows.find_one(locked, {"nodes": 1, "updated_on": 1})
-        return (found["nodes"][0], str(found["updated_on"])) if found else None
-
-    def _mend(self, run: str) -> None:
-        """Bring a workflow and its fireworks together again.
-
-        A worker enters what a job leads to firework by firework, then the job itself as
-        completed, then the workflow; killed in between, it leaves fireworks of no workflow.
-        """
-        with self._locked(run):
-            table = self._table(run)
-            stray = {"spec.run": run, "fw_id": {"$nin": list(table.links)}}
-            self._pad.fireworks.delete_many(stray)
-            undone = [fw_id for fw_id in table.fireworks if table.half_entered(fw_id)]
-            change = {"$set": {"state": "RUNNING"}}
-            self._pad.fireworks.update_many({"fw_id": {"$in": undone}}, change)
-        table = self._table(run)
-        for fw_id in table.of_state("RUNNING"):
-            if table.launches.get(fw_id, {}).get("state") == "COMPLETED":
-                self._pad._refresh_wf(fw_id)
-
-    @contextlib.contextmanager
-    def _locked(self, run: str) -> Iterator[None]:
-        from fireworks.core.launchpad import WFLock
-
-        (first, *_) = self._table(run).links
-        with WFLock(self._pad, first):
-            yield
-
-    def _mark(self, run: str, **marks: bool) -> None:
-        # A worker that holds the lock would write over it.
-        with self._locked(run):
-            change = {f"metadata.{name}": value for name, value in marks.items()}
-            self._pad.workflows.update_one({"metadata.run": run}, {"$set": change})
-
-    def _marked(self, run: str, name: str) -> bool:
-        marked = {"metadata.run": run, f"metadata.{name}": True}
-        return bool(self._pad.workflows.count_documents(marked))
-
-    def _changes(self, fw_ids: list[int], placement: Placement) -> dict[str, list[int]]:
-        """Return the changes of specs, and the jobs for which each is."""
-        fields = ("metadata", "metadata_updates", "config", "config_updates")
-        wanted = ["fw_id", *(f"spec._tasks.job.{field}" for field in fields)]
-        found = self._pad.fireworks.find({"fw_id": {"$in": fw_ids}}, dict.fromkeys(wanted, 1))
-        changes: dict[str, list[int]] = defaultdict(list)
-        for firework in found:
-            job = firework["spec"]["_tasks"][0]["job"]
-            changes[json.dumps(_replacement(job, placement))].append(firework["fw_id"])
-        return changes
-
-
-def _ranked(placement: Placement) -> Placement:
-    light = place_of(LIGHT, placement) or {}
-    return {**placement, "select": {"_priority": LIGHT_PRIORITY, **light}}
-
-
-def _outrun(table: Table, fw_id: int) -> bool:
-    states = {table.fireworks[after]["state"] for after in table.after(fw_id)}
-    return bool(states & {"COMPLETED", "RUNNING"})
-
-
-def _by_tries(table: Table, fw_ids: Iterable[int]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
-    for fw_id in fw_ids:
-        found[tries(table.fireworks[fw_id])].append(fw_id)
-    return found
-
-
-def _moment(text: Any) -> datetime:
-    return in_utc(datetime.fromisoformat(str(text)))
-
-
-def _replacement(job: dict[str, Any], placement: Placement) -> dict[str, Any]:
-    """Return the change of a spec that gives a stored job, and all that follow, their place."""
-    old = job["config"]["manager_config"]
-    new = place_of(job["metadata"], placement) or {}
-    stored = "spec._tasks.0.job"
-    change: dict[str, Any] = {
-        "spec.placement": placement,
-        f"{stored}.metadata.placement": placement,
-        f"{stored}.config.manager_config": new,
-        **{f"spec.{key}": value for key, value in new.items()},
-    }
-    for k, each in enumerate(job["metadata_updates"]):
-        if "placement" in each["update"]:
-            change[f"{stored}.metadata_updates.{k}.update.placement"] = placement
-    for k, each in enumerate(job["config_updates"]):
-        if each["name_filter"] == STORE_INPUTS:
-            select = placement["select"]
-            change[f"{stored}.config_updates.{k}.config.manager_config"] = select
-    # The folder of an earlier launch may be out of reach of another worker.
-    dropped = [*(old.keys() - new.keys()), "_launch_dir", "_recovery"]
-    return {"$set": change, "$unset": {f"spec.{key}": "" for key in dropped if key not in new}}
+    def _end_in_queue(self, records: RunRecords, fw_ids: list[int]) -> None:
+        end_in_queue(self.queue_adapter, records.queue_ids(fw_ids))

@@ -1,17 +1,15 @@
-"""The queue behind FireWorks' queue adapter: which of its jobs are there, and how to end them."""
+"""The queue behind FireWorks' queue adapter: which jobs are in it, and how to end them."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import subprocess
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
+from pathlib import Path
+from typing import Any
 
 PATIENCE = 60.0
 """How long a command of the queue may take, in s."""
@@ -76,6 +74,25 @@ class Queue:
     def end(self, numbers: Iterable[str]) -> bool:
         """End jobs; return whether the queue took the request."""
         return _run((*self.cancel, *numbers)) is not None
+
+
+def end_in_queue(adapter: Path | None, numbers: Sequence[str]) -> None:
+    """End jobs in the queue, or name them in the log where that is not possible.
+
+    Parameters
+    ----------
+    adapter
+        File of the queue adapter; None for the user's own.
+    numbers
+        Numbers of the jobs in the queue.
+    """
+    queue = Queue.of(adapter) if numbers else None
+    if numbers and not (queue and queue.end(numbers)):
+        logging.getLogger(__name__).warning(
+            "the queue did not end its jobs %s, end them by hand: %s",
+            ", ".join(numbers),
+            "its command failed" if queue else "no my_qadapter.yaml says which queue it is",
+        )
 
 
 def _of_settings(settings: dict[str, Any]) -> Queue | None:

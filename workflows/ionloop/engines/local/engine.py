@@ -10,19 +10,17 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jobflow.core.flow import Flow
 
 from ionloop.engines.base import EngineError, concerned
 from ionloop.engines.local.journal import LIVE, Journal
 from ionloop.engines.local.runner import LocalRunner
+from ionloop.jobs.placement import Placement
 from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, journal_table
 from ionloop.schemas.process import lives
 from ionloop.stores.connect import collection, open_store
-
-if TYPE_CHECKING:
-    from jobflow.core.flow import Flow
-
-    from ionloop.jobs.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class LocalEngine:
         self.proceed(run)
         return len(again)
 
-    def tend(self, run: str) -> int:
+    def recover(self, run: str) -> int:
         """Return 0: the runner itself tries again what was lost."""
         return 0
 
@@ -81,7 +79,7 @@ class LocalEngine:
             raise EngineError(
                 f"run {run!r} is run by process {runner['pid']} on {runner['host']}: pause it there"
             )
-        # Not SIGINT, which a runner that a script began with & does not hear.
+        # Not SIGINT, which a runner that a script started with & ignores.
         os.kill(runner["pid"], signal.SIGTERM)
         return sum(row.state in LIVE for row in self.jobs(run))
 

@@ -1,20 +1,16 @@
-"""Jobs as the journal keeps them."""
+"""Jobs as documents of the journal, and what scheduling reads of them."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from jobflow.core.flow import Flow
+from jobflow.core.job import Job, Response
 from jobflow.core.reference import OnMissing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from jobflow.core.flow import Flow
-    from jobflow.core.job import Job, Response
-
 
 State = Literal["waiting", "running", "finished", "completed", "failed", "skipped", "cancelled"]
 
@@ -104,15 +100,12 @@ def flow_documents(flow: Flow, run: str, holds: Iterable[str] = ()) -> list[Docu
         uuids of the jobs whose children wait for this flow.
     """
     rank = {uuid: place for place, uuid in enumerate(flow.job_uuids)}
-    jobs = sorted(_connected(flow), key=lambda pair: rank[pair[0].uuid])
-    return [_document(job, parents, run, frozenset(holds)) for job, parents in jobs]
-
-
-def _connected(flow: Flow) -> list[tuple[Job, list[str]]]:
     with warnings.catch_warnings():
-        # Jobs that are not connected run side by side here, in the order of the flow.
+        # Jobs that are not connected run at the same time here, in the order of the flow.
         warnings.filterwarnings("ignore", message="Some jobs are not connected")
-        return list(flow.iterflow())  # type: ignore[no-untyped-call]
+        connected = list(flow.iterflow())  # type: ignore[no-untyped-call]
+    jobs = sorted(connected, key=lambda pair: rank[pair[0].uuid])
+    return [_document(job, parents, run, frozenset(holds)) for job, parents in jobs]
 
 
 def spawned_documents(response: Response[Any], parent: Document) -> list[Document]:
@@ -144,6 +137,10 @@ def spawned_documents(response: Response[Any], parent: Document) -> list[Documen
 def _document(job: Job, parents: list[str], run: str, holds: frozenset[str]) -> Document:
     # A spawned job may refer to the job it comes from, which has ended.
     awaited = {*parents, *job.input_uuids} - {job.uuid} - holds
+    # jobflow's store_inputs passes references on unseen: without its parent it has nothing to
+    # pass, and the job that resolves them would fail with an error about references.
+    misses = job.config.on_missing_references != OnMissing.ERROR
+    tolerant = misses and bool(job.config.resolve_references or job.config.expose_store)
     return {
         "job_id": f"{job.uuid}-{job.index}",
         "run": run,
@@ -155,7 +152,7 @@ def _document(job: Job, parents: list[str], run: str, holds: frozenset[str]) -> 
         "state": "waiting",
         "parents": sorted(awaited),
         "holds": sorted(holds),
-        "tolerant": _is_tolerant(job),
+        "tolerant": tolerant,
         "on_missing": OnMissing(job.config.on_missing_references).value,
         "cores": job.metadata.get("cores", 1),
         "tries": 0,
@@ -164,12 +161,6 @@ def _document(job: Job, parents: list[str], run: str, holds: frozenset[str]) -> 
     }
 
 
-def _is_tolerant(job: Job) -> bool:
-    # jobflow's store_inputs passes references on unseen: without its parent it has nothing to
-    # pass, and whoever resolves it would fail with a sentence about references.
-    misses = job.config.on_missing_references != OnMissing.ERROR
-    return misses and bool(job.config.resolve_references or job.config.expose_store)
-
-
 def job_ids(documents: list[Document]) -> list[str]:
+    """Return the ids of the jobs of journal documents."""
     return [document["job_id"] for document in documents]

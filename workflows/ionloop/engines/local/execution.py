@@ -1,4 +1,4 @@
-"""One execution of a run: workers, what they finish, and what follows."""
+"""One execution of a run on this machine: start jobs, wait for them, note how they ended."""
 
 from __future__ import annotations
 
@@ -7,44 +7,76 @@ import re
 import shutil
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
+
+from jobflow.core.store import JobStore
 
 from ionloop.engines.local import schedule
-from ionloop.engines.local.entries import now
+from ionloop.engines.local.entries import Entry, now
 from ionloop.engines.local.journal import Journal
+from ionloop.engines.local.lock import RunLock
 from ionloop.engines.local.processes import (
-    death_sentence,
+    StopRequests,
+    crash_message,
     end,
     launch,
     tell_nothing_comes,
     terminate,
 )
-from ionloop.engines.local.progress import Running, Snapshot, count_by_role
+from ionloop.engines.local.progress import Observer, Running, Silent, Snapshot, count_by_role
 from ionloop.engines.local.worker import Task
 from ionloop.jobs.unfinished import UNFINISHED
 from ionloop.programs.environment import BASIC_ENVIRONMENT
 from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.process import HEARTBEAT
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from multiprocessing.process import BaseProcess
-
-    from jobflow.core.store import JobStore
-
-    from ionloop.engines.local.entries import Entry
-    from ionloop.engines.local.lock import RunLock
-    from ionloop.engines.local.processes import StopRequests
-    from ionloop.engines.local.runner import LocalRunner
-
-
 GRACE = 5.0
+"""Time that jobs get to end by themselves when the run is stopped, s."""
 
-YOUTH = timedelta(seconds=10)  # a worker that is not up yet would die of the signal
+START_TIME = timedelta(seconds=10)
+"""Time after which a worker is sure to ignore the signal; before, the signal would end it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunnerSettings:
+    """How flows are run on this machine.
+
+    Attributes
+    ----------
+    store_url
+        URL or path of the job store, as :func:`ionloop.stores.connect.open_store` takes it.
+    scratch
+        Folder for the scratch folders of the jobs, one folder per run.
+    cores
+        Cores that jobs may use together; a job asks by ``metadata["cores"]`` (default 1). One that
+        asks for none only waits for other jobs.
+    keep
+        Which scratch folders stay: those of failed jobs, or all.
+    env
+        Environment variables of the jobs, over the default of one thread per process.
+    progress
+        Is told of every change.
+    retries
+        How often a job is tried again whose process died.
+    """
+
+    store_url: str
+    scratch: Path
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    keep: Literal["failed", "all"] = "failed"
+    env: Mapping[str, str] = field(default_factory=dict)
+    progress: Observer = field(default_factory=Silent)
+    retries: int = 1
+
+    def folder(self, run: str) -> Path:
+        """Scratch folder of a run."""
+        return self.scratch.absolute() / _safe_file_name(run)
 
 
 @dataclass(frozen=True)
@@ -95,7 +127,7 @@ class RunSummary:
 
     @property
     def message(self) -> str:
-        """The summary in words."""
+        """The summary as text."""
         jobs = ", ".join(f"{count} {state}" for state, count in sorted(self.counts.items()))
         lines = [f"run {self.run}: {jobs}"]
         lines += [f"{each.summary} (see {each.folder})" for each in self.failures]
@@ -114,7 +146,23 @@ def last_turn(store: JobStore, run: str) -> tuple[int, float] | None:
 
 
 @dataclass
-class _Worker:
+class RunningJob:
+    """A job at work.
+
+    Attributes
+    ----------
+    entry
+        The job in the journal.
+    process
+        Its process, of which all programs that it starts are children.
+    cores
+        Cores it holds.
+    started
+        Time of its start, UTC.
+    folder
+        Its scratch folder.
+    """
+
     entry: Entry
     process: BaseProcess
     cores: int
@@ -122,25 +170,34 @@ class _Worker:
     folder: Path
 
 
+@dataclass
 class Execution:
-    """One runner at work on one run: the only one who changes the journal of idle jobs."""
+    """Runs the jobs of one run; no other process changes the journal of idle jobs.
 
-    def __init__(
-        self,
-        runner: LocalRunner,
-        store: JobStore,
-        journal: Journal,
-        lock: RunLock,
-        requests: StopRequests,
-    ) -> None:
-        self.runner = runner
-        self.store = store
-        self.journal = journal
-        self.lock = lock
-        self.requests = requests
-        self.entries = {entry.job_id: entry for entry in journal.entries()}
-        self.workers: dict[int, _Worker] = {}
-        self.accurate = last_turn(store, journal.run)
+    Attributes
+    ----------
+    settings
+        Cores, folders, and what becomes of failed jobs.
+    store
+        The job store.
+    journal
+        Journal of the run.
+    lock
+        The right to run the run, renewed at every heartbeat.
+    requests
+        Requests to stop.
+    """
+
+    settings: RunnerSettings
+    store: JobStore
+    journal: Journal
+    lock: RunLock
+    requests: StopRequests
+
+    def __post_init__(self) -> None:
+        self.entries = {entry.job_id: entry for entry in self.journal.entries()}
+        self.running: dict[int, RunningJob] = {}
+        self.accurate = last_turn(self.store, self.journal.run)
         self.turn: int | None = None
 
     def to_end(self) -> RunSummary:
@@ -151,39 +208,38 @@ class Execution:
                 self.lock.beat()
             self._halt()
         finally:
-            for worker in self.workers.values():
-                end(worker.process)
+            for job in self.running.values():
+                end(job.process)
         self._report()
         return self._summary()
 
     def _advance(self) -> bool:
-        self._skip()
-        if not self.requests.count:
-            self._start()
-        if not self.workers:
-            self._fail_stuck()
-        self._end_the_wait()
-        self._report()
-        return bool(self.workers)
-
-    def _skip(self) -> None:
         while found := schedule.skips(*self._survey()):
             for skip in found:
-                self._change(
-                    skip.entry, state="skipped", stop=skip.stop, error={"summary": skip.reason}
-                )
-
-    def _start(self) -> None:
-        able = schedule.ready(*self._survey())
-        free = self.runner.cores - sum(worker.cores for worker in self.workers.values())
-        for entry in schedule.fitting(able, free, self.runner.cores):
-            self._launch(entry)
+                reason = {"summary": skip.reason}
+                self._change(skip.entry, state="skipped", stop=skip.stop, error=reason)
+        if not self.requests.count:
+            able = schedule.ready(*self._survey())
+            free = self.settings.cores - sum(job.cores for job in self.running.values())
+            for entry in schedule.fitting(able, free, self.settings.cores):
+                self._launch(entry)
+        if not self.running and not self.requests.count:
+            # Only jobs that wait for each other are still waiting when nothing can start.
+            for entry in [each for each in self.entries.values() if each.state == "waiting"]:
+                self._fail(entry, f"{entry.name} failed: it waits for a job that waits for it")
+        self._end_the_wait()
+        self._report()
+        return bool(self.running)
 
     def _launch(self, entry: Entry) -> None:
-        run_folder = self.runner.folder(self.journal.run)
-        folder = run_folder / _job_folder(entry)
+        run_folder = self.settings.folder(self.journal.run)
+        again = f"-{entry.index}" if entry.index > 1 else ""
+        folder = run_folder / f"{_safe_file_name(entry.name)}-{entry.uuid[:8]}{again}"
+        store_url = self.settings.store_url
+        if "://" not in store_url:  # a path, and workers have other working folders
+            store_url = str(Path(store_url).absolute())
         task = Task(
-            store_url=_absolute(self.runner.store_url),
+            store_url=store_url,
             run=self.journal.run,
             job_id=entry.job_id,
             folder=folder,
@@ -192,84 +248,73 @@ class Execution:
                 **os.environ,
                 **BASIC_ENVIRONMENT,
                 UNFINISHED: str(run_folder / "unfinished"),
-                **self.runner.env,
+                **self.settings.env,
             },
         )
         process = launch(task)
-        cores = min(entry.cores, self.runner.cores)
-        worker = _Worker(entry, process, cores, datetime.now(UTC), folder)
-        self.workers[process.sentinel] = worker
+        cores = min(entry.cores, self.settings.cores)
+        job = RunningJob(entry, process, cores, datetime.now(UTC), folder)
+        self.running[process.sentinel] = job
         self.entries[entry.job_id] = replace(entry, state="running")
 
     def _wait(self, seconds: float) -> None:
-        ready = connection.wait([self.requests.reader, *self.workers], timeout=seconds)
+        ready = connection.wait([self.requests.reader, *self.running], timeout=seconds)
         for sentinel in ready:
-            if sentinel in self.workers:
-                self._settle(self.workers.pop(sentinel))
+            if sentinel in self.running:
+                self._settle(self.running.pop(sentinel))
             else:
                 self.requests.clear()
 
-    def _settle(self, worker: _Worker) -> None:
-        exit_code = end(worker.process)
-        document = self.journal.read(worker.entry.job_id)
-        if document["state"] == "finished":
-            self._complete(worker)
+    def _settle(self, job: RunningJob) -> None:
+        exit_code = end(job.process)
+        entry = job.entry
+        state = self.journal.read(entry.job_id)["state"]
+        if state == "finished":
+            self._complete(job)
         elif self.requests.count:
-            self._change(worker.entry, state="waiting", error=None, tries=worker.entry.tries)
-        elif document["state"] == "failed":
-            self._reload(worker.entry.job_id)
+            self._change(entry, state="waiting", error=None, tries=entry.tries)
+        elif state == "failed":
+            self._reload(entry.job_id)
+        elif entry.tries < self.settings.retries:
+            self._change(entry, state="waiting", tries=entry.tries + 1)
         else:
-            self._bury(worker, exit_code)
+            message = crash_message(entry.name, exit_code)
+            self._fail(entry, message, tries=entry.tries + 1, folder=str(job.folder))
 
-    def _complete(self, worker: _Worker) -> None:
-        job_id = worker.entry.job_id
+    def _complete(self, job: RunningJob) -> None:
+        job_id = job.entry.job_id
         for entry in self.journal.complete(job_id, self.store.docs_store):
             self.entries[entry.job_id] = entry
         self._reload(job_id)
-        unfinished = self._unfinished(worker.entry)
-        if worker.entry.role == "decide":
+        unfinished = self._unfinished(job.entry)
+        if job.entry.role == "decide":
             self.accurate = last_turn(self.store, self.journal.run)
-        if self.runner.keep == "failed":
-            shutil.rmtree(worker.folder, ignore_errors=True)
+        if self.settings.keep == "failed":
+            shutil.rmtree(job.folder, ignore_errors=True)
             shutil.rmtree(unfinished, ignore_errors=True)
         elif unfinished.exists():
-            unfinished.rename(worker.folder / "unfinished")
-
-    def _bury(self, worker: _Worker, exit_code: int) -> None:
-        tries = worker.entry.tries + 1
-        if tries <= self.runner.retries:
-            self._change(worker.entry, state="waiting", tries=tries)
-        else:
-            sentence = death_sentence(worker.entry.name, exit_code)
-            self._fail(worker.entry, sentence, tries=tries, folder=str(worker.folder))
-
-    def _fail_stuck(self) -> None:
-        # Only jobs that wait for each other are still waiting when nothing can start.
-        if self.requests.count:
-            return
-        for entry in [each for each in self.entries.values() if each.state == "waiting"]:
-            self._fail(entry, f"{entry.name} failed: it waits for a job that waits for it")
+            unfinished.rename(job.folder / "unfinished")
 
     def _end_the_wait(self) -> None:
-        # A job without a core waits for what others do, and no other can start any more.
-        if any(worker.cores for worker in self.workers.values()):
+        # A job without a core waits for other jobs, and no other can start any more.
+        if any(job.cores for job in self.running.values()):
             return
-        for worker in self.workers.values():
-            if datetime.now(UTC) - worker.started > YOUTH:
-                tell_nothing_comes(worker.process)
+        for job in self.running.values():
+            if datetime.now(UTC) - job.started > START_TIME:
+                tell_nothing_comes(job.process)
 
     def _halt(self) -> None:
-        for worker in self.workers.values():
-            terminate(worker.process)
+        for job in self.running.values():
+            terminate(job.process)
         deadline = time.monotonic() + GRACE
         first = self.requests.count
-        while self.workers and self.requests.count <= first and time.monotonic() < deadline:
+        while self.running and self.requests.count <= first and time.monotonic() < deadline:
             self._wait(deadline - time.monotonic())
-        for worker in list(self.workers.values()):
-            self._settle(self.workers.pop(worker.process.sentinel))
+        for job in list(self.running.values()):
+            self._settle(self.running.pop(job.process.sentinel))
 
-    def _fail(self, entry: Entry, sentence: str, **fields: object) -> None:
-        error = {"summary": sentence, "traceback": None}
+    def _fail(self, entry: Entry, message: str, **fields: object) -> None:
+        error = {"summary": message, "traceback": None}
         self._change(entry, state="failed", error=error, ended=now(), **fields)
 
     def _change(self, entry: Entry, **fields: object) -> None:
@@ -283,26 +328,26 @@ class Execution:
         return entries, schedule.Survey.of(entries)
 
     def _report(self) -> None:
-        at_work = [w.entry for w in self.workers.values() if w.entry.name != STORE_INPUTS]
+        at_work = [job for job in self.running.values() if job.entry.name != STORE_INPUTS]
         if at_work:  # else it is between two jobs of the same turn
-            turns = [entry.iteration for entry in at_work if entry.iteration is not None]
+            turns = [job.entry.iteration for job in at_work if job.entry.iteration is not None]
             self.turn = max(turns, default=None)
         snapshot = Snapshot(
             run=self.journal.run,
             counts=count_by_role(self.entries.values()),
-            running=tuple(map(self._running, self.workers.values())),
+            running=tuple(map(self._shown, self.running.values())),
             turn=self.turn,
             accurate=self.accurate,
         )
-        self.runner.progress.update(snapshot)
+        self.settings.progress.update(snapshot)
 
-    def _running(self, worker: _Worker) -> Running:
-        entry = worker.entry
-        folders = (worker.folder, self._unfinished(entry))
-        return Running(entry.name, entry.role, worker.cores, worker.started, folders)
+    def _shown(self, job: RunningJob) -> Running:
+        entry = job.entry
+        folders = (job.folder, self._unfinished(entry))
+        return Running(entry.name, entry.role, job.cores, job.started, folders)
 
     def _unfinished(self, entry: Entry) -> Path:
-        root = self.runner.folder(self.journal.run) / "unfinished"
+        root = self.settings.folder(self.journal.run) / "unfinished"
         return root / f"{entry.uuid}-{entry.index}"
 
     def _summary(self) -> RunSummary:
@@ -315,20 +360,10 @@ class Execution:
         )
 
 
-def _absolute(store_url: str) -> str:
-    # Workers live in other folders.
-    return store_url if "://" in store_url else str(Path(store_url).absolute())
-
-
 def _failure(entry: Entry) -> Failure:
     folder = Path(entry.folder) if entry.folder else None
     return Failure(entry.job_id, entry.name, entry.error or "", folder)
 
 
-def _job_folder(entry: Entry) -> str:
-    again = f"-{entry.index}" if entry.index > 1 else ""
-    return f"{safe_file_name(entry.name)}-{entry.uuid[:8]}{again}"
-
-
-def safe_file_name(name: str) -> str:
+def _safe_file_name(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name)

@@ -7,24 +7,19 @@ whoever finds one can complete it, once or twice, with the same result.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jobflow.core.flow import get_flow
+from jobflow.core.flow import Flow, get_flow
+from jobflow.core.job import Job
 from jobflow.utils.find import find_key_value
+from maggma.core import Store
 
 from ionloop.engines.local.entries import ENTRY_FIELDS, Document, Entry, flow_documents, job_ids
 from ionloop.jobs.placement import PART
 from ionloop.jobs.roles import FloorError
 from ionloop.schemas.errors import IonloopError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from jobflow.core.flow import Flow
-    from jobflow.core.job import Job
-    from maggma.core import Store
-
 
 LIVE = frozenset({"waiting", "running", "finished"})
 

@@ -1,22 +1,19 @@
-"""One runner at a time for a run: a file lock on this host, an entry in the store for others."""
+"""One runner at a time for a run: a file lock here, and an entry in the store for other hosts."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from maggma.core import Store
 
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.process import HEARTBEAT, identity, lives
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from maggma.core import Store
 
 
 class RunLockedError(IonloopError, RuntimeError):
@@ -51,7 +48,7 @@ class RunLock:
         """
         runner = self._read().get("runner")
         if runner is not None and lives(runner):
-            raise RunLockedError(_refusal(self.run, runner))
+            raise self.refusal()
         self._write(identity())
         self.beaten = time.monotonic()
 
@@ -62,8 +59,17 @@ class RunLock:
             self.beaten = time.monotonic()
 
     def release(self) -> None:
-        """Cross this process out."""
+        """Remove this process from the entry in the store."""
         self._write(None)
+
+    def refusal(self) -> RunLockedError:
+        """Return the error that names the runner that is written down."""
+        runner = self._read().get("runner") or {}
+        pid, host = runner.get("pid", "?"), runner.get("host", "this host")
+        return RunLockedError(
+            f"run {self.run!r} is already being run by process {pid} on {host}: "
+            "wait for it, or end that process first"
+        )
 
     def _read(self) -> dict[str, Any]:
         return self.runs.query_one({"run": self.run}) or {"run": self.run}
@@ -91,14 +97,20 @@ def run_lock(runs: Store, run: str, folder: Path) -> Iterator[RunLock]:
         If another runner works on the run.
     """
     lock = RunLock(runs, run)
-    with _exclusive(folder / "lock") as locked:
-        if not locked:
-            raise RunLockedError(_refusal(run, lock._read().get("runner") or {}))
+    folder.mkdir(parents=True, exist_ok=True)
+    file = FileLock(folder / "lock")
+    try:
+        file.acquire(timeout=0)
+    except Timeout:
+        raise lock.refusal() from None
+    try:
         lock.claim()
         try:
             yield lock
         finally:
             lock.release()
+    finally:
+        file.release()
 
 
 def wait_for_workers(lock: Path, seconds: float = 60.0) -> None:
@@ -116,36 +128,13 @@ def wait_for_workers(lock: Path, seconds: float = 60.0) -> None:
     RunLockedError
         If there still is one after that time.
     """
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with _exclusive(lock) as locked:
-            if locked:
-                return
-        time.sleep(0.05)
-    raise RunLockedError(
-        f"a worker of an earlier runner still holds {lock} after {seconds:.0f} s: "
-        f"find it with `fuser {lock}`, end it, and resume again"
-    )
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[bool]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield _locked(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _refusal(run: str, runner: dict[str, Any]) -> str:
-    who = f"process {runner.get('pid', '?')} on {runner.get('host', 'this host')}"
-    return f"run {run!r} is already being run by {who}: wait for it, or end that process first"
+        # Workers share the lock by flock, which this exclusive lock waits for.
+        with FileLock(lock, timeout=seconds):
+            return
+    except Timeout:
+        raise RunLockedError(
+            f"a worker of an earlier runner still holds {lock} after {seconds:.0f} s: "
+            f"find it with `fuser {lock}`, end it, and resume again"
+        ) from None

@@ -1,4 +1,4 @@
-"""Start worker processes, end them with all their children, hear requests to stop."""
+"""Start and end the processes of jobs, and receive requests to stop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import stat
 import sys
 import threading
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import psutil
 
@@ -20,17 +22,12 @@ from ionloop.programs.environment import environment
 from ionloop.programs.process import status_words
 from ionloop.schemas.process import alive
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from multiprocessing.process import BaseProcess
-
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
-# Imported once, by the server process: each of some fifteen jobs a turn would do it anew.
+# Imported once, by the server process: otherwise every job would import them again.
 PRELOADED = [worker.__name__, "ionloop.flows.concurrent_learning.maker"]
 
 
@@ -55,7 +52,7 @@ def launch(task: worker.Task) -> BaseProcess:
 
 
 def tell_nothing_comes(process: BaseProcess) -> None:
-    """Tell the worker of a job that only waits that no other job is at work."""
+    """Tell the worker of a job that waits for others that no other job runs."""
     if process.pid is not None and process.is_alive():
         os.kill(process.pid, signal.SIGUSR1)
 
@@ -78,8 +75,8 @@ def end(process: BaseProcess) -> int:
     return exit_code
 
 
-def end_leftover(pid: int, created: float) -> None:
-    """Kill what a dead runner left of a worker, its programs included.
+def kill_orphan(pid: int, created: float) -> None:
+    """Kill a worker that outlived its runner, with the programs it started.
 
     Parameters
     ----------
@@ -93,8 +90,8 @@ def end_leftover(pid: int, created: float) -> None:
     _signal_group(pid, signal.SIGKILL)
 
 
-def death_sentence(name: str, exit_code: int) -> str:
-    """Why a job has no result, from the exit code of its process.
+def crash_message(name: str, exit_code: int) -> str:
+    """Say why a job has no result, from the exit code of its process.
 
     Parameters
     ----------
@@ -110,7 +107,7 @@ def death_sentence(name: str, exit_code: int) -> str:
 
 @dataclass
 class StopRequests:
-    """Ctrl-C, SIGTERM and the loss of the terminal, counted; each makes ``reader`` readable.
+    """Counts Ctrl-C, SIGTERM and the loss of the terminal; each makes ``reader`` readable.
 
     Attributes
     ----------
@@ -166,7 +163,7 @@ def _signal_group(pid: int | None, number: signal.Signals) -> None:
 
 
 def _leave_lost_terminal() -> None:
-    """Let what is still said go nowhere: a write to a terminal that is gone would be an error."""
+    """Discard further output: writing to a terminal that is gone would be an error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for descriptor in (1, 2):
         if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
@@ -176,8 +173,8 @@ def _leave_lost_terminal() -> None:
 
 @contextlib.contextmanager
 def _no_hangup() -> Iterator[None]:
-    # The server process is in the runner's group and would die of it, and with it the knowledge
-    # how workers end. What is blocked here stays blocked in what is started meanwhile.
+    # SIGHUP would end the server process, which is in the runner's group and alone knows how
+    # workers end. A signal that is blocked here stays blocked in processes that are started now.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield

@@ -1,8 +1,8 @@
-"""Run jobflow flows on this machine: several jobs side by side, resumable after any interruption.
+"""Run jobflow flows on this machine: several jobs at a time, resumable after any interruption.
 
-The embedded default, not a scheduler. Each job runs in a process of its own. All that happened is
-in the journal (:mod:`ionloop.engines.local.journal`), so a run that was killed continues with
-:meth:`LocalRunner.resume` and runs no finished job again.
+Each job runs in a process of its own. The journal (:mod:`ionloop.engines.local.journal`) records
+everything that happened, so :meth:`LocalRunner.resume` continues a run that was killed, and runs
+no finished job again.
 
 Examples
 --------
@@ -15,60 +15,25 @@ True
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from ionloop.engines.local.execution import Execution, RunSummary, safe_file_name
+from jobflow.core.flow import Flow
+from jobflow.core.job import Job
+from jobflow.core.store import JobStore
+
+from ionloop.engines.local.execution import Execution, RunnerSettings, RunSummary
 from ionloop.engines.local.journal import Journal, JournalError
-from ionloop.engines.local.lock import run_lock, wait_for_workers
-from ionloop.engines.local.processes import end_leftover, stop_requests
-from ionloop.engines.local.progress import Silent
+from ionloop.engines.local.lock import RunLock, run_lock, wait_for_workers
+from ionloop.engines.local.processes import kill_orphan, stop_requests
 from ionloop.stores.connect import collection, open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from jobflow.core.flow import Flow
-    from jobflow.core.job import Job
-    from jobflow.core.store import JobStore
-
-    from ionloop.engines.local.lock import RunLock
-    from ionloop.engines.local.progress import Observer
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalRunner:
-    """Runs flows on this machine.
-
-    Attributes
-    ----------
-    store_url
-        URL or path of the job store, as :func:`ionloop.stores.connect.open_store` takes it.
-    scratch
-        Folder for the scratch folders of the jobs, one folder per run.
-    cores
-        Cores that jobs may use together; a job asks by ``metadata["cores"]`` (default 1). One that
-        asks for none only waits for what others do.
-    keep
-        Which scratch folders stay: those of failed jobs, or all.
-    env
-        Environment variables of the jobs, over the default of one thread per process.
-    progress
-        Hears of every change.
-    retries
-        How often a job is tried again whose process died.
-    """
-
-    store_url: str
-    scratch: Path
-    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
-    keep: Literal["failed", "all"] = "failed"
-    env: Mapping[str, str] = field(default_factory=dict)
-    progress: Observer = field(default_factory=Silent)
-    retries: int = 1
+class LocalRunner(RunnerSettings):
+    """Runs flows on this machine, as its settings say."""
 
     def run(self, flow: Flow | Job | list[Job], run: str) -> RunSummary:
         """Submit a flow and run it to its end.
@@ -131,14 +96,10 @@ class LocalRunner:
             journal = _journal(store, run)
             if not journal.submitted():
                 raise JournalError(f"run {run!r} has no jobs in {self.store_url}: submit it first")
-            end_leftovers(journal, self.folder(run))
+            kill_orphans(journal, self.folder(run))
             recover(journal, store, retry_failed)
             with contextlib.closing(self.progress):
                 return Execution(self, store, journal, lock, requests).to_end()
-
-    def folder(self, run: str) -> Path:
-        """Scratch folder of a run."""
-        return self.scratch.absolute() / safe_file_name(run)
 
     @contextlib.contextmanager
     def _own(self, run: str) -> Iterator[tuple[JobStore, RunLock]]:
@@ -149,8 +110,8 @@ class LocalRunner:
             yield store, lock
 
 
-def end_leftovers(journal: Journal, folder: Path) -> None:
-    """End the workers that a dead runner left behind.
+def kill_orphans(journal: Journal, folder: Path) -> None:
+    """Kill the workers that a dead runner left behind, and wait until they are gone.
 
     Parameters
     ----------
@@ -161,14 +122,14 @@ def end_leftovers(journal: Journal, folder: Path) -> None:
     """
     for entry in journal.entries({"state": "running", "host": socket.gethostname()}):
         if entry.pid is not None and entry.process_created is not None:
-            end_leftover(entry.pid, entry.process_created)
+            kill_orphan(entry.pid, entry.process_created)
     wait_for_workers(folder / "workers.lock")
 
 
 def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
-    """Bring the journal of a run that nobody runs into a state to start from.
+    """Prepare the journal of a run that no process runs, so that it can go on.
 
-    What failed by a tolerance is tried again: a tolerance may have been changed since.
+    A job that failed because of a tolerance runs again: the tolerance may have been changed since.
 
     Parameters
     ----------

@@ -8,15 +8,11 @@ references is skipped too if none of its parents was tried: it would report a fa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from ionloop.engines.local.entries import Entry, Stop
 from ionloop.engines.local.journal import LIVE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ionloop.engines.local.entries import Entry, Stop
 
 
 @dataclass(frozen=True)
@@ -117,13 +113,10 @@ def skip(entry: Entry, survey: Survey) -> Skip | None:
         return None
     if entry.parents & survey.stopped:
         return Skip(entry, "children", f"{entry.name} was skipped: a parent stopped its children")
-    if entry.parents & survey.failed and not _tolerates(entry, survey):
+    tolerates = entry.tolerant and not entry.parents <= survey.untried
+    if entry.parents & survey.failed and not tolerates:
         return Skip(entry, None, f"{entry.name} was skipped: a parent failed or was skipped")
     return None
-
-
-def _tolerates(entry: Entry, survey: Survey) -> bool:
-    return entry.tolerant and not entry.parents <= survey.untried
 
 
 def fitting(able: list[Entry], free: int, budget: int) -> list[Entry]:

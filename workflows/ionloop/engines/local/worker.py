@@ -1,4 +1,4 @@
-"""The process of one job: runs it and writes what became of it to the journal, once."""
+"""The process of one job: runs the job and writes to the journal, once, how it ended."""
 
 from __future__ import annotations
 
@@ -6,35 +6,29 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import psutil
+from jobflow.core.job import Job, Response
+from jobflow.core.store import JobStore
 from jobflow.utils.log import initialize_logger
+from maggma.core import Store
 from monty.json import MontyDecoder
 
-from ionloop.engines.local.entries import now, spawned_documents
+from ionloop.engines.local.entries import Document, now, spawned_documents
 from ionloop.engines.local.journal import Journal
+from ionloop.schemas.process import identity
 from ionloop.stores.connect import LoopStore, check_there, collection, open_store, store_file
 from ionloop.stores.server import OUTAGE
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jobflow.core.job import Job, Response
-    from jobflow.core.store import JobStore
-    from maggma.core import Store
-
-    from ionloop.engines.local.entries import Document, Stop
-
-
 SCANT_BYTES = 1_000_000
+"""With less room than this on its disk, a job has failed for lack of room."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def main(task: Task) -> None:
     os.environ.clear()
     os.environ.update(task.env)
     obstacle = _enter(task.folder)
-    _watch_parent()
+    threading.Thread(target=_die_with_parent, name="watch-parent", daemon=True).start()
     if not _parent_lives_on(task.lock):
         return
     _work(task, obstacle)
@@ -130,7 +124,9 @@ def execute(document: Document, store: JobStore) -> Document:
         The fields of the finished document.
     """
     job: Job = MontyDecoder().process_decoded(document["job"])
-    _remove_blobs(job, store)
+    # An earlier try may have written blobs.
+    for name in job._kwargs:
+        collection(store, name).remove_docs({"job_uuid": job.uuid, "job_index": job.index})
     # The output reaches its store with the new jobs, by way of the journal: both or neither.
     outputs: Any = HoldingStore(store.docs_store)
     holding = LoopStore(outputs, store.additional_stores)  # type: ignore[has-type]
@@ -139,7 +135,7 @@ def execute(document: Document, store: JobStore) -> Document:
         "state": "finished",
         "held": outputs.held,
         "spawned": spawned_documents(response, document),
-        "stop": _stop(response),
+        "stop": "run" if response.stop_jobflow else "children" if response.stop_children else None,
         **_ended(document),
     }
 
@@ -149,7 +145,10 @@ def _work(task: Task, obstacle: OSError | None) -> None:
         check_there(file)  # moved away, it would be made anew
     store = open_store(task.store_url, patience=OUTAGE)
     journal = Journal(collection(store, "jobs"), task.run)
-    document = journal.read(task.job_id) | _running(task)
+    me = identity()
+    del me["heartbeat"]
+    running = {"state": "running", "started": now(), "folder": str(task.folder), **me}
+    document = journal.read(task.job_id) | running
     journal.write(document)
     try:
         if obstacle is not None:
@@ -161,7 +160,7 @@ def _work(task: Task, obstacle: OSError | None) -> None:
 
 
 def _enter(folder: Path) -> OSError | None:
-    """Make the folder of the job and work in it; return what stood against it."""
+    """Create the folder of the job and work in it; return the error if that is not possible."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(parents=True)
@@ -175,10 +174,6 @@ def _enter(folder: Path) -> OSError | None:
     return None
 
 
-def _watch_parent() -> None:
-    threading.Thread(target=_die_with_parent, name="watch-parent", daemon=True).start()
-
-
 def _die_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
@@ -189,6 +184,7 @@ def _die_with_parent() -> None:
 def _parent_lives_on(lock: Path) -> bool:
     # Held until this process ends: a runner that takes over waits for it. The parent is looked
     # at afterwards, so either the new runner sees this worker or the worker sees it is orphaned.
+    # All workers share the lock, which filelock cannot do.
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -198,38 +194,21 @@ def _parent_lives_on(lock: Path) -> bool:
     return parent is not None and parent.is_alive()
 
 
-def _remove_blobs(job: Job, store: JobStore) -> None:
-    written_by = {"job_uuid": job.uuid, "job_index": job.index}
-    for name in job._kwargs:
-        collection(store, name).remove_docs(written_by)
-
-
-def _running(task: Task) -> Document:
-    return {
-        "state": "running",
-        "started": now(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_created": psutil.Process().create_time(),
-        "folder": str(task.folder),
-    }
-
-
 def _failed(document: Document, error: Exception) -> Document:
     first_line = (str(error).strip() or "no message").splitlines()[0]
     summary = f"{document['name']} failed: {type(error).__name__}: {first_line}"
     return {
         "state": "failed",
         "error": {
-            "summary": summary + _lack_of_room(Path(document["folder"])),
+            "summary": summary + _full_disk(Path(document["folder"])),
             "traceback": "".join(traceback.format_exception(error)),
         },
         **_ended(document),
     }
 
 
-def _lack_of_room(folder: Path) -> str:
-    # Whatever a program says that cannot write its files, this is the cause.
+def _full_disk(folder: Path) -> str:
+    # Programs that cannot write their files report all kinds of errors; this is their cause.
     there = next(place for place in (folder, *folder.parents) if place.exists())
     if shutil.disk_usage(there).free >= SCANT_BYTES:
         return ""
@@ -238,9 +217,3 @@ def _lack_of_room(folder: Path) -> str:
 
 def _ended(document: Document) -> Document:
     return {"ended": now(), "tries": document["tries"] + 1}
-
-
-def _stop(response: Response[Any]) -> Stop | None:
-    if response.stop_jobflow:
-        return "run"
-    return "children" if response.stop_children else None

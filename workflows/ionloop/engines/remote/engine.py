@@ -1,24 +1,24 @@
-"""Runs on jobflow-remote: submitted to a project of the user's own, and looked after there.
+"""Runs on jobflow-remote: submit them to a project of the user, and follow and change them there.
 
 The runner of jobflow-remote carries every job to its worker as files, so compute nodes need no
-database. Jobs that only keep the books run beside the runner, on a worker that reaches the store.
+database. Bookkeeping jobs run beside the runner, on a worker that reaches the store.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ionloop.engines.base import LIGHT, EngineError, concerned, prepare
+from ionloop.engines.base import BOOKKEEPING, EngineError, concerned, prepare
+from ionloop.engines.remote.changes import change_state, for_each, place_all, repeat, retry
 from ionloop.engines.remote.project import (
     as_yaml,
+    bookkeeping_fault,
     difference,
     jobstore_block,
-    light_fault,
     native_place,
     place_fault,
     queue_fault,
@@ -26,9 +26,7 @@ from ionloop.engines.remote.project import (
 from ionloop.engines.remote.records import (
     ACTIVE,
     HELD,
-    IDLE,
     WAITING,
-    Document,
     documents_of_run,
     find_jobs,
     flows_of_run,
@@ -36,7 +34,7 @@ from ionloop.engines.remote.records import (
     job_rows,
     retried_first,
 )
-from ionloop.jobs.placement import place_of
+from ionloop.jobs.placement import Placement, place_of
 from ionloop.programs.errors import MissingExtraError
 from ionloop.schemas.job import JobRow
 from ionloop.stores.connect import describe, open_store
@@ -45,12 +43,6 @@ if TYPE_CHECKING:
     from jobflow import Flow
     from jobflow_remote.config.base import Project
     from jobflow_remote.jobs.jobcontroller import JobController
-
-    from ionloop.jobs.placement import Placement
-
-
-LOCK_WAIT = 60
-"""How long to wait for a runner that is at work on a job, in s."""
 
 
 LOST = (
@@ -61,12 +53,8 @@ LOST = (
 """What jobflow-remote says of a job whose worker was lost."""
 
 
-LIGHT_PRIORITY = 2
-"""Jobs that only keep the books go first: others wait for them."""
-
-
-PATIENCE = 120.0
-"""How long to wait for jobs that may ask for more, in s."""
+BOOKKEEPING_PRIORITY = 2
+"""Bookkeeping jobs go first: others wait for them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +77,7 @@ class RemoteEngine:
     max_tries: int = 5
 
     def check(self, placement: Placement) -> list[str]:
-        """Return what stands against running with this placement, a sentence each.
+        """Return the problems that prevent running with this placement, a sentence each.
 
         Parameters
         ----------
@@ -104,7 +92,7 @@ class RemoteEngine:
         try:
             with self._controller() as (controller, project):
                 faults = [place_fault(project, *each) for each in placement.items()]
-                faults += [light_fault(project, placement), queue_fault(controller, project)]
+                faults += [bookkeeping_fault(project, placement), queue_fault(controller, project)]
                 faults += [self._store_fault(controller)]
                 return [fault for fault in faults if fault]
         except EngineError as error:
@@ -146,7 +134,7 @@ class RemoteEngine:
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, with what has failed because of them; return how many.
 
-        A failed job that the run has gone on without stays as it is. The folders of the jobs are
+        A failed job that the run went on without stays as it is. The folders of the jobs are
         kept: a training resumes from its checkpoint, and finished labels are not lost.
 
         Parameters
@@ -156,11 +144,11 @@ class RemoteEngine:
         role
             Only jobs of this role.
         error
-            Only jobs whose error holds this text.
+            Only jobs whose error contains this text.
         """
         return self._retry_rows(run, concerned(self.jobs(run), role, error))
 
-    def tend(self, run: str) -> int:
+    def recover(self, run: str) -> int:
         """Try jobs again whose worker was lost, up to `max_tries` starts; return how many."""
         rows = [row for row in self.jobs(run) if row.tries < self.max_tries]
         lost = [row for row in rows if any(text in (row.error or "") for text in LOST)]
@@ -173,7 +161,7 @@ class RemoteEngine:
             wanted = [each for each in documents if each["db_id"] in asked]
             attempts = project.runner.max_step_attempts
             return sum(
-                _retry(controller, each, attempts) for each in retried_first(documents, wanted)
+                retry(controller, each, attempts) for each in retried_first(documents, wanted)
             )
 
     def pause(self, run: str) -> int:
@@ -185,12 +173,12 @@ class RemoteEngine:
             If a job that may ask for more does not end.
         """
         with self._controller() as (controller, _):
-            return _repeat(controller, run, lambda: _turn(controller, run, WAITING, "PAUSED"))
+            return repeat(controller, run, lambda: change_state(controller, run, WAITING, "PAUSED"))
 
     def proceed(self, run: str) -> int:
         """Release what was paused or cancelled; return how many jobs."""
         with self._controller() as (controller, _):
-            return _turn(controller, run, HELD, "WAITING")
+            return change_state(controller, run, HELD, "WAITING")
 
     def cancel(self, run: str) -> int:
         """End what runs and what waits; return how many jobs.
@@ -203,7 +191,7 @@ class RemoteEngine:
             # A job that is completed in this moment may ask for more.
             while ids_in_states(controller, run, WAITING + ACTIVE):
                 count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
-                count += _each(controller.stop_job, ids_in_states(controller, run, ACTIVE))
+                count += for_each(controller.stop_job, ids_in_states(controller, run, ACTIVE))
             for flow in flows:
                 controller.update_flow_state(flow_uuid=flow)
             return count
@@ -225,7 +213,7 @@ class RemoteEngine:
         """
         native = self._native(placement)
         with self._controller() as (controller, _):
-            return _repeat(controller, run, lambda: _place_all(controller, run, native))
+            return repeat(controller, run, lambda: place_all(controller, run, native))
 
     def unlock(self, run: str, older_than: timedelta = timedelta(minutes=10)) -> int:
         """Remove the locks that a killed runner left on a run; return how many.
@@ -276,7 +264,9 @@ class RemoteEngine:
         project = self._project()
         native = {role: native_place(project, config) for role, config in placement.items()}
         native.setdefault("default", {})
-        native["select"] = (place_of(LIGHT, native) or {}) | {"priority": LIGHT_PRIORITY}
+        native["select"] = (place_of(BOOKKEEPING, native) or {}) | {
+            "priority": BOOKKEEPING_PRIORITY
+        }
         return native
 
     def _store_fault(self, controller: JobController) -> str | None:
@@ -292,97 +282,3 @@ class RemoteEngine:
             "Put this into the project file (jobflow-remote expands no environment variables):\n\n"
             + as_yaml({"jobstore": jobstore_block(self.store_url)})
         )
-
-
-def _retry(controller: JobController, document: Document, attempts: int) -> int:
-    db_id = document["db_id"]
-    if document["state"] == "REMOTE_ERROR" and document["remote"]["step_attempts"] >= attempts:
-        # Something beside the job failed, such as a transfer: go on with that step.
-        controller.retry_job(db_id=db_id, wait=LOCK_WAIT)
-        return 1
-    changed = controller.rerun_job(db_id=db_id, force=True, wait=LOCK_WAIT, delete_files=False)
-    controller.jobs.update_many({"db_id": {"$in": changed}}, {"$inc": {"retries": 1}})
-    return len(changed)
-
-
-def _turn(controller: JobController, run: str, states: Sequence[str], state: str) -> int:
-    """Bring jobs from some states into another, all at once: one by one takes minutes."""
-    count = 0
-    for flow in flows_of_run(controller, run):
-        with _locked(controller, flow):
-            uuids = controller.get_job_uuids([flow])
-            criteria = {"uuid": {"$in": uuids}, "state": {"$in": states}, "lock_id": None}
-            changed = controller.jobs.update_many(criteria, {"$set": {"state": state}})
-            count += changed.modified_count
-            controller.refresh_children(uuids)
-            controller.update_flow_state(flow_uuid=flow)
-    return count
-
-
-@contextlib.contextmanager
-def _locked(controller: JobController, flow: str) -> Iterator[None]:
-    wait = {"sleep": 1, "max_wait": LOCK_WAIT}
-    with controller.lock_flow(filter={"uuid": flow}, projection=["uuid"], **wait) as lock:
-        if lock.locked_document is None:
-            raise EngineError(
-                "a runner of jobflow-remote is at work on the run and does not end, or was killed: "
-                "try again; if no runner runs, remove its lock with: jf flow unlock"
-            )
-        yield
-
-
-def _place_all(controller: JobController, run: str, placement: Placement) -> int:
-    fresh = {"job.metadata.run": run, "job.metadata.placement": {"$ne": placement}}
-    unbegun = fresh | {"state": {"$in": list(IDLE)}, "lock_id": None}
-    count = 0
-    for criteria, config in _by_place(placement):
-        values = {
-            **config,
-            "job.config.manager_config": config,
-            "job.metadata.placement": placement,
-            "job.metadata_updates.$[given].update.placement": placement,
-        }
-        given = [{"given.update.placement": {"$exists": True}}]
-        changed = controller.jobs.update_many(
-            unbegun | criteria, {"$set": values}, array_filters=given
-        )
-        count += changed.modified_count
-    return count
-
-
-def _by_place(placement: Placement) -> Iterator[tuple[Document, Document]]:
-    """Yield which jobs take which place, as `ionloop.jobs.placement.place` has it."""
-    light, role = "job.metadata.light", "job.metadata.role"
-    yield {light: True}, place_of(LIGHT, placement) or {}
-    for name, config in placement.items():
-        yield {light: {"$ne": True}, role: name}, config
-    yield {light: {"$ne": True}, role: {"$nin": list(placement)}}, placement["default"]
-
-
-def _each(action: Callable[..., Any], db_ids: Iterable[str]) -> int:
-    count = 0
-    for db_id in db_ids:
-        with contextlib.suppress(ValueError):  # its state has changed meanwhile
-            action(db_id=db_id, wait=LOCK_WAIT)
-            count += 1
-    return count
-
-
-def _repeat(controller: JobController, run: str, action: Callable[[], int]) -> int:
-    """Act, and act again, until nothing is under way that may ask for more jobs."""
-    deadline = time.monotonic() + PATIENCE
-    count = action()
-    while planning := _planning(controller, run):
-        if time.monotonic() > deadline:
-            raise EngineError(
-                f"{count} jobs were changed, but {', '.join(planning)} may ask for more and has "
-                "not ended: see that a runner runs (jf runner status), then repeat"
-            )
-        time.sleep(1)
-        count += action()
-    return count
-
-
-def _planning(controller: JobController, run: str) -> list[str]:
-    criteria = {"state": {"$in": list(ACTIVE)}, "job.metadata.light": True}
-    return [each["job"]["name"] for each in find_jobs(controller, run, criteria)]

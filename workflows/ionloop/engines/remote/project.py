@@ -1,4 +1,4 @@
-"""The project of jobflow-remote: its job store, workers and places."""
+"""The project of jobflow-remote: its job store and its workers, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from ionloop.engines.base import LIGHT
+from ionloop.engines.base import BOOKKEEPING
 from ionloop.engines.remote.records import Document
 from ionloop.jobs.placement import place_of
+from ionloop.schemas.errors import InputError
 from ionloop.stores.connect import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ EXECUTION = "python -m ionloop.engines.remote.job {}"
 """What a worker is to run jobs with, see `ionloop.engines.remote.job`."""
 
 
-def native_place(project: Project, config: Document) -> Document:
-    """Return a place in the words of jobflow-remote, with nothing left to be inherited.
+JOB_MODULES = ("ionloop.engines.remote.job", "ionloop.runners.remote_job")
+"""Modules that may stand in a worker's ``execution_cmd``: today's, and that of version 0.1."""
 
-    A job takes from the job that asks for it what it does not say itself.
+
+def native_place(project: Project, config: Document) -> Document:
+    """Return a complete placement in jobflow-remote's own keys.
+
+    Complete, because a job inherits every key that it lacks from the job that asked for it.
 
     Parameters
     ----------
@@ -61,19 +66,17 @@ def _header(worker: WorkerBase, asked: Document) -> Document:
     known = {field.name for field in fields(QResources)}
     given = {key: value for key, value in asked.items() if key in known}
     further = {key: value for key, value in asked.items() if key not in known}
-    resources = QResources(**given | _shape(asked.get("nodes"), asked.get("processes") or 1))
+    nodes, processes = asked.get("nodes"), asked.get("processes") or 1
+    # qtoolkit takes either a number of processes, or nodes and processes on each.
+    shape = {"processes": processes}
+    if nodes is not None:
+        shape = {"nodes": nodes, "processes": None, "processes_per_node": -(-processes // nodes)}
+    resources = QResources(**given | shape)
     if unknown := set(given) - set(scheduler.supported_qresources_keys):
-        raise ValueError(f"{type(scheduler).__name__} does not know {', '.join(sorted(unknown))}")
+        raise InputError(f"{type(scheduler).__name__} does not know {', '.join(sorted(unknown))}")
     # The resources themselves would grow to all their fields in every job that inherits them.
     header: Document = scheduler._convert_qresources(resources)
     return header | further
-
-
-def _shape(nodes: int | None, processes: int) -> Document:
-    # qtoolkit takes either a number of processes, or nodes and processes on each.
-    if nodes is None:
-        return {"processes": processes}
-    return {"nodes": nodes, "processes": None, "processes_per_node": -(-processes // nodes)}
 
 
 def jobstore_block(store_url: str) -> Document:
@@ -84,7 +87,8 @@ def jobstore_block(store_url: str) -> Document:
     store_url
         ``mongodb://host/database``.
     """
-    place = {"database": _database(store_url), "uri": store_url}
+    database = urlsplit(store_url).path.strip("/") or DEFAULT_DATABASE
+    place = {"database": database, "uri": store_url}
     additional = {
         name: {"type": kind, "collection_name": name, **place} for name, kind in COPIED.items()
     }
@@ -92,11 +96,8 @@ def jobstore_block(store_url: str) -> Document:
     return {"docs_store": docs, "additional_stores": additional}
 
 
-def _database(store_url: str) -> str:
-    return urlsplit(store_url).path.strip("/") or DEFAULT_DATABASE
-
-
 def as_yaml(document: Document) -> str:
+    """Return a document as YAML text for a project file."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
@@ -109,6 +110,17 @@ def as_yaml(document: Document) -> str:
 
 
 def place_fault(project: Project, role: str, config: Document) -> str | None:
+    """Say what is wrong with the placement of a role; None if nothing is.
+
+    Parameters
+    ----------
+    project
+        The project.
+    role
+        The role.
+    config
+        ``worker``, ``resources`` and ``exec_config`` of the role.
+    """
     for key, known in (("worker", project.workers), ("exec_config", project.exec_config)):
         name = config.get(key)
         if isinstance(name, str) and name not in known:
@@ -130,10 +142,19 @@ def place_fault(project: Project, role: str, config: Document) -> str | None:
     return None
 
 
-def light_fault(project: Project, placement: Placement) -> str | None:
-    name = (place_of(LIGHT, placement) or {}).get("worker") or next(iter(project.workers))
+def bookkeeping_fault(project: Project, placement: Placement) -> str | None:
+    """Say why the worker of the bookkeeping jobs cannot run them; None if it can.
+
+    Parameters
+    ----------
+    project
+        The project.
+    placement
+        Worker, resources and execution configuration by role.
+    """
+    name = (place_of(BOOKKEEPING, placement) or {}).get("worker") or next(iter(project.workers))
     worker = project.workers.get(name)
-    if worker is None or "ionloop.engines.remote.job" in (worker.execution_cmd or ""):
+    if worker is None or any(name in (worker.execution_cmd or "") for name in JOB_MODULES):
         return None
     return (
         f"worker {name!r} of project {project.name!r} runs the jobs that ask for others, and needs "
@@ -142,6 +163,15 @@ def light_fault(project: Project, placement: Placement) -> str | None:
 
 
 def queue_fault(controller: JobController, project: Project) -> str | None:
+    """Say what is wrong with the database of the queue; None if nothing is.
+
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    project
+        The project.
+    """
     queue = project.queue
     theirs = {
         controller.jobs_collection,
@@ -164,6 +194,15 @@ def queue_fault(controller: JobController, project: Project) -> str | None:
 
 
 def difference(theirs: JobStore, ours: JobStore) -> str | None:
+    """Say how the job store of a project differs from the store of a run; None if it is the same.
+
+    Parameters
+    ----------
+    theirs
+        Job store of the project.
+    ours
+        Store of the run.
+    """
     additional: dict[str, Any] = theirs.additional_stores  # type: ignore[has-type]
     found = {"outputs": theirs.docs_store, **additional}
     docs: Any = ours.docs_store
@@ -181,7 +220,7 @@ def difference(theirs: JobStore, ours: JobStore) -> str | None:
 
 
 def _same_server(theirs: JobStore, ours: JobStore) -> bool:
-    # A server has many names; what one writes the other must see.
+    # One server may have several names, so write to one store and read from the other.
     probe = {"uuid": f"probe-{uuid4()}", "index": 0}
     ours.docs_store.update(probe, key=["uuid", "index"])
     try:

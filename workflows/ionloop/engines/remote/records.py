@@ -1,4 +1,4 @@
-"""What jobflow-remote's database says of the jobs of a run."""
+"""The jobs of a run in the database of jobflow-remote."""
 
 from __future__ import annotations
 
@@ -37,51 +37,76 @@ HELD = STATES[JobState.PAUSED] + STATES[JobState.CANCELLED]
 
 IDLE = WAITING + HELD + STATES[JobState.FAILED]
 
-_FIELDS = [
-    "db_id",
-    "uuid",
-    "index",
-    "state",
-    "worker",
-    "parents",
-    "error",
-    "created_on",
-    "start_time",
-    "end_time",
-    "retries",
-    "remote.process_id",
-    "remote.step_attempts",
-    "remote.error",
-    "job.name",
-    "job.metadata",
-    "job.metadata_updates",
-    "job.config.on_missing_references",
-    "job.function.@callable",
-    "run_dir",
-    "job.hosts",
-]
+_FIELDS = (
+    "db_id uuid index state worker parents error created_on start_time end_time retries run_dir "
+    "remote.process_id remote.step_attempts remote.error job.name job.metadata "
+    "job.metadata_updates job.config.on_missing_references job.function.@callable job.hosts"
+)
 
 
 def find_jobs(controller: JobController, run: str, criteria: Document) -> Iterable[Document]:
-    found: Iterable[Document] = controller.get_jobs({"job.metadata.run": run, **criteria}, _FIELDS)
+    """Return the documents of the jobs of a run that meet further criteria.
+
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    run
+        Id of the run.
+    criteria
+        A query of MongoDB; all jobs of the run if empty.
+    """
+    found: Iterable[Document] = controller.get_jobs(
+        {"job.metadata.run": run, **criteria}, _FIELDS.split()
+    )
     return found
 
 
 def documents_of_run(controller: JobController, run: str) -> list[Document]:
+    """Return the documents of all jobs of a run, in the order in which they came.
+
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    run
+        Id of the run.
+    """
     return sorted(
         find_jobs(controller, run, {}), key=lambda each: (each["created_on"], each["db_id"])
     )
 
 
 def ids_in_states(controller: JobController, run: str, states: Sequence[str]) -> list[str]:
+    """Return the ids of the jobs of a run that are in some states.
+
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    run
+        Id of the run.
+    states
+        States of jobflow-remote.
+    """
     return [each["db_id"] for each in find_jobs(controller, run, {"state": {"$in": list(states)}})]
 
 
 def flows_of_run(controller: JobController, run: str) -> set[str]:
+    """Return the uuids of the flows that the jobs of a run belong to.
+
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    run
+        Id of the run.
+    """
     return {each["job"]["hosts"][-1] for each in find_jobs(controller, run, {})}
 
 
 def job_rows(documents: Sequence[Document]) -> list[JobRow]:
+    """Return the state of every job from the documents of all jobs of a run."""
     skipped = _skipped(documents)
     return [_row(each, skipped=each["db_id"] in skipped) for each in documents]
 
@@ -110,27 +135,38 @@ def _row(document: Document, *, skipped: bool) -> JobRow:
 
 
 def _skipped(documents: Sequence[Document]) -> set[str]:
-    """Return the jobs that wait in vain: one before them has failed."""
+    """Return the jobs that will never start, because one that they need has failed."""
     latest = {each["uuid"]: each for each in sorted(documents, key=lambda each: each["index"])}
     failed = {uuid for uuid, each in latest.items() if each["state"] in STATES[JobState.FAILED]}
     waiting = [each for each in latest.values() if each["state"] == "WAITING"]
     skipped: dict[str, str] = {}
-    while new := [each for each in waiting if _in_vain(each, failed, skipped)]:
+    while new := [each for each in waiting if _never_starts(each, failed, skipped)]:
         skipped |= {each["uuid"]: each["db_id"] for each in new}
         waiting = [each for each in waiting if each["uuid"] not in skipped]
     return set(skipped.values())
 
 
-def _in_vain(document: Document, failed: Container[str], skipped: Container[str]) -> bool:
+def _never_starts(document: Document, failed: Container[str], skipped: Container[str]) -> bool:
     tolerant = document["job"]["config"]["on_missing_references"] != "error"
     parents = document["parents"] or []
     return any(each in skipped or (each in failed and not tolerant) for each in parents)
 
 
 def retried_first(documents: list[Document], wanted: list[Document]) -> list[Document]:
-    """Leave out what will be put back with its parents, and what the run has gone on without."""
+    """Leave out jobs that are put back with a parent, and those that the run went on without.
+
+    Parameters
+    ----------
+    documents
+        All jobs of a run.
+    wanted
+        Those of them that are to run again.
+    """
     latest = {each["uuid"]: each for each in documents}
-    children = _children(documents)
+    children: dict[str, set[str]] = {}
+    for document in documents:
+        for parent in document["parents"] or ():
+            children.setdefault(parent, set()).add(document["uuid"])
     below = {each["uuid"]: descendants(each["uuid"], children) for each in wanted}
     open_ends = {
         uuid for uuid, later in below.items() if all(_undone(latest[each]) for each in later)
@@ -140,14 +176,6 @@ def retried_first(documents: list[Document], wanted: list[Document]) -> list[Doc
 
 
 def _undone(document: Document) -> bool:
-    # jobflow's store_inputs runs although what it refers to has failed, and buys nothing.
+    # jobflow's store_inputs runs although what it refers to has failed, and calculates nothing.
     forwards = document["job"]["function"].get("@callable") == STORE_INPUTS
     return forwards or document["state"] in (*IDLE, "CHECKED_OUT")
-
-
-def _children(documents: list[Document]) -> dict[str, set[str]]:
-    children: dict[str, set[str]] = {}
-    for document in documents:
-        for parent in document["parents"] or ():
-            children.setdefault(parent, set()).add(document["uuid"])
-    return children

@@ -1,16 +1,13 @@
-"""Jobs of a run as the LaunchPad has them, read with few small queries."""
+"""The jobs of a run on the LaunchPad, read with few small queries."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ionloop.engines.base import descendants, last_sentence
 from ionloop.schemas.job import JobRow, JobState
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 STATES = {
     "WAITING": JobState.WAITING,
@@ -24,7 +21,7 @@ STATES = {
     "ARCHIVED": JobState.CANCELLED,
 }
 
-LOST = "its worker ended without a word"
+LOST = "its worker ended without a result or an error"
 
 
 _FIREWORK = (
@@ -40,7 +37,7 @@ _LAUNCH = (
 
 
 @dataclass(frozen=True)
-class Table:
+class RunRecords:
     """The fireworks of a run.
 
     Attributes
@@ -61,7 +58,7 @@ class Table:
     launches: dict[int, dict[str, Any]]
 
     @classmethod
-    def read(cls, pad: Any, run: str) -> Table:
+    def read(cls, pad: Any, run: str) -> RunRecords:
         """Read all jobs of a run; none if the LaunchPad does not have it.
 
         Parameters
@@ -85,11 +82,10 @@ class Table:
         )
 
     def rows(self) -> list[JobRow]:
-        """Return the table of job states."""
-        return [self.row(fw_id) for fw_id in self.fireworks]
+        """Return the state of every job."""
+        return list(map(self._row, self.fireworks))
 
-    def row(self, fw_id: int) -> JobRow:
-        """Return the state of one job."""
+    def _row(self, fw_id: int) -> JobRow:
         firework, launch = self.fireworks[fw_id], self.launches.get(fw_id, {})
         spec = firework["spec"]
         job = spec["_tasks"][0]["job"]
@@ -130,6 +126,11 @@ class Table:
     def after(self, fw_id: int) -> set[int]:
         """Return all jobs that wait for a job, directly or not."""
         return descendants(fw_id, self.links)
+
+    def has_gone_on_without(self, fw_id: int) -> bool:
+        """Tell whether a job that depends on this one runs or has run."""
+        states = {self.fireworks[after]["state"] for after in self.after(fw_id)}
+        return bool(states & {"COMPLETED", "RUNNING"})
 
 
 def queue_id(launch: dict[str, Any]) -> str | None:

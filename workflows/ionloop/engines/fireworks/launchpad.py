@@ -1,0 +1,174 @@
+"""The user's LaunchPad: opening it, locking a run, changing the states of its jobs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ionloop.engines.base import EngineError
+from ionloop.engines.fireworks.records import RunRecords
+from ionloop.programs.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from fireworks import LaunchPad
+
+
+UNBEGUN = ("WAITING", "READY", "RESERVED")
+
+IDLE = ("WAITING", "READY", "PAUSED")
+
+LIVE = ("RESERVED", "RUNNING")
+
+
+def open_launchpad(file: Path | None) -> LaunchPad:
+    """Return the LaunchPad of a file.
+
+    Parameters
+    ----------
+    file
+        ``my_launchpad.yaml``; None for the user's own, where FireWorks looks for it.
+
+    Raises
+    ------
+    MissingExtraError
+        If FireWorks is not installed.
+    EngineError
+        If there is no such file.
+    """
+    try:
+        from fireworks import LaunchPad, fw_config
+    except ImportError as error:
+        raise MissingExtraError("fireworks", "fireworks", "running through FireWorks") from error
+    from monty.serialization import loadfn
+
+    file = file or fw_config.LAUNCHPAD_LOC
+    if file is None:
+        # FireWorks itself would take a server on this machine.
+        raise EngineError(
+            "FireWorks: no my_launchpad.yaml here or in ~/.fireworks, and no LAUNCHPAD_LOC in "
+            "FW_config.yaml; make one with: lpad init"
+        )
+    if not Path(file).is_file():
+        raise EngineError(f"FireWorks: there is no LaunchPad file {file}")
+    return LaunchPad.from_dict(loadfn(file) | {"strm_lvl": "CRITICAL"})
+
+
+def check_initialised(pad: LaunchPad) -> None:
+    """Raise an `EngineError` if the LaunchPad is new and not set up yet."""
+    if pad.fw_id_assigner.find_one({}) is None:
+        raise EngineError(
+            f"the LaunchPad (database {pad.name}) is not initialised; run once: lpad reset"
+        )
+
+
+def known_run(pad: LaunchPad, run: str) -> RunRecords:
+    """Read the jobs of a run that the LaunchPad must have.
+
+    Parameters
+    ----------
+    pad
+        The LaunchPad.
+    run
+        Id of the run.
+
+    Raises
+    ------
+    EngineError
+        If the LaunchPad does not have the run.
+    """
+    records = RunRecords.read(pad, run)
+    if not records.fireworks:
+        raise EngineError(f"run {run!r} is not on the LaunchPad (database {pad.name})")
+    return records
+
+
+@contextlib.contextmanager
+def locked(pad: LaunchPad, run: str) -> Iterator[None]:
+    """Hold the lock of a run's workflow.
+
+    Parameters
+    ----------
+    pad
+        The LaunchPad.
+    run
+        Id of the run.
+    """
+    from fireworks.core.launchpad import WFLock
+
+    (first, *_) = RunRecords.read(pad, run).links
+    with WFLock(pad, first):
+        yield
+
+
+def mark_paused(pad: LaunchPad, run: str, *, paused: bool) -> None:
+    """Note on the workflow whether the run is paused, for jobs that are added later.
+
+    Parameters
+    ----------
+    pad
+        The LaunchPad.
+    run
+        Id of the run.
+    paused
+        Whether it is.
+    """
+    # Without the lock, a worker that holds it would overwrite the mark.
+    with locked(pad, run):
+        pad.workflows.update_one({"metadata.run": run}, {"$set": {"metadata.paused": paused}})
+
+
+# The LaunchPad has methods for the functions that follow, but for one job at a time: 0.1 s each,
+# and more the more jobs there are.
+def set_state(pad: LaunchPad, fw_ids: Collection[int], old: tuple[str, ...], new: str) -> int:
+    """Set the state of idle jobs, and what follows from it; return how many were idle.
+
+    Parameters
+    ----------
+    pad
+        The LaunchPad.
+    fw_ids
+        The jobs, all of one run.
+    old
+        States in which a job is idle; a job in another one keeps it.
+    new
+        The new state.
+    """
+    idle = {"fw_id": {"$in": list(fw_ids)}, "state": {"$in": old}}
+    change = {"$set": {"state": new, "updated_on": datetime.now(UTC)}}
+    changed: int = pad.fireworks.update_many(idle, change).modified_count
+    _update(pad, fw_ids, "refresh")
+    return changed
+
+
+def rerun(pad: LaunchPad, fw_ids: Collection[int]) -> None:
+    """Put jobs back to wait, and the jobs that ran after them.
+
+    Parameters
+    ----------
+    pad
+        The LaunchPad.
+    fw_ids
+        The jobs, all of one run.
+    """
+    fresh = {"$unset": {"spec._recovery": ""}}
+    pad.fireworks.update_many({"fw_id": {"$in": list(fw_ids)}}, fresh)
+    _update(pad, fw_ids, "rerun_fw")
+
+
+def _update(
+    pad: LaunchPad, fw_ids: Collection[int], method: Literal["refresh", "rerun_fw"]
+) -> None:
+    from fireworks.core.launchpad import WFLock
+
+    if not fw_ids:
+        return
+    first = next(iter(fw_ids))
+    with WFLock(pad, first):
+        workflow = pad.get_wf_by_fw_id_lzyfw(first)
+        updated: set[int] = set()
+        for fw_id in fw_ids:
+            updated |= set(getattr(workflow, method)(fw_id))
+        pad._update_wf(workflow, updated)
