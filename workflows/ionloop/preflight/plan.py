@@ -9,6 +9,7 @@ from ionloop.preflight.cost import labels_of, n_dynamics, n_perturbed, n_starts,
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import times
 from ionloop.schemas.selection import TrustWindow
 
 BAROSTATS = {"npt-iso": "isotropic", "npt-aniso": "anisotropic", "npt-tri": "triclinic"}
@@ -46,7 +47,8 @@ def _trajectories(stage: Stage, structures: Sequence[Frames]) -> str:
 
 def _initial(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:
     initial = run_file.initial
-    labeller = f"{run_file.label.code} ({_model(run_file)})"
+    model = getattr(run_file.label, "model", None)
+    labeller = f"{run_file.label.code} ({f'model {model}' if model else run_file.label.code})"
     if initial.relax:
         yield f"Relax the start structures with {labeller}."
     for data in initial.data:
@@ -72,11 +74,6 @@ def _dynamics(section: InitialDynamics, structures: Sequence[Frames], labeller: 
         f"{count(n_runs, 'trajectory', 'trajectories')} of {_length(section)}, NVT at "
         f"{temperatures} K; one of every {section.every} steps{skipped} is a label: {labels}."
     )
-
-
-def _model(run_file: RunFile) -> str:
-    model = getattr(run_file.label, "model", None)
-    return f"model {model}" if model else run_file.label.code
 
 
 def _turn(run_file: RunFile) -> str:
@@ -112,9 +109,7 @@ def _conditions(stage: Stage) -> str:
 
 
 def _cell(stage: Stage) -> str:
-    return (
-        "" if stage.supercell == (1, 1, 1) else f", in {'×'.join(map(str, stage.supercell))} cells"
-    )
+    return "" if stage.supercell == (1, 1, 1) else f", in {times(stage.supercell)} cells"
 
 
 def _window(trust: TrustWindow) -> str:

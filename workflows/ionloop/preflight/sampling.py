@@ -107,7 +107,9 @@ def _mesh(kpoints: KPoints, use: Use) -> Iterator[Finding]:
 def _strained(kpoints: KPoints, use: Use) -> Iterator[Finding]:
     if use.strain == 0 or not isinstance(kpoints, float):
         return
-    counts = _meshes_under(kpoints, use)
+    random = np.random.default_rng(0)
+    cells = (use.cells.cells @ random_deformation(random, use.strain) for _ in range(SAMPLES))
+    counts = Counter(mesh_of(kpoints, replace(use.cells, cells=cell)) for cell in cells)
     if len(counts) == 1:
         return
     shares = ", ".join(f"{n / SAMPLES:.0%} {times(mesh)}" for mesh, n in counts.most_common(3))
@@ -120,14 +122,6 @@ def _strained(kpoints: KPoints, use: Use) -> Iterator[Finding]:
         "edge"
     )
     yield warning(KEY, sentence, cure)
-
-
-def _meshes_under(kpoints: KPoints, use: Use) -> Counter[tuple[int, int, int]]:
-    """Count the meshes of randomly strained cells; one where no strain changes it."""
-    random = np.random.default_rng(0)
-    cell = use.cells.cells
-    strained = (cell @ random_deformation(random, use.strain) for _ in range(SAMPLES))
-    return Counter(mesh_of(kpoints, replace(use.cells, cells=each)) for each in strained)
 
 
 def _named(use: Use) -> str:

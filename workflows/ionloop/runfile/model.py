@@ -11,7 +11,6 @@ from jobflow import Flow
 from pydantic import (
     Field,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -156,21 +155,17 @@ class RunFile(Model):
 
     @model_validator(mode="after")
     def _check_labeller(self) -> Self:
-        initial, label = self.initial, self.label
-        if initial.relax and not label.relaxes:
-            sentence = "does not relax; relax the start structures before the run"
-            raise self._refused_labeller("relax", sentence)
-        if initial.aimd and not label.runs_dynamics:
-            sentence = (
-                "runs no molecular dynamics; leave it out, and name the labels of a run that was "
-                "made elsewhere in initial.data"
+        labeller = f"the labeller ({self.label.code})"
+        if self.initial.relax and not self.label.relaxes:
+            message = f"{labeller} does not relax; relax the start structures before the run"
+            raise refused(("initial", "relax"), message, self.initial)
+        if self.initial.aimd and not self.label.runs_dynamics:
+            message = (
+                f"{labeller} runs no molecular dynamics; leave it out, and name the labels of a "
+                "run that was made elsewhere in initial.data"
             )
-            raise self._refused_labeller("aimd", sentence)
+            raise refused(("initial", "aimd"), message, self.initial)
         return self
-
-    def _refused_labeller(self, key: str, sentence: str) -> ValidationError:
-        message = f"the labeller ({self.label.code}) {sentence}"
-        return refused(("initial", key), message, self.initial)
 
     @property
     def store_file(self) -> Path | None:

@@ -1,7 +1,7 @@
-"""Tolerances: what may be changed in the run file of a run that is under way.
+"""Tolerances: what may be changed in the run file of a run that has begun.
 
 Where and how a run computes, and how much may go wrong, may change from one attempt to the next.
-What it computes may not: a run whose parts were made by different settings has no account.
+What it computes may not: nobody could say which settings the results of such a run belong to.
 """
 
 from __future__ import annotations
@@ -14,18 +14,6 @@ from ionloop.runfile.model import RunFile
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.run import Change, RunDoc
 
-CIRCUMSTANCES = frozenset(
-    {
-        "store",
-        "scratch",
-        "keep",
-        "cores",
-        "launchpad",
-        "project",
-        "resources",
-    }
-)
-
 _PROGRAMS = frozenset({"command", "vasp_cmd", "vasp_gamma_cmd", "device", "cores", "per_gpu"})
 
 TOLERANCES: Mapping[str, frozenset[str]] = {
@@ -37,7 +25,7 @@ TOLERANCES: Mapping[str, frozenset[str]] = {
     "explore": _PROGRAMS | {"floor", "batch_size", "stall_timeout"},
 }
 
-WHOLE = CIRCUMSTANCES | {"limits"}
+WHOLE = {"store", "scratch", "keep", "cores", "launchpad", "project", "resources", "limits"}
 """Sections of which every key may change."""
 
 
@@ -46,12 +34,12 @@ class OtherSettingsError(IonloopError, ValueError):
 
 
 def changes(document: RunDoc, stored: RunFile, given: RunFile) -> list[Change]:
-    """Return what another run file changes for a run that is under way.
+    """Return what another run file changes for a run that has begun.
 
     Parameters
     ----------
     document
-        The run.
+        The record of the run.
     stored
         The run file that is in force.
     given
@@ -74,13 +62,20 @@ def changes(document: RunDoc, stored: RunFile, given: RunFile) -> list[Change]:
 
 
 def may_change(key: str) -> bool:
-    """Tell whether a key, such as ``label.floor``, may change while a run is under way."""
+    """Tell whether a key, such as ``label.floor``, may change after the run has begun."""
     section, _, rest = key.partition(".")
     return section in WHOLE or rest.partition(".")[0] in TOLERANCES.get(section, ())
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield the key of every value that differs, and both values; None where there is none.
+
+    Parameters
+    ----------
+    before, after
+        Plain values: mappings, sequences, numbers, words.
+    key
+        Key of the values themselves.
 
     Examples
     --------
@@ -101,7 +96,7 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, A
 
 
 def cores_by_part(run_file: RunFile) -> dict[str, int]:
-    """Return the cores by part of a run file; a job uses as many, or a multiple of them."""
+    """Return the cores of each part of a run file; a job uses as many, or a multiple of them."""
     sections: dict[str, Any] = {
         "label": run_file.label,
         "train": run_file.train,

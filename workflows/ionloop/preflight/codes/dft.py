@@ -7,7 +7,9 @@ from functools import singledispatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ionloop.codes import cp2k, gpaw
+from ionloop.codes.cp2k import calculation as cp2k
+from ionloop.codes.cp2k.data import missing_kinds
+from ionloop.codes.gpaw import calculation as gpaw
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.preflight.codes.base import label_seconds, level_finding, look_at_code, sentence_of
 from ionloop.preflight.findings import Finding, error, ok
@@ -63,7 +65,7 @@ def look_at_cp2k(section: Cp2kSection, elements: Sequence[str]) -> Iterator[Find
     """Start CP2K and say which basis sets and pseudopotentials its data folder lacks."""
     version, data = cp2k.probe(section, section.cores)
     yield ok("label.command", f"CP2K {version} labels, on {section.cores} MPI rank(s) a frame")
-    yield _there("label.kinds", cp2k.missing_kinds(section, elements, data), elements)
+    yield _there("label.kinds", missing_kinds(section, elements, data), elements)
 
 
 @label_seconds.register(GpawSection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ionloop.codes import forcefield
+from ionloop.codes.forcefield.model import calculator, covered_elements
 from ionloop.preflight.codes.base import label_seconds, look_at_code, sentence_of
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.runfile.sections.forcefield import ForceFieldSection
@@ -22,8 +22,8 @@ def look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) -> 
     """Load the model, and compare its elements with those wanted."""
     try:
         level = section.maker().level
-        forcefield.calculator(section)
-        covered = forcefield.covered_elements(section)
+        calculator(section)
+        covered = covered_elements(section)
     except Exception as problem:  # noqa: BLE001  # a calculator of the user may raise anything
         cure = "" if isinstance(problem, (ImportError, OSError, ValueError)) else "check it"
         sentence = f"{section.model} cannot be used: {sentence_of(problem)}"

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from ionloop.codes import vasp
+from ionloop.codes.vasp import level
+from ionloop.codes.vasp.presets import kpoints
 from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.jobs.label.vasp import VaspLabelMaker
 from ionloop.runfile.sections.base import BatchLabelSection, Fraction
@@ -33,9 +34,9 @@ class VaspSection(BatchLabelSection, VaspSettings):
     @property
     def sampling(self) -> KPoints:
         """The k-points, of the preset where the run file says none."""
-        return vasp.kpoints(self)
+        return kpoints(self)
 
     @property
     def doubtful_keys(self) -> list[str]:
         """Hashes under which version 0.1 kept labels that may, or may not, be of this level."""
-        return vasp.doubtful_keys(self)
+        return level.doubtful_keys(self)
