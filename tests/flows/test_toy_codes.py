@@ -66,3 +66,9 @@ def test_toy_codes_go_through_the_whole_loop(
 def test_an_explorer_refuses_potentials_that_it_does_not_run(start: list[Frames]) -> None:
     with pytest.raises(InputError, match="LammpsExploreMaker runs potentials of the kind deepmd"):
         maker(explore=LammpsExploreMaker()).make(start)
+
+
+@pytest.mark.parametrize("name", ["harmonic_trainer.py", "random_explorer.py"])
+def test_the_page_on_adding_a_code_shows_the_file(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/adding_a_code.md").read_text()
+    assert f"```python\n{(TOY / name).read_text()}```" in page
