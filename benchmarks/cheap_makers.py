@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jobflow import Flow, Job
@@ -33,6 +34,7 @@ from ionloop.schemas.selection import TrustWindow
 from ionloop.schemas.table import Table
 from selection import deviations_of, synthetic
 
+KIND = "random bytes"
 N_MODELS = 4
 MODEL_BYTES = 1_000_000
 ERRORS = ForceErrors(
@@ -78,6 +80,8 @@ def label_cheaply(level: LevelOfTheory, frames: list[Frames], frame_ids: list[st
 class CheapTrainMaker(TrainMaker):
     """Reads the data set and returns random bytes for a model."""
 
+    kind: ClassVar[str] = KIND
+
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
         """Train on a list of `Labels`; the output is an `EnsembleDoc`."""
         seeds = [seed + number for number in range(N_MODELS)]
@@ -97,6 +101,7 @@ def train_cheaply(dataset: list[Labels], seed: int) -> TrainingDoc:
     model = StoredFile("model.pb", np.random.default_rng(seed).bytes(MODEL_BYTES))
     return TrainingDoc(
         **stamp(),
+        kind=KIND,
         seed=seed,
         backend="none",
         type_map=["Li", "Ge", "P", "S"],
@@ -132,6 +137,8 @@ class CheapExploreMaker(ExploreMaker):
     n_candidates
         Frames of one turn.
     """
+
+    drives: ClassVar[frozenset[str]] = frozenset({KIND})
 
     n_candidates: int = 300
 
