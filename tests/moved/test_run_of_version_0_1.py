@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import lzma
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +23,10 @@ from monty.json import MontyDecoder
 
 from ionloop.schemas.label import LabelDoc
 from ionloop.schemas.migration import SCHEMA_VERSION
+from ionloop.schemas.potential import TrainingDoc
 from ionloop.schemas.selection import Verdict
 from ionloop.stores.connect import collection, open_store
+from ionloop.stores.pruning import trainings
 
 HERE = Path(__file__).parent
 TOY = HERE.parent / "toy"
@@ -42,22 +46,27 @@ def store(folder: Path) -> Iterator[JobStore]:
         yield opened
 
 
-def ionloop(folder: Path, *arguments: str) -> str:
-    """Run the command in a folder; return what it printed."""
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a folder."""
     paths = [str(TOY), os.environ.get("PYTHONPATH", "")]
     modules = os.pathsep.join(filter(None, paths))
     environment = {"PYTHONPATH": modules, "TOY_LOG": str(folder / "log")}
-    command = [sys.executable, "-m", "ionloop.cli", *arguments]
-    result = subprocess.run(
-        command,
-        check=False,
+    return subprocess.Popen(
+        [sys.executable, "-m", "ionloop.cli", *arguments],
         cwd=folder,
         env=os.environ | environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+
+
+def ionloop(folder: Path, *arguments: str) -> str:
+    """Run the command in a folder; return what it printed."""
+    process = start(folder, *arguments)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
 
 
 def journal(store: JobStore, state: str) -> dict[str, dict[str, Any]]:
@@ -89,20 +98,41 @@ def test_status_and_frames_are_shown(folder: Path) -> None:
     assert len(frames) == 18  # two trajectories of nine frames
 
 
+def resume_until_the_second_ensemble(folder: Path) -> None:
+    """Take the run up, and interrupt it when the models of its second turn are trained."""
+    criteria = {"output.@class": "EnsembleDoc", "metadata.iteration": 1}
+    process = start(folder, "resume", "toy")
+    with closing(open_store(folder / "ionloop.db")) as store:
+        while not store.count(criteria):
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert "ionloop resume" in process.communicate(timeout=60)[1]
+
+
 @pytest.mark.integration
 def test_resume_reaches_the_end_and_nothing_is_done_twice(folder: Path) -> None:
+    """In between the checkpoints of the first turn are removed: nothing starts from them."""
     with closing(open_store(folder / "ionloop.db")) as store:
         done = journal(store, "completed")
         bought = {each["frame_id"]: each for each in collection(store, "labels").query()}
+    resume_until_the_second_ensemble(folder)
+    assert json.loads(ionloop(folder, "store", "prune", "--yes", "--json"))["checkpoints"]["n"] == 2
     ionloop(folder, "resume", "toy")
     with closing(open_store(folder / "ionloop.db")) as store:
         after = journal(store, "completed")
         labels = {each["frame_id"]: each for each in collection(store, "labels").query()}
         assert not journal(store, "failed") and not journal(store, "waiting")
+        warm = {
+            (each["metadata"].get("iteration"), TrainingDoc.from_stored(training).warm_start)
+            for each in store.query({"output.@class": "TrainingDoc"}, load=True)
+            for training in trainings(each)
+        }
     assert {job_id: after[job_id] for job_id in done} == done
     assert {frame_id: labels[frame_id] for frame_id in bought} == bought
     calculated = len((folder / "log").read_text().splitlines())
     assert calculated == len(labels) - len(bought) > 0
+    assert warm == {(0, False), (1, True), (None, True)}
     status = json.loads(ionloop(folder, "status", "toy", "--json"))
     assert status["summary"]["n_turns"] == 2
     assert status["standing"]["state"] == "completed"

@@ -93,18 +93,24 @@ def _content(kind: str, field: str) -> str:
 def _documents(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
     for name in ("outputs", "labels", "claims", "jobs", "runs"):
         for document in collection(store, name).query():
-            output = document.get("output")
-            kind = output.get("@class", "other") if isinstance(output, Mapping) else "other"
-            run = document.get("run") or (document.get("metadata") or {}).get("run")
-            size = len(bson.encode(document))
-            yield name, kind if name == "outputs" else name, run or "", size
+            kind = _class(document.get("output")) if name == "outputs" else name
+            yield name, kind, _run(document), len(bson.encode(document))
+
+
+def _class(output: Any) -> str:
+    """Name the class of a job's output; several of one class count by the first."""
+    first = output[0] if isinstance(output, list) and output else output
+    return first.get("@class", "other") if isinstance(first, Mapping) else "other"
+
+
+def _run(document: Mapping[str, Any]) -> str:
+    return document.get("run") or (document.get("metadata") or {}).get("run") or ""
 
 
 def _blobs(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
     owners: dict[str, tuple[str, str]] = {}
     for document in referring(store):
-        run = document.get("run") or (document.get("metadata") or {}).get("run") or ""
-        owners |= {uuid: (kind, run) for uuid, kind in blobs_of(document)}
+        owners |= {uuid: (kind, _run(document)) for uuid, kind in blobs_of(document)}
     for uuid, size in blob_sizes(store).items():
         yield "data", *owners.get(uuid, (UNUSED, "")), size
 
