@@ -64,7 +64,7 @@ def test_names_of_version_0_1_are_where_they_were() -> None:
 
 
 def test_tables_hold_what_the_queries_answer(tmp_path: Path) -> None:
-    from synthetic_run import whole_run  # type: ignore[import-not-found]
+    from synthetic_run import whole_run
 
     file = tmp_path / "ionloop.db"
     with closing(open_store(file)) as store:

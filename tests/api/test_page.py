@@ -11,7 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ionloop.codes import deepmd, forcefield, lammps
+from ionloop.codes import deepmd, lammps
+from ionloop.codes.forcefield import model as forcefield
 from ionloop.stores.connect import open_store
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests/monitor"))
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder with what the examples name, in which no program is started."""
-    from synthetic_run import whole_run  # type: ignore[import-not-found]
+    from synthetic_run import whole_run
 
     for name in ("run.yaml", "LGPS.vasp"):
         shutil.copy(ROOT / "examples/lgps" / name, tmp_path)

@@ -16,10 +16,12 @@ from ionloop.cli.main import app
 from ionloop.cli.versions import _program
 from ionloop.codes import deepmd, lammps
 from ionloop.engines.local.execution import RunSummary
+from ionloop.engines.local.progress import RichProgress
 from ionloop.preflight.inputs import read_inputs
 from ionloop.runfile.reading import load
 from ionloop.runs import records as launch
 from ionloop.schemas.errors import InputError
+from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import SummaryDoc, ValidationDoc
 from ionloop.stores.errors import StoreError
@@ -293,6 +295,32 @@ def test_an_interrupted_run_names_the_command_to_go_on(run_file, monkeypatch):
     answer = cli.invoke(app, ["run", str(run_file)])
     assert answer.exit_code == 130
     assert "ionloop resume lgps" in answer.stdout
+
+
+def test_a_run_on_a_queue_is_shown_as_one_on_this_machine(run_file, monkeypatch):
+    rows = [
+        JobRow(job_id=str(i), name="train", role="train", iteration=1, state=state)
+        for i, state in enumerate([JobState.COMPLETED, JobState.RUNNING, JobState.QUEUED])
+    ]
+    shown = []
+
+    def follow(store, run, report):
+        report(rows)
+
+    monkeypatch.setattr("ionloop.runs.queue.engine_name", lambda *_: "fireworks")
+    monkeypatch.setattr("ionloop.runs.queue.proceed", lambda *_, **__: "lgps")
+    monkeypatch.setattr("ionloop.runs.queue.follow", follow)
+    update = RichProgress.update
+    monkeypatch.setattr(
+        RichProgress, "update", lambda *args: shown.append(args[1]) or update(*args)
+    )
+    store = run_file.with_name("my.db")
+    store.touch()
+    answer = cli.invoke(app, ["resume", "--store", str(store)])
+    assert answer.exit_code == 1
+    assert "turn 1; done so far: train 1 of 3; running: train" in answer.stderr
+    assert "run lgps failed; after you have removed the cause: ionloop retry lgps" in answer.stderr
+    assert shown[0].counts == {"train": {"completed": 1, "running": 1, "waiting": 1}}
 
 
 def test_commands_name_the_store_where_it_is_not_the_default(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ def test_status_lists_runs(run, writer):
     code, output, _ = run("status")
     assert code == 0
     (line,) = [line for line in output.splitlines() if line.startswith("lgps")]
-    assert "completed" in line
+    assert line.split()[3] == "completed"
     assert f"{writer.turns[-1].accurate_fraction:.1%}" in line
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,12 +34,21 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return invoke
 
 
-@pytest.fixture
-def writer(run: Run) -> Writer:
-    store = open_store("ionloop.db")
-    written = whole_run(store, n_turns=3)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Writer]:
+    """Write a finished run once; return its file."""
+    path = tmp_path_factory.mktemp("written") / "ionloop.db"
+    store = open_store(path)
+    writer = whole_run(store, n_turns=3)
     store.close()
-    return written
+    return path, writer
+
+
+@pytest.fixture
+def writer(run: Run, written: tuple[Path, Writer]) -> Writer:
+    path, writer = written
+    shutil.copy(path, "ionloop.db")
+    return writer
 
 
 @pytest.mark.usefixtures("writer")

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ionloop.codes import cp2k
 from ionloop.codes.common.acceptance import accept
 from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.cp2k.calculation import calculate, probe
+from ionloop.codes.cp2k.data import missing_kinds
 from ionloop.codes.cp2k.inputs import input_file
-from ionloop.codes.cp2k.level import level_of_theory
 from ionloop.codes.cp2k.output import read_output
 from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.programs.process import ProgramError
@@ -78,7 +78,7 @@ def test_the_tables_of_2025_and_later_are_read_like_those_before():
     assert "FORCES|      8 -1.59799800E-02" in later and "ATOMIC FORCES" not in later
     assert "-5.36560389341E+04" in later
     for number, same in zip(read_output(later), read_output(recorded), strict=True):
-        assert np.allclose(number, same, rtol=1e-12)
+        assert np.allclose(number, same, rtol=1e-12)  # type: ignore[arg-type]
 
 
 def test_the_stress_is_never_read_in_an_unknown_unit():
@@ -98,15 +98,15 @@ def test_what_is_missing_is_named(gone, words):
 
 
 def test_a_label_is_accepted(tmp_path):
-    result = cp2k.calculate(settings(), LIF, tmp_path, cores=2)
+    result = calculate(settings(), LIF, tmp_path, cores=2)
     assert result.virial[0, 0] == pytest.approx(-64 * 5.36560389341 / 160.21766, rel=1e-6)
-    label = accept(LIF, result, level_of_theory(settings()), settings().limits)
+    label = accept(LIF, result, settings().level, settings().limits)
     assert label.status == "accepted"
 
 
 def test_unconverged_is_rejected_although_cp2k_aborts(tmp_path):
-    result = cp2k.calculate(settings("unconverged"), LIF, tmp_path, cores=2)
-    label = accept(LIF, result, level_of_theory(settings()), settings().limits)
+    result = calculate(settings("unconverged"), LIF, tmp_path, cores=2)
+    label = accept(LIF, result, settings().level, settings().limits)
     assert label.reason == "unconverged"
 
 
@@ -119,39 +119,39 @@ def test_unconverged_is_rejected_although_cp2k_aborts(tmp_path):
 )
 def test_no_answer_raises_with_the_end_of_the_output(tmp_path, misdeed, words):
     with pytest.raises(ProgramError, match=f"(?s){words}"):
-        cp2k.calculate(settings(misdeed), LIF, tmp_path, cores=2)
+        calculate(settings(misdeed), LIF, tmp_path, cores=2)
 
 
 def test_a_hang_ends_within_the_time_limit(tmp_path):
     with pytest.raises(ProgramError, match="not through after 2 s"):
-        cp2k.calculate(settings("hang", timeout=2), LIF, tmp_path, cores=2)
+        calculate(settings("hang", timeout=2), LIF, tmp_path, cores=2)
 
 
 def test_another_version_or_number_of_ranks_is_refused(tmp_path):
     with pytest.raises(OtherLevelError, match=r"CP2K is 2023\.1.*label\.version says 2025"):
-        cp2k.calculate(settings(version="2025"), LIF, tmp_path, cores=2)
+        calculate(settings(version="2025"), LIF, tmp_path, cores=2)
     with pytest.raises(ProgramError, match=r"sees 2 MPI ranks where label\.cores says 4"):
-        cp2k.calculate(settings(), LIF, tmp_path, cores=4)
+        calculate(settings(), LIF, tmp_path, cores=4)
 
 
 def test_the_probe_finds_version_and_data(monkeypatch):
     monkeypatch.delenv("CP2K_DATA_DIR", raising=False)
-    assert cp2k.probe(settings()) == ("2023.1", Path("/data/of/cp2k"))
+    assert probe(settings()) == ("2023.1", Path("/data/of/cp2k"))
     monkeypatch.setenv("CP2K_DATA_DIR", "/elsewhere")
-    assert cp2k.probe(settings())[1] == Path("/elsewhere")
+    assert probe(settings())[1] == Path("/elsewhere")
 
 
 def test_missing_basis_sets_and_pseudopotentials_are_named(tmp_path):
     (tmp_path / "BASIS_MOLOPT").write_text(BASIS)
     (tmp_path / "GTH_POTENTIALS").write_text("Li GTH-PBE-q3 GTH-PBE\n 3\nF GTH-PBE-q7\n")
-    assert cp2k.missing_kinds(settings(), ["Li", "F"], tmp_path) == {
+    assert missing_kinds(settings(), ["Li", "F"], tmp_path) == {
         "basis set": ["F DZVP-MOLOPT-SR-GTH"],
         "pseudopotential": ["F GTH-PBE"],
     }
     own = settings(kinds={"F": {"basis": "SZV-MOLOPT-GTH", "potential": "GTH-PBE-q7"}})
-    assert not any(cp2k.missing_kinds(own, ["Li", "F"], tmp_path).values())
+    assert not any(missing_kinds(own, ["Li", "F"], tmp_path).values())
     with pytest.raises(FileNotFoundError, match=r"label\.basis_files"):
-        cp2k.missing_kinds(settings(basis_files=["ABSENT"]), ["Li"], tmp_path)
+        missing_kinds(settings(basis_files=["ABSENT"]), ["Li"], tmp_path)
 
 
 def lines(frame: Frames = LIF, **given) -> list[str]:
@@ -198,7 +198,7 @@ def test_a_small_cell_has_kpoints_without_being_asked():
 
 
 def level(**given):
-    return level_of_theory(Cp2kSettings(**given))
+    return Cp2kSettings(**given).level
 
 
 def test_level_holds_what_decides_a_label_and_nothing_else():

@@ -122,9 +122,9 @@ def test_neighbours_of_rock_salt():
 
 def test_sel_has_a_margin_and_is_a_multiple_of_four():
     frames = [lattice_frames()]
-    assert deepmd.choose_sel(frames, 3.5, TYPE_MAP) == [16, 16]
-    assert deepmd.choose_sel(frames, 3.5, TYPE_MAP, mixed=True) == [32]
-    assert deepmd.choose_sel(frames, 3.5, ["Cl", "Li", "Ag"]) == [16, 16, 4]
+    assert network.choose_sel(frames, 3.5, TYPE_MAP) == [16, 16]
+    assert network.choose_sel(frames, 3.5, TYPE_MAP, mixed=True) == [32]
+    assert network.choose_sel(frames, 3.5, ["Cl", "Li", "Ag"]) == [16, 16, 4]
 
 
 @given(st.floats(2.1, 5.0), st.integers(0, 1000))
@@ -133,7 +133,7 @@ def test_sel_never_below_the_neighbours(rcut: float, seed: int):
     rattled = positions + np.random.default_rng(seed).normal(scale=0.2, size=positions.shape)
     frames = Frames(symbols, rattled[None], cell[None])
     counts = network.count_neighbours([frames], rcut, TYPE_MAP)
-    sel = deepmd.choose_sel([frames], rcut, TYPE_MAP)
+    sel = network.choose_sel([frames], rcut, TYPE_MAP)
     assert all(room >= number for room, number in zip(sel, counts.by_type, strict=True))
 
 
@@ -148,7 +148,7 @@ def test_the_densest_frame_counts_even_in_a_large_set(monkeypatch):
 
 def test_an_element_outside_the_type_map_is_named():
     with pytest.raises(ValueError, match="Cl is not in the type map"):
-        deepmd.choose_sel([lattice_frames()], 3.0, ["Li"])
+        network.choose_sel([lattice_frames()], 3.0, ["Li"])
 
 
 # --- settings and input ------------------------------------------------------------------------
@@ -317,7 +317,7 @@ def test_a_model_is_continued_only_if_it_fits():
 def test_systems_by_composition_and_virials(tmp_path: Path):
     first, second, bare = toy(3, 1), toy(2, 2), toy(4, 3, virials=False)
     other = additive(("Li", "Cl", "Li"), {"Li": -1.0, "Cl": -2.0}, 2)
-    names = deepmd.write_systems([first, bare, other, second], tmp_path / "training", TYPE_MAP)
+    names = data.write_systems([first, bare, other, second], tmp_path / "training", TYPE_MAP)
     assert names == [
         "training/000-Li4Cl4",
         "training/001-Li4Cl4",
@@ -336,7 +336,7 @@ def test_systems_read_back_by_dpdata(tmp_path: Path):
     import dpdata
 
     frames = toy(3, 1)
-    (name,) = deepmd.write_systems([frames], tmp_path / "training", TYPE_MAP)
+    (name,) = data.write_systems([frames], tmp_path / "training", TYPE_MAP)
     system = dpdata.LabeledSystem(str(tmp_path / name), fmt="deepmd/npy")
     np.testing.assert_array_equal(system["coords"], frames.positions)
     np.testing.assert_array_equal(system["forces"], frames.forces)
@@ -352,7 +352,7 @@ def test_systems_read_back_by_dpdata(tmp_path: Path):
 )
 def test_labels_that_do_not_fit(frames: list[Frames], sentence: str, tmp_path: Path):
     with pytest.raises(ValueError, match=sentence):
-        deepmd.write_systems(frames, tmp_path, TYPE_MAP)
+        data.write_systems(frames, tmp_path, TYPE_MAP)
 
 
 # --- errors and learning curves ----------------------------------------------------------------
@@ -364,7 +364,7 @@ def test_force_errors_by_hand():
         Prediction(part.energies[None] + 0.8, part.forces[None] + 0.1, np.ones((1, 2, 3, 3)))
         for part in (frames, bare)
     ]
-    errors = deepmd.force_errors(predictions, [frames, bare])
+    errors = force_errors(predictions, [frames, bare])
     assert errors.n_frames == 4
     assert errors.energy_mev_per_atom == pytest.approx(100.0)
     assert errors.force_mev_per_angstrom == pytest.approx(100.0)
@@ -381,26 +381,26 @@ def test_force_errors_of_an_ensemble_are_those_of_its_mean():
         np.stack([frames.forces - 1, frames.forces + 1]),
         np.stack([frames.virials, frames.virials]),
     )
-    assert deepmd.force_errors([stacked], [frames]).force_mev_per_angstrom == pytest.approx(0)
+    assert force_errors([stacked], [frames]).force_mev_per_angstrom == pytest.approx(0)
 
 
 def test_errors_need_frames():
     with pytest.raises(ValueError, match="at least one labelled frame"):
-        deepmd.force_errors([], [])
+        force_errors([], [])
 
 
 def test_learning_curve_after_a_restart(tmp_path: Path):
     curve = tmp_path / "lcurve.out"
     header = "# step  rmse_trn  rmse_f_trn  lr\n# nan where there is no data\n"
     curve.write_text(header + "0 9 8 1\n50 7 6 1\n" + header + "50 5 4 1\n100 3 2 1\n")
-    table = deepmd.read_learning_curve(curve)
+    table = training.read_learning_curve(curve)
     assert table["step"].tolist() == [0, 50, 100]
     assert table["rmse_f_trn"].tolist() == [8, 4, 2]
 
 
 def test_no_learning_curve(tmp_path: Path):
     with pytest.raises(TrainingError, match="did not begin"):
-        deepmd.read_learning_curve(tmp_path / "lcurve.out")
+        training.read_learning_curve(tmp_path / "lcurve.out")
 
 
 # --- programs ----------------------------------------------------------------------------------
@@ -550,7 +550,7 @@ def test_a_torch_that_does_not_fit_is_told_in_a_sentence(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> deepmd.Training:
+def cold(tmp_path_factory: pytest.TempPathFactory) -> training.Training:
     """Return a model trained on 20 frames with and 4 without virials."""
     folder = tmp_path_factory.mktemp("cold")
     data = [toy(20, 1), toy(4, 2, virials=False)]
@@ -559,7 +559,7 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> deepmd.Training:
 
 @needs_dp
 @pytest.mark.integration
-def test_a_training_learns(cold: deepmd.Training):
+def test_a_training_learns(cold: training.Training):
     assert cold.model.name == "model.pb"
     assert not cold.warm_start
     assert cold.steps == 600
@@ -573,7 +573,7 @@ def test_a_training_learns(cold: deepmd.Training):
 
 @needs_dp
 @pytest.mark.integration
-def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: deepmd.Training, tmp_path: Path):
+def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: training.Training, tmp_path: Path):
     frame, h = toy(1, 5), 1e-4
     shift = np.zeros((2, 8, 3))
     shift[:, 2, 1] = -h, h
@@ -588,7 +588,7 @@ def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: deepmd.Traini
 
 @needs_dp
 @pytest.mark.integration
-def test_prediction_virial_is_minus_the_strain_derivative(cold: deepmd.Training, tmp_path: Path):
+def test_prediction_virial_is_minus_the_strain_derivative(cold: training.Training, tmp_path: Path):
     frame, h = toy(1, 5), 1e-5
     strains = np.array([np.eye(3) * (1 + s) for s in (-h, h)])
     strained = Frames(
@@ -603,7 +603,7 @@ def test_prediction_virial_is_minus_the_strain_derivative(cold: deepmd.Training,
 
 @needs_dp
 @pytest.mark.integration
-def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_path: Path):
+def test_a_warm_start_goes_on_from_the_checkpoint(cold: training.Training, tmp_path: Path):
     known, new = toy(20, 1), toy(8, 9)
     warm = deepmd.train(
         TINY,
@@ -623,7 +623,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_pat
     # From the first step on it stands where the other ended, far below where a cold one begins.
     assert warm.learning_curve["rmse_e_trn"][0] < 0.1 * cold.learning_curve["rmse_e_trn"][0]
     before, after = (
-        deepmd.force_errors([deepmd.predict([model], known, tmp_path)], [known])
+        force_errors([deepmd.predict([model], known, tmp_path)], [known])
         for model in (cold.model, warm.model)
     )
     assert after.force_mev_per_angstrom < 1.25 * before.force_mev_per_angstrom
@@ -631,7 +631,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: deepmd.Training, tmp_pat
 
 @needs_dp
 @pytest.mark.integration
-def test_data_too_dense_for_the_checkpoint_start_cold(cold: deepmd.Training, tmp_path: Path):
+def test_data_too_dense_for_the_checkpoint_start_cold(cold: training.Training, tmp_path: Path):
     def starting_point(frames: Frames):
         return training._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
 
@@ -666,7 +666,7 @@ def test_an_interrupted_training_is_continued(tmp_path: Path):
     ) as process:
         wait_for(folder / "model.ckpt.meta")  # the link is made last
         os.killpg(process.pid, signal.SIGKILL)
-    before = deepmd.read_learning_curve(folder / "lcurve.out")
+    before = training.read_learning_curve(folder / "lcurve.out")
     assert before["step"][-1] < 4000
     training = deepmd.train(settings, [toy(8, 1)], type_map=TYPE_MAP, seed=1, folder=folder)
     after = training.learning_curve

@@ -20,10 +20,11 @@ EMT = calculator(ForceFieldSettings(model="ase.calculators.emt:EMT"))
 
 
 def test_the_older_spelling_of_a_spacing_is_read():
-    assert GpawSettings(k_spacing=0.3) == GpawSettings(kpoints=0.3)
-    assert GpawSettings(k_spacing=0.3, kpoints=(2, 1, 1)) == GpawSettings(kpoints=0.3)
+    read = GpawSettings.model_validate
+    assert read({"k_spacing": 0.3}) == GpawSettings(kpoints=0.3)
+    assert read({"k_spacing": 0.3, "kpoints": (2, 1, 1)}) == GpawSettings(kpoints=0.3)
     # As a document of the version before has it.
-    assert GpawSettings(k_spacing=None, kpoints=[1, 1, 1]).kpoints == (1, 1, 1)
+    assert read({"k_spacing": None, "kpoints": [1, 1, 1]}).kpoints == (1, 1, 1)
 
 
 def test_relaxation_through_a_function_is_that_of_the_calculator():

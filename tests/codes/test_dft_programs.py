@@ -13,9 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ionloop.codes import cp2k, gpaw
 from ionloop.codes.common.acceptance import Calculated, accept
-from ionloop.codes.common.dft import DftSettings
 from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.geometry.periodic import supercell
@@ -44,24 +42,21 @@ FRAME = perturb(ALP, 1, displacement=0.15, strain=0.02, seed=3)
 class Program:
     """A DFT program with settings for aluminium phosphide."""
 
-    module: Any
-    settings: DftSettings
+    settings: GpawSettings | Cp2kSettings
     section: Callable[..., Any]
 
     def calculate(self, frame: Frames, folder: Path, **changes: Any) -> Calculated:
-        settings = self.settings.model_copy(update=changes)
-        result: Calculated = self.module.calculate(settings, frame, folder, CORES)
-        return result
+        return self.settings.model_copy(update=changes).calculate(frame, folder, CORES)
 
 
 def _gpaw(command: str) -> Program:
     settings = GpawSettings(command=command, cutoff=400, kpoints="gamma", energy_convergence=1e-6)
-    return Program(gpaw, settings, GpawSection)
+    return Program(settings, GpawSection)
 
 
 def _cp2k(command: str) -> Program:
     settings = Cp2kSettings(command=command, cutoff=300, kpoints="gamma")
-    return Program(cp2k, settings, Cp2kSection)
+    return Program(settings, Cp2kSection)
 
 
 MAKE = {"IONLOOP_TEST_GPAW": _gpaw, "IONLOOP_TEST_CP2K": _cp2k}
@@ -114,7 +109,7 @@ def test_the_virial_is_minus_the_strain_derivative_of_the_energy(
     assert virial[0, 0] == pytest.approx(numeric, abs=0.3)
 
 
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "gpaw": {"cutoff": 200},
     "cp2k": {"cutoff": 150, "relative_cutoff": 40, "basis": "SZV-MOLOPT-SR-GTH"},
 }
@@ -126,7 +121,7 @@ def test_a_cell_and_its_supercell_have_one_label_by_default(
 ) -> None:
     cell = 2.7 * (np.ones((3, 3)) - np.eye(3))
     primitive = Frames(("Al", "P"), np.array([[[0, 0, 0], [1.45, 1.35, 1.35]]]), cell[None])
-    quick = QUICK[program.settings.program]
+    quick = QUICK[program.settings.level.code]
     for kpoints, consistent in ((type(program.settings)().kpoints, True), ("gamma", False)):
         small, large = (
             program.calculate(frame, tmp_path / frame.formula, kpoints=kpoints, **quick)
@@ -154,7 +149,7 @@ def test_the_two_programs_agree(tmp_path: Path) -> None:
 def test_too_few_electronic_steps_are_unconverged(program: Program, tmp_path: Path) -> None:
     quick = {"cutoff": 300}
     result = program.calculate(FRAME, tmp_path, max_scf_steps=2, **quick)
-    level = program.module.level_of_theory(program.settings)
+    level = program.settings.level
     label = accept(FRAME, result, level, program.settings.limits)
     assert label.reason == "unconverged"
 
@@ -186,7 +181,7 @@ def test_atoms_on_top_of_each_other_cost_one_frame(program: Program, tmp_path: P
     except ProgramError as error:
         assert "The end of" in str(error)  # either fate is sound
     else:
-        level = program.module.level_of_theory(settings)
+        level = settings.level
         assert accept(frame, result, level, settings.limits).reason is not None
 
 

@@ -23,7 +23,7 @@ def springs(sites: np.ndarray, constant: float) -> Any:
     from ase.calculators.calculator import Calculator, all_changes
 
     class Springs(Calculator):
-        implemented_properties = ("energy", "free_energy", "forces", "stress")
+        implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
 
         def calculate(self, atoms=None, properties=None, system_changes=all_changes):
             super().calculate(atoms, properties, system_changes)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from importlib import metadata
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,6 @@ from pydantic import ValidationError
 
 from ionloop.codes.common.acceptance import accept
 from ionloop.codes.common.ase import RelaxationError, calculate, relax
-from ionloop.codes.forcefield.level import level_of_theory
 from ionloop.codes.forcefield.model import calculator, covered_elements
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.geometry.perturb import perturb
@@ -90,7 +91,7 @@ def test_a_frame_gives_the_same_label_again(model):
 @pytest.mark.parametrize("model", [EMT, *universal])
 def test_a_label_is_accepted_with_the_level(model):
     settings, frame = ForceFieldSettings(model=model), frame_for(model)
-    level = level_of_theory(settings)
+    level = settings.level
     doc = accept(frame, calculate(calculator(settings), frame), level, settings.limits)
     assert doc.status == "accepted"
     assert doc.frame.level == level.hash
@@ -101,7 +102,7 @@ def test_a_calculator_without_stress_gives_no_virial():
     from ase.calculators.morse import MorsePotential
 
     class Stressless(MorsePotential):
-        implemented_properties = ("energy", "forces")
+        implemented_properties = ["energy", "forces"]  # noqa: RUF012
 
         def get_property(self, name, atoms=None, allow_calculation=True):
             return self._refuse(name) or super().get_property(name, atoms, allow_calculation)
@@ -159,27 +160,27 @@ def test_an_unfinished_relaxation_says_so():
 
 
 def test_level_holds_what_decides_a_label_and_nothing_else():
-    base = level_of_theory(ForceFieldSettings())
+    base = ForceFieldSettings().level
     assert base.settings == {"model": "7net-0", "version": metadata.version("sevenn")}
     same = ForceFieldSettings(device="cuda", relax_steps=3, relax_fmax=0.2)
-    assert level_of_theory(same).hash == base.hash
-    for other in [{"model": "7net-l3i5"}, {"options": {"modal": "x"}}, {"model": "chgnet"}]:
-        assert level_of_theory(ForceFieldSettings(**other)).hash != base.hash
-    assert level_of_theory(ForceFieldSettings(model="7net-mf-0")).settings["options"] == {
-        "modal": "PBE"
-    }
+    assert same.level.hash == base.hash
+    others: list[dict[str, Any]]
+    others = [{"model": "7net-l3i5"}, {"options": {"modal": "x"}}, {"model": "chgnet"}]
+    for other in others:
+        assert ForceFieldSettings(**other).level.hash != base.hash
+    assert ForceFieldSettings(model="7net-mf-0").level.settings["options"] == {"modal": "PBE"}
 
 
 def test_level_holds_the_checkpoint_by_content(tmp_path):
     def level(path, content):
         path.write_bytes(content)
-        return level_of_theory(ForceFieldSettings(checkpoint=path)).hash
+        return ForceFieldSettings(checkpoint=path).level.hash
 
     first = level(tmp_path / "a.pth", b"one")
     assert level(tmp_path / "b.pth", b"one") == first
     assert level(tmp_path / "a.pth", b"two") != first
     with pytest.raises(FileNotFoundError, match="check the checkpoint's path"):
-        level_of_theory(ForceFieldSettings(checkpoint=tmp_path / "absent"))
+        _ = ForceFieldSettings(checkpoint=tmp_path / "absent").level
 
 
 FACTORY = """
@@ -209,13 +210,13 @@ def test_an_import_path_gets_options_checkpoint_and_device(own_module):
         model="own_labeller_module:make", checkpoint=checkpoint, options=options
     )
     own = calculator(settings)
-    assert own.told == (str(checkpoint), "cpu")
+    assert own.told == (str(checkpoint), "cpu")  # type: ignore[attr-defined]
     assert own.parameters["epsilon"] == 2.0
     assert covered_elements(settings) is None
-    before = level_of_theory(settings)
+    before = settings.level
     assert str(checkpoint) not in before.model_dump_json()
     own_module.write_text(FACTORY + "# edited")
-    assert level_of_theory(settings).hash != before.hash
+    assert settings.level.hash != before.hash
 
 
 def test_a_dotted_path_is_an_import_path_too():
@@ -249,7 +250,7 @@ def test_a_missing_extra_is_named(monkeypatch, model, package):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(metadata, "version", absent)
     settings = ForceFieldSettings(model=model, options={"unused": 1})
-    for step in (level_of_theory, calculator):
+    for step in (attrgetter("level"), calculator):
         with pytest.raises(MissingExtraError, match=r"pip install 'ionloop\[forcefield\]'") as told:
             step(settings)
         assert f"labelling with {model} needs the package '{package}'" in str(told.value)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ionloop.codes import forcefield, gpaw
 from ionloop.codes.common.acceptance import accept
+from ionloop.codes.common.ase import calculate
 from ionloop.codes.common.errors import OtherLevelError
+from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
-from ionloop.codes.gpaw.level import level_of_theory
+from ionloop.codes.gpaw.calculation import SCRIPT, probe
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.programs.errors import ProgramNotFoundError
 from ionloop.programs.process import ProgramError
@@ -26,15 +27,15 @@ def settings(misdeed="none", version="26.7.0", **given):
 
 def test_a_label_holds_what_the_program_answered(gold_copper, tmp_path):
     frame = gold_copper[3]
-    result = gpaw.calculate(settings(), frame, tmp_path / "frame", cores=2)
-    emt = forcefield.calculator(ForceFieldSettings(model="ase.calculators.emt:EMT"))
-    expected = forcefield.calculate(emt, frame)
+    result = settings().calculate(frame, tmp_path / "frame", cores=2)
+    emt = calculator(ForceFieldSettings(model="ase.calculators.emt:EMT"))
+    expected = calculate(emt, frame)
     assert result.energy == pytest.approx(expected.energy, abs=1e-9)
     assert np.allclose(result.forces, expected.forces, atol=1e-9)
     assert np.allclose(result.virial, expected.virial, atol=1e-9)
     assert result.cores == 2
     assert result.seconds > 0
-    level = level_of_theory(settings())
+    level = settings().level
     assert accept(frame, result, level, settings().limits).status == "accepted"
 
 
@@ -42,9 +43,9 @@ def test_the_request_holds_the_level_of_theory(gold_copper, tmp_path):
     asked = settings(
         cutoff=340, kpoints=(2, 1, 1), smearing=0.1, max_scf_steps=44, options={"xc": "LDA"}
     )
-    gpaw.calculate(asked, gold_copper[0], tmp_path)
+    asked.calculate(gold_copper[0], tmp_path)
     request = json.loads((tmp_path / "request.json").read_text())
-    assert (tmp_path / gpaw.SCRIPT).is_file()
+    assert (tmp_path / SCRIPT).is_file()
     assert request["atoms"]["positions"] == gold_copper.positions[0].tolist()
     assert request["parameters"] == {
         "mode": {"name": "pw", "ecut": 340},
@@ -61,14 +62,14 @@ def test_the_request_holds_the_level_of_theory(gold_copper, tmp_path):
 
 def test_magnetic_moments_go_with_spin(gold_copper, tmp_path):
     asked = settings(spin_polarised=True, magnetic_moments={"Cu": 0.5})
-    gpaw.calculate(asked, gold_copper[0], tmp_path)
+    asked.calculate(gold_copper[0], tmp_path)
     moments = json.loads((tmp_path / "request.json").read_text())["atoms"]["magmoms"]
     assert moments == [0.5 if s == "Cu" else 0.0 for s in gold_copper.symbols]
 
 
 def test_unconverged_is_rejected_and_final(gold_copper, tmp_path):
-    result = gpaw.calculate(settings("unconverged"), gold_copper[0], tmp_path)
-    label = accept(gold_copper[0], result, level_of_theory(settings()), settings().limits)
+    result = settings("unconverged").calculate(gold_copper[0], tmp_path)
+    label = accept(gold_copper[0], result, settings().level, settings().limits)
     assert (label.status, label.reason) == ("rejected", "unconverged")
 
 
@@ -82,27 +83,27 @@ def test_unconverged_is_rejected_and_final(gold_copper, tmp_path):
 )
 def test_no_answer_raises_with_the_end_of_the_log(gold_copper, tmp_path, misdeed, words):
     with pytest.raises(ProgramError, match=f"(?s){words}"):
-        gpaw.calculate(settings(misdeed), gold_copper[0], tmp_path)
+        settings(misdeed).calculate(gold_copper[0], tmp_path)
 
 
 def test_a_hang_ends_within_the_time_limit(gold_copper, tmp_path):
     with pytest.raises(ProgramError, match=r"(?s)not through after 3 s.*for the other rank"):
-        gpaw.calculate(settings("hang", timeout=3), gold_copper[0], tmp_path)
+        settings("hang", timeout=3).calculate(gold_copper[0], tmp_path)
 
 
 def test_the_answer_of_an_earlier_try_is_not_taken(gold_copper, tmp_path):
-    gpaw.calculate(settings(), gold_copper[0], tmp_path)
+    settings().calculate(gold_copper[0], tmp_path)
     with pytest.raises(ProgramError):
-        gpaw.calculate(settings("silent"), gold_copper[0], tmp_path)
+        settings("silent").calculate(gold_copper[0], tmp_path)
 
 
 def test_another_version_is_refused(gold_copper, tmp_path):
-    gpaw.calculate(settings(version="26.9"), gold_copper[0], tmp_path)
-    gpaw.calculate(settings(version="26"), gold_copper[0], tmp_path)
+    settings(version="26.9").calculate(gold_copper[0], tmp_path)
+    settings(version="26").calculate(gold_copper[0], tmp_path)
     with pytest.raises(OtherLevelError, match=r"GPAW is 25\.1.*label\.version says 26.*'25\.1'"):
-        gpaw.calculate(settings(version="25.1"), gold_copper[0], tmp_path)
+        settings(version="25.1").calculate(gold_copper[0], tmp_path)
     with pytest.raises(OtherLevelError, match=r"260"):
-        gpaw.calculate(settings(version="260.1"), gold_copper[0], tmp_path)
+        settings(version="260.1").calculate(gold_copper[0], tmp_path)
 
 
 def test_k_points_have_one_key():
@@ -112,17 +113,17 @@ def test_k_points_have_one_key():
 
 def test_a_missing_program_names_the_cure(gold_copper, tmp_path):
     with pytest.raises(ProgramNotFoundError, match=r"install-gpaw\.sh"):
-        gpaw.calculate(GpawSettings(command="no-such-mpirun gpaw"), gold_copper[0], tmp_path)
+        GpawSettings(command="no-such-mpirun gpaw").calculate(gold_copper[0], tmp_path)
 
 
 def test_the_probe_names_missing_setups(tmp_path):
-    answer = gpaw.probe(settings(), ["Cu", "Li", "S"], tmp_path, cores=2)
+    answer = probe(settings(), ["Cu", "Li", "S"], tmp_path, cores=2)
     assert (answer["version"], answer["ranks"]) == ("26.7.0", 2)
     assert answer["missing"] == ["Li", "S"]
 
 
 def test_level_holds_what_decides_a_label_and_nothing_else():
-    base = level_of_theory(GpawSettings())
+    base = GpawSettings().level
     same = GpawSettings(
         command="x",
         timeout=5,
@@ -130,7 +131,7 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
         max_scf_steps=9,
         options={"parallel": {"sl_auto": True}},
     )
-    assert level_of_theory(same).hash == base.hash
+    assert same.level.hash == base.hash
     for other in (
         {"cutoff": 520},
         {"xc": "PBEsol"},
@@ -146,27 +147,27 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
         {"energy_convergence": 1e-6},
         {"options": {"charge": 1}},
     ):
-        assert level_of_theory(GpawSettings(**other)).hash != base.hash, other
+        assert GpawSettings(**other).level.hash != base.hash, other
     assert "cut-off 500 eV" in base.words
 
 
 def test_a_setup_of_an_element_that_the_frame_has_not_is_not_in_its_key():
-    plain = level_of_theory(GpawSettings())
-    doped = level_of_theory(GpawSettings(setups={"Ti": "4"}))
+    plain = GpawSettings().level
+    doped = GpawSettings(setups={"Ti": "4"}).level
     assert doped.of(["Li", "S"]).hash == plain.of(["Li", "S"]).hash
     assert doped.of(["Li", "Ti"]).hash != plain.of(["Li", "Ti"]).hash
-    default = level_of_theory(GpawSettings(setups={"default": "sg15"}))
+    default = GpawSettings(setups={"default": "sg15"}).level
     assert default.of(["Li", "S"]).hash != plain.of(["Li", "S"]).hash
 
 
 def test_a_moment_counts_with_spin_and_its_element_alone():
-    without = level_of_theory(GpawSettings(spin_polarised=True))
+    without = GpawSettings(spin_polarised=True).level
     moment = GpawSettings(spin_polarised=True, magnetic_moments={"Fe": 2.0, "S": 0.0})
-    level = level_of_theory(moment)
+    level = moment.level
     assert level.of(["Fe", "O"]).hash != without.of(["Fe", "O"]).hash
     assert level.of(["Li", "S"]).hash == without.of(["Li", "S"]).hash
-    unpolarised = level_of_theory(GpawSettings(magnetic_moments={"Fe": 2.0}))
-    assert unpolarised.hash == level_of_theory(GpawSettings()).hash
+    unpolarised = GpawSettings(magnetic_moments={"Fe": 2.0}).level
+    assert unpolarised.hash == GpawSettings().level.hash
 
 
 # Hashes of version 0.1.0, whose keys held all elements of the settings.
@@ -187,7 +188,7 @@ BEFORE = [
 
 @pytest.mark.parametrize(("given", "key"), BEFORE)
 def test_labels_of_the_version_before_are_found(given, key):
-    level = level_of_theory(GpawSettings(**given))
+    level = GpawSettings(**given).level
     assert key in level.keys(["Li", "S"])
     assert key in level.keys(["Ti", "Fe"])
 

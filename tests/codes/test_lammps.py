@@ -14,11 +14,10 @@ import psutil
 import pytest
 
 from ionloop.codes.common.trajectory import TrajectoryTask
-from ionloop.codes.lammps.errors import LammpsError
+from ionloop.codes.lammps.output import _first_collapsed, _valid_prefix
 from ionloop.codes.lammps.process import run_trajectories
-from ionloop.codes.lammps.program import check_models, program_version, version_of_run
+from ionloop.codes.lammps.program import LammpsError, check_models, program_version, version_of_run
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.codes.lammps.trajectory import _first_collapsed, _valid_prefix
 from ionloop.programs import process
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
@@ -289,7 +288,7 @@ def test_a_cold_start_with_the_heat_of_its_perturbation_comes_to_its_end(batch):
 @pytest.mark.integration
 def test_stopping_and_dying_trajectories_keep_their_prefix(models, tmp_path):
     settings = LammpsSettings(stop_max_devi_f=0.2, stop_temperature_factor=1e12)
-    quiet = Frames(tuple(crystal().symbols), [crystal().positions], [crystal().cell.array])
+    quiet = Frames(tuple(crystal().symbols), crystal().positions[None], crystal().cell.array[None])
     tasks = [
         make_task(0, steps=10**6),
         make_task(1, timestep=1e5),

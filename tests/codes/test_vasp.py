@@ -14,12 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ionloop.codes import vasp
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.errors import OtherLevelError
-from ionloop.codes.vasp.inputs import Arrangement
-from ionloop.codes.vasp.potcars import MissingPotcarError
-from ionloop.codes.vasp.presets import FORCE_LABELS, PRESETS
+from ionloop.codes.vasp.inputs import Arrangement, incar, requested_inputs
+from ionloop.codes.vasp.level import doubtful_keys, in_words
+from ionloop.codes.vasp.potcars import (
+    MissingPotcarError,
+    check_known,
+    check_potcars,
+    find_potential,
+    pinned,
+)
+from ionloop.codes.vasp.presets import FORCE_LABELS, PRESETS, potcars
 from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import Kept, mesh_of
@@ -130,8 +136,8 @@ KEYS_OF_0_1 = {  # as version 0.1 calculated them
 @pytest.mark.parametrize("key", KEYS_OF_0_1)
 def test_the_key_of_the_version_before_is_known(key: str) -> None:
     settings = VaspSettings(**KEYS_OF_0_1[key])  # type: ignore[arg-type]
-    assert vasp.doubtful_keys(settings) == [key]
-    assert key not in vasp.level_of_theory(settings).keys(vasp.potcars(settings))
+    assert doubtful_keys(settings) == [key]
+    assert key not in settings.level.keys(potcars(settings))
 
 
 def identity(title: str = "PAW_PBE Au 01Jan2026", sha256: str = "0123456789ab") -> dict[str, str]:
@@ -145,7 +151,7 @@ def test_every_preset_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_writes_the_inputs_of_the_papers(name: str) -> None:
     encut, kpoints, potentials = PAPERS[name]
-    inputs = vasp.requested_inputs(VaspSettings(preset=name), chain(list(potentials)))
+    inputs = requested_inputs(VaspSettings(preset=name), chain(list(potentials)))
     tags = dict(inputs["INCAR"])
     tags.pop("LMAXMIX", None)  # set by pymatgen where there are d electrons; it decides no value
     mesh = {} if kpoints == "gamma" else {"KSPACING": kpoints, "KGAMMA": True}
@@ -182,25 +188,25 @@ def test_an_explicit_mesh_and_a_kept_one_are_written_with_gamma() -> None:
     frame = chain(["Au", "Cu"], 4.0)
     for points in ([3, 2, 1], {"kept": 0.75}):
         settings = own(kpoints=points)
-        inputs = vasp.requested_inputs(settings, frame)
+        inputs = requested_inputs(settings, frame)
         assert inputs["KPOINTS"].style.name == "Gamma"
         assert inputs["KPOINTS"].kpts == [mesh_of(settings.kpoints, frame)]
         assert "KSPACING" not in inputs["INCAR"]
     kept = own(kpoints=Kept(kept=0.75).of_starts([frame]))
     strained = replace(frame, cells=frame.cells * 1.05)
     assert mesh_of(0.75, strained) != mesh_of(0.75, frame) == (3, 3, 3)
-    assert vasp.requested_inputs(kept, strained)["KPOINTS"].kpts == [(3, 3, 3)]
-    assert "Au1Cu1 3×3×3" in vasp.level_of_theory(kept).words
+    assert requested_inputs(kept, strained)["KPOINTS"].kpts == [(3, 3, 3)]
+    assert "Au1Cu1 3×3×3" in kept.level.words
 
 
 def test_without_a_preset_a_small_cell_has_kpoints_unasked() -> None:
-    tags = vasp.incar(VaspSettings(encut=300))
+    tags = incar(VaspSettings(encut=300))
     assert (tags["KSPACING"], tags["KGAMMA"]) == (0.35, True)
 
 
 def test_a_user_replaces_and_removes_tags() -> None:
     settings = own(incar={"NELM": 60, "LASPH": None, "NCORE": 4})
-    tags = vasp.incar(settings)
+    tags = incar(settings)
     assert (tags["NELM"], tags["NCORE"], tags["ENCUT"]) == (60, 4, 300)
     assert "LASPH" not in tags
     assert FORCE_LABELS["NELM"] == 100
@@ -236,12 +242,12 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, Any], sentenc
 def test_one_level_has_one_hash_however_it_is_written() -> None:
     preset = VaspSettings(preset="agi")
     full = VaspSettings(encut=280.0, kpoints="gamma", potcars={"I": "I", "Ag": "Ag"})
-    assert vasp.level_of_theory(preset).hash == vasp.level_of_theory(full).hash
-    words = vasp.level_of_theory(full).words
+    assert preset.level.hash == full.level.hash
+    words = full.level.words
     assert words.startswith("vasp (version 6, ENCUT 280, k-points [1, 1, 1], EDIFF 1e-06")
     assert words.endswith("Ag PBE_54 Ag, I PBE_54 I)")  # there are no POTCARs here to look into
     written = VaspSettings(**full.model_dump() | {"kpoints": [1, 1, 1]})
-    assert vasp.level_of_theory(written).hash == vasp.level_of_theory(full).hash
+    assert written.level.hash == full.level.hash
 
 
 def test_two_releases_under_one_folder_name_are_two_levels(
@@ -251,8 +257,8 @@ def test_two_releases_under_one_folder_name_are_two_levels(
     hashes = []
     for release, last in (("one", 3.0), ("other", 4.0)):
         use_potcars(monkeypatch, tmp_path / release, last)
-        hashes.append(vasp.level_of_theory(own()).hash)
-        known = vasp.pinned(own()).potentials
+        hashes.append(own().level.hash)
+        known = pinned(own()).potentials
         assert known is not None and known["Au"].title == "PAW_PBE Au 01Jan2026"
     assert len(set(hashes)) == 2
 
@@ -272,29 +278,29 @@ def test_what_a_potcar_is_hangs_neither_on_white_space_nor_on_notes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = use_potcars(monkeypatch, tmp_path)
-    before = vasp.find_potential("Au", "PBE_54").identity
+    before = find_potential("Au", "PBE_54").identity
     path = folder / "POT_GGA_PAW_PBE_54" / "Au" / "POTCAR"
     lines = path.read_text().splitlines()
     lines[3:3] = ["   SHA256 =  123", "   COPYR  = (c)"]
     path.write_bytes("\r\n".join([*lines, "  ", ""]).encode())
-    assert vasp.find_potential("Au", "PBE_54").identity == before
+    assert find_potential("Au", "PBE_54").identity == before
     path.write_text("\n".join(lines[:8]))
     with pytest.raises(MissingPotcarError, match="it may be cut short"):
-        vasp.find_potential("Au", "PBE_54")
+        find_potential("Au", "PBE_54")
 
 
 def test_a_level_goes_where_its_settings_go(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     use_potcars(monkeypatch, tmp_path / "here")
-    settings = vasp.pinned(own())
+    settings = pinned(own())
     use_potcars(monkeypatch, tmp_path / "there", last=4.0)
     there = VaspSettings.model_validate_json(settings.model_dump_json())
-    assert vasp.pinned(there) == settings
+    assert pinned(there) == settings
     with pytest.raises(OtherLevelError, match="of this host is PAW_PBE Au 01Jan2026, sha256") as e:
-        vasp.check_potcars(there, ["Au"])
+        check_potcars(there, ["Au"])
     assert "let PMG_VASP_PSP_DIR name the same release on every host" in str(e.value)
-    assert vasp.level_of_theory(there).hash != vasp.level_of_theory(own()).hash
+    assert there.level.hash != own().level.hash
 
 
 def test_potcars_that_nobody_has_or_says_buy_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,12 +308,12 @@ def test_potcars_that_nobody_has_or_says_buy_no_label(monkeypatch: pytest.Monkey
 
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
     with pytest.raises(MissingPotcarError, match=r"PMG_VASP_PSP_DIR is not set.*label\.potentials"):
-        vasp.check_known(own(), ["Au"])
+        check_known(own(), ["Au"])
     said = own(potentials={"Au": identity()})
-    vasp.check_known(said, ["Au"])
+    check_known(said, ["Au"])
     with pytest.raises(MissingPotcarError, match=r"neither label\.potentials says it, nor was Cu"):
-        vasp.check_known(said, ["Au", "Cu"])
-    about = vasp.level_of_theory(said).elements
+        check_known(said, ["Au", "Cu"])
+    about = said.level.elements
     assert about == {"Au": identity(), "Cu": {"POTCAR": "PBE_54 Cu"}}
 
 
@@ -316,22 +322,22 @@ def test_a_dopant_in_the_settings_leaves_the_other_labels_alone(
 ) -> None:
     use_potcars(monkeypatch, tmp_path)
     alone, doped = own(potcars={"Au": "Au"}), own()
-    keys = [vasp.level_of_theory(each).of(["Au"]).hash for each in (alone, doped)]
+    keys = [each.level.of(["Au"]).hash for each in (alone, doped)]
     assert len(set(keys)) == 1
-    assert vasp.level_of_theory(doped).of(["Au", "Cu"]).hash not in keys
+    assert doped.level.of(["Au", "Cu"]).hash not in keys
 
 
 def test_so_do_its_moment_and_its_hubbard_parameter() -> None:
     def key(moments: dict[str, float], *species: str) -> str:
         tags = {"ISPIN": 2, "LDAU": True, "LDAUU": {"Au": 4.0, **moments}, "MAGMOM": moments}
-        return vasp.level_of_theory(own(incar=tags)).of(species).hash
+        return own(incar=tags).level.of(species).hash
 
     assert key({"Au": 5.0}, "Au") == key({"Au": 5.0, "Cu": 1.0}, "Au") != key({"Au": 4.0}, "Au")
     assert key({"Au": 5.0}, "Au", "Cu") != key({"Au": 5.0, "Cu": 1.0}, "Au", "Cu")
-    words = vasp.level_of_theory(own(incar={"MAGMOM": {"Au": 5.0}})).of(["Au"]).words
+    words = own(incar={"MAGMOM": {"Au": 5.0}}).level.of(["Au"]).words
     assert words.endswith("MAGMOM 5.0)")
     nested = own(incar={"LDAUU": {"Cu": {"Au": 4.0}}})  # by the anion, as pymatgen reads it too
-    assert "LDAUU" in vasp.level_of_theory(nested).of(["Au"]).settings
+    assert "LDAUU" in nested.level.of(["Au"]).settings
 
 
 @pytest.mark.parametrize(
@@ -346,7 +352,7 @@ def test_so_do_its_moment_and_its_hubbard_parameter() -> None:
     ],
 )
 def test_what_decides_no_value_leaves_the_level_alone(change: dict[str, Any]) -> None:
-    assert vasp.level_of_theory(own(**change)).hash == vasp.level_of_theory(own()).hash
+    assert own(**change).level.hash == own().level.hash
 
 
 @pytest.mark.parametrize(
@@ -370,12 +376,12 @@ def test_what_decides_no_value_leaves_the_level_alone(change: dict[str, Any]) ->
     ],
 )
 def test_what_decides_a_value_is_another_level(change: dict[str, Any]) -> None:
-    assert vasp.level_of_theory(own(**change)).hash != vasp.level_of_theory(own()).hash
+    assert own(**change).level.hash != own().level.hash
 
 
 def test_an_element_without_potcar_is_named() -> None:
     with pytest.raises(ValueError, match=r"named for Sn, Cl; say .* \{Sn: Sn\}"):
-        vasp.requested_inputs(VaspSettings(preset="lgps"), chain(["Li", "Sn", "Cl"]))
+        requested_inputs(VaspSettings(preset="lgps"), chain(["Li", "Sn", "Cl"]))
 
 
 @given(
@@ -412,7 +418,7 @@ def test_poscar_of_a_left_handed_cell_is_right_handed_and_keeps_every_digit() ->
     frame = Frames(
         ("Cu", "Au", "Cu"), np.array([[[0.1, 0.2, 0.3], [2, 2, 2], [1, 4, 5.0]]]), cell[None]
     )
-    poscar = vasp.requested_inputs(own(), frame)["POSCAR"]
+    poscar = requested_inputs(own(), frame)["POSCAR"]
     assert poscar.site_symbols == ["Cu", "Au"]
     lattice = poscar.structure.lattice.matrix
     np.testing.assert_allclose(lattice, -cell)
@@ -428,12 +434,12 @@ def test_a_missing_potcar_is_named_with_the_place_for_it(
 
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", None)
     with pytest.raises(MissingPotcarError, match="PMG_VASP_PSP_DIR is not set"):
-        vasp.find_potential("Li_sv", "PBE_54")
+        find_potential("Li_sv", "PBE_54")
     monkeypatch.setitem(SETTINGS, "PMG_VASP_PSP_DIR", str(tmp_path))
     with pytest.raises(MissingPotcarError, match=r"POT_GGA_PAW_PBE_54/POTCAR\.Li_sv\.gz"):
-        vasp.find_potential("Li_sv", "PBE_54")
+        find_potential("Li_sv", "PBE_54")
     with pytest.raises(ValueError, match="no potcar_functional 'PBE_99'; known: PBE,"):
-        vasp.find_potential("Li_sv", "PBE_99")
+        find_potential("Li_sv", "PBE_99")
 
 
 def test_a_potcar_is_read_and_one_that_nobody_knows_is_told(vasp: Any) -> None:
@@ -448,7 +454,7 @@ def test_a_potcar_is_read_and_one_that_nobody_knows_is_told(vasp: Any) -> None:
 
 
 def test_the_inputs_in_words() -> None:
-    words = vasp.in_words(VaspSettings(preset="li10mp2s12"), ["Li", "Sn"])
+    words = in_words(VaspSettings(preset="li10mp2s12"), ["Li", "Sn"])
     assert words["POTCAR.spec"] == "PBE_54: Li_sv Sn_d"
     assert words["KPOINTS"] == "no file; KSPACING = 0.5 1/Å, Γ-centred"
     assert "ENCUT = 500.0" in words["INCAR"] and "ISYM = 0" in words["INCAR"]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ionloop.codes import vasp as vasp_inputs
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.vasp import comparison, log, results
-from ionloop.codes.vasp.inputs import Arrangement
+from ionloop.codes.vasp.inputs import Arrangement, input_set, relaxation, to_structure
 from ionloop.codes.vasp.results import VaspError
 from ionloop.codes.vasp.settings import VaspSettings
 from ionloop.formats.reading import read_frames
@@ -44,8 +43,8 @@ def run(
     stand_in: Any, frame: Frames, folder: Path, settings: VaspSettings = SETTINGS, **changes: Any
 ) -> Path:
     """Write the inputs of a frame and run the stand-in on them."""
-    inputs = vasp_inputs.input_set(settings, **changes)
-    inputs.get_input_set(vasp_inputs.to_structure(frame)).write_input(folder)
+    inputs = input_set(settings, **changes)
+    inputs.get_input_set(to_structure(frame)).write_input(folder)
     command = shlex.split(stand_in.command)
     with (folder / "vasp.out").open("w") as out:
         subprocess.run(command, cwd=folder, stdout=out, check=True)
@@ -134,8 +133,8 @@ def test_dpdata_and_ase_read_the_same_from_the_stand_in(done: Path) -> None:
         trace = np.trace(theirs.virials[0])
         assert trace == pytest.approx(np.trace(ours.virial), abs=1e-4)
     (by_ase,) = read_frames(done / "vasprun.xml", "vasp-xml")
-    np.testing.assert_allclose(by_ase.forces[0], ours.forces, atol=1e-7)  # type: ignore[index]
-    np.testing.assert_allclose(by_ase.virials[0], ours.virial, atol=1e-4)  # type: ignore[index]
+    np.testing.assert_allclose(by_ase.forces[0], ours.forces, atol=1e-7)
+    np.testing.assert_allclose(by_ase.virials[0], ours.virial, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["vasprun_pstress.xml", "vasprun_dfpt.xml"])
@@ -151,7 +150,7 @@ def test_files_of_the_real_vasp_give_the_numbers_of_dpdata(name: str, tmp_path: 
     )
     # dpdata turns the cell: the eigenvalues of the virial stay.
     np.testing.assert_allclose(
-        np.linalg.eigvalsh(ours.virial),  # type: ignore[arg-type]
+        np.linalg.eigvalsh(ours.virial),
         np.linalg.eigvalsh(theirs["virials"][0]),
         rtol=1e-6,
     )
@@ -332,14 +331,14 @@ def test_an_outcar_without_its_end_is_told(done: Path, tmp_path: Path) -> None:
 
 
 def test_a_relaxation_ends_where_forces_vanish(vasp: Any, frame: Frames, tmp_path: Path) -> None:
-    changes = vasp_inputs.relaxation(SETTINGS)
+    changes = relaxation(SETTINGS)
     folder = run(vasp, frame, tmp_path / "run", **changes)
     end = Arrangement.of(frame).restore_frame(results.read_final_frame(folder))
     assert end.symbols == frame.symbols
     _, forces, virial = effective_medium(end)
     assert np.abs(forces).max() < SETTINGS.relax_fmax
     assert np.abs(virial).max() < 0.1
-    short = vasp_inputs.relaxation(SETTINGS.model_copy(update={"relax_steps": 3}))
+    short = relaxation(SETTINGS.model_copy(update={"relax_steps": 3}))
     folder = run(vasp, frame, tmp_path / "short", **short)
     with pytest.raises(VaspError, match=r"did not converge \(ionic steps\)"):
         results.read_final_frame(folder)

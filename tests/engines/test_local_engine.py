@@ -14,7 +14,7 @@ from ionloop.schemas.process import STALE
 from ionloop.stores.connect import collection, open_store
 
 RUN = "lgps"
-FAULTS = {
+FAULTS: dict[str, dict[str, Any]] = {
     "train-1": {"state": "failed", "tries": 2, "error": {"summary": "train failed: walltime"}},
     "label-1": {"state": "failed", "tries": 1, "error": {"summary": "label failed: no licence"}},
     "after-1": {"state": "skipped", "error": {"summary": "a parent failed"}},

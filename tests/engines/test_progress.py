@@ -53,9 +53,10 @@ def test_before_the_loop_there_is_no_turn() -> None:
 
 
 def test_the_table_shows_for_how_long_a_job_runs() -> None:
-    console = Console(file=io.StringIO(), width=90)
+    screen = io.StringIO()
+    console = Console(file=screen, width=90)
     console.print(table(SNAPSHOT, START + timedelta(seconds=75)))
-    lines = console.file.getvalue().splitlines()
+    lines = screen.getvalue().splitlines()
     assert lines[0].strip() == "run lgps; turn 2; turn 1 was 87.3% accurate"
     row = next(line for line in lines if "train-2" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [
@@ -65,28 +66,30 @@ def test_the_table_shows_for_how_long_a_job_runs() -> None:
 
 def test_what_runs_tells_its_step_and_the_time_left(training: Running) -> None:
     pace = Pace()
-    assert pace.words(training, START) == "training step 0 of 1000"
+    assert pace.describe(training, START) == "training step 0 of 1000"
     advance(training, 200)
     # The pace counts from what was seen first, not from a checkpoint that was found.
     later = START + timedelta(seconds=60)
-    assert pace.words(training, later) == "training step 200 of 1000, 0:04:00 left"
-    assert Pace().words(training, later) == "training step 200 of 1000"
+    assert pace.describe(training, later) == "training step 200 of 1000, 0:04:00 left"
+    assert Pace().describe(training, later) == "training step 200 of 1000"
 
 
 def test_plain_lines_without_a_terminal_and_only_for_changes() -> None:
-    console = Console(file=io.StringIO(), width=200)
+    screen = io.StringIO()
+    console = Console(file=screen, width=200)
     progress = RichProgress(console)
     progress.update(SNAPSHOT)
     progress.update(SNAPSHOT)
     progress.close()
-    (line,) = console.file.getvalue().splitlines()
+    (line,) = screen.getvalue().splitlines()
     assert "  turn 2; turn 1 was 87.3% accurate; done so far: train 2 of 4" in line
 
 
 def test_what_runs_on_has_a_line_now_and_then(
     training: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    console = Console(file=io.StringIO(), width=200)
+    screen = io.StringIO()
+    console = Console(file=screen, width=200)
     progress = RichProgress(console)
     snapshot = Snapshot("lgps", {"train": {"running": 1}}, (training,), turn=0)
     progress.update(snapshot)
@@ -94,16 +97,17 @@ def test_what_runs_on_has_a_line_now_and_then(
     progress.update(snapshot)  # too soon
     monkeypatch.setattr("ionloop.engines.local.progress.LINE_EVERY", 0.0)
     progress.update(snapshot)
-    first, second = console.file.getvalue().splitlines()
+    first, second = screen.getvalue().splitlines()
     assert "train-2 (training step 0 of 1000)" in first
     assert "train-2 (training step 300 of 1000" in second
 
 
 def test_live_table_on_a_terminal() -> None:
-    console = Console(file=io.StringIO(), width=90, force_terminal=True)
+    screen = io.StringIO()
+    console = Console(file=screen, width=90, force_terminal=True)
     progress = RichProgress(console)
     progress.update(SNAPSHOT)
     progress.update(SNAPSHOT)
     progress.close()
     progress.close()
-    assert "train-2" in console.file.getvalue()
+    assert "train-2" in screen.getvalue()

@@ -40,7 +40,7 @@ def able(journal: Journal) -> list[str]:
 
 
 def test_labels_that_are_tried_again_are_counted_when_they_are_through(journal: Journal) -> None:
-    recover(journal, None, retry_failed=True)  # type: ignore[arg-type]  # nothing to complete
+    recover(journal, None, retry_failed=True)  # nothing to complete
     assert able(journal) == ["batch 0", "batch 1", "batch 2"]
     for number, state in enumerate(["completed", "completed", "failed"]):
         journal.change(f"batch {number}-1", state=state)
@@ -49,5 +49,5 @@ def test_labels_that_are_tried_again_are_counted_when_they_are_through(journal: 
 
 
 def test_without_a_retry_the_account_is_judged_at_once(journal: Journal) -> None:
-    recover(journal, None, retry_failed=False)  # type: ignore[arg-type]  # nothing to complete
+    recover(journal, None, retry_failed=False)  # nothing to complete
     assert able(journal) == ["account"]

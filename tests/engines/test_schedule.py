@@ -136,12 +136,12 @@ def test_every_job_ends_after_its_parents(graph: list[Entry], data: st.DataObjec
         chosen = data.draw(st.sampled_from(able))
         assert chosen.parents <= set(ended)
         state = data.draw(st.sampled_from(["completed", "failed"]))
-        entries[chosen.uuid] = replace(chosen, state=state)
+        entries[chosen.uuid] = replace(chosen, state=state)  # type: ignore[arg-type]
         ended.append(chosen.uuid)
         while found := skips(list(entries.values()), Survey.of(entries.values())):
-            for each in found:
-                entries[each.entry.uuid] = replace(each.entry, state="skipped")
-                ended.append(each.entry.uuid)
+            for skipped in found:
+                entries[skipped.entry.uuid] = replace(skipped.entry, state="skipped")
+                ended.append(skipped.entry.uuid)
     assert sorted(ended) == sorted(entries)
     untried = {uuid for uuid, each in entries.items() if each.state == "skipped"}
     lost = untried | {uuid for uuid, each in entries.items() if each.state == "failed"}

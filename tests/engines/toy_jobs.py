@@ -56,12 +56,14 @@ def nested(path: str, depth: int) -> Response:
 def divert(path: str, seconds: float, kind: str) -> Response:
     """Detour or addition that takes its time."""
     slow = add(path, 1, 2, seconds)
-    return Response(output=5, **{kind: slow})
+    more: dict[str, Any] = {kind: slow}
+    return Response(output=5, **more)
 
 
 @job
 def stopping(kind: str) -> Response:
-    return Response(output=1, **{kind: True})
+    order: dict[str, Any] = {kind: True}
+    return Response(output=1, **order)
 
 
 @job

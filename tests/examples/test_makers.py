@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ionloop.codes.forcefield.settings import ForceFieldSettings
@@ -29,9 +30,7 @@ def test_the_loop_from_makers_runs_in_jobflow_alone(tmp_path, monkeypatch):
 
 
 def test_makers_take_the_type_map_from_the_start_structures():
-    frame = Frames(
-        ("Na", "Cl"), [[[0, 0, 0], [2.8, 2.8, 2.8]]], [[[5.6, 0, 0], [0, 5.6, 0], [0, 0, 5.6]]]
-    )
+    frame = Frames(("Na", "Cl"), np.array([[[0, 0, 0], [2.8, 2.8, 2.8]]]), 5.6 * np.eye(3)[None])
     maker = ConcurrentLearningMaker(
         label=ForceFieldLabelMaker(settings=ForceFieldSettings(model="ase.calculators.emt:EMT"))
     )

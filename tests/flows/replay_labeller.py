@@ -30,7 +30,7 @@ def published(part: str) -> dict[str, Frames]:
     return {part.ids[index]: part[index] for part in frames for index in range(len(part))}
 
 
-class ReplayLabeller(Calculator):  # type: ignore[misc]
+class ReplayLabeller(Calculator):
     """Answers for published frames, and for no others.
 
     Parameters

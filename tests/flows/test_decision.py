@@ -37,16 +37,16 @@ def turn(*fractions: float, n: int = 1000, **fields: object) -> TurnCounts:
     ]
     accurate = sum(each.accurate for each in conditions)
     found = {"accurate": accurate, "candidate": n * len(fractions) - accurate}
-    return TurnCounts(**{**found, "conditions": conditions, **fields})  # type: ignore[arg-type]
+    return TurnCounts(**{**found, "conditions": conditions, **fields})
 
 
 def progress(*turns: TurnCounts, **fields: object) -> StageProgress:
     history = list(turns or [turn(0.5)])
-    return StageProgress(**{"history": history, "turn_of_stage": len(history) - 1, **fields})  # type: ignore[arg-type]
+    return StageProgress(**{"history": history, "turn_of_stage": len(history) - 1, **fields})
 
 
 def decision(p: StageProgress, **convergence: object) -> Decision:
-    return decide(p, STAGES, Convergence(**convergence), Limits())  # type: ignore[arg-type]
+    return decide(p, STAGES, Convergence(**convergence), Limits())
 
 
 def last(*fractions: float, n: int = 1000, **fields: object) -> StageProgress:
@@ -95,10 +95,7 @@ def test_one_bad_system_of_five_holds_the_stage_back() -> None:
 
 def test_a_condition_is_named_by_what_tells_it_apart() -> None:
     counts = {"accurate": 90, "candidate": 10, "composition": "LiF"}
-    hot, cold = (
-        ConditionCounts(temperature=t, pressure=1.0, **counts)  # type: ignore[arg-type]
-        for t in (900.0, 300.0)
-    )
+    hot, cold = (ConditionCounts(temperature=t, pressure=1.0, **counts) for t in (900.0, 300.0))
     pressed = hot.model_copy(update={"pressure": 5000.0})
     names = [each.name for each in judged(TurnCounts(conditions=[hot, cold]), Convergence())]
     assert names == ["900 K", "300 K"]
@@ -160,7 +157,7 @@ def test_turns_of_an_older_version_are_judged_as_a_whole() -> None:
 )
 def test_every_limit_stops_with_its_name(limits: dict[str, float], word: str) -> None:
     spent = progress(n_labels=50, core_hours=2.0)
-    decision = decide(spent, STAGES, Convergence(), Limits(**limits))  # type: ignore[arg-type]
+    decision = decide(spent, STAGES, Convergence(), Limits(**limits))
     assert decision.action is Action.STOP
     assert word in decision.reason
 

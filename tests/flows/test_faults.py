@@ -24,7 +24,7 @@ from ionloop.schemas.run import RunState
 
 TOY = Path(__file__).parents[1] / "toy"
 N_PICKS = 8
-SMALL = {
+SMALL: dict[str, Any] = {
     "label": {"model": "faulty_labeller:FaultyLabeller", "batch_size": 4, "floor": 0.5},
     "train": {"n_models": 3, "steps": 100},
     "explore": {"batch_size": 2},
@@ -224,7 +224,7 @@ def disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small disk is not permitted here")
 
@@ -261,7 +261,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
 
 
-BAD_FILES = {
+BAD_FILES: dict[str, tuple[dict[str, Any], str]] = {
     "a typo": ({"explor": {"batch_size": 2}}, r"explor\b.*explore"),
     "a typo in a section": ({"train": {"n_model": 3}}, r"train\.n_model\b.*n_models"),
     "a window upside down": ({"trust": {"low": 0.5, "high": 0.2}}, r"trust.*low.*high"),

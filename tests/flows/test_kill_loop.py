@@ -55,7 +55,7 @@ def kill_in(place: Any, process: subprocess.Popen[bytes], role: str, seconds: fl
 
 def recorded(place: Any) -> dict[str, LabelDoc]:
     """Return the labels of the ledger by the key under which the toy labeller logs."""
-    from toy_labeller import frame_key  # type: ignore[import-not-found]
+    from toy_labeller import frame_key
 
     from ionloop.formats.ase import to_ase
 

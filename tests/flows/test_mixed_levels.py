@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ionloop.codes import gpaw
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.flows.concurrent_learning.accounts import dataset_document, split_note
 from ionloop.jobs.train.split import split
@@ -45,7 +44,7 @@ def test_two_levels_are_refused(gold_copper: Frames) -> None:
 
 
 def test_a_run_that_version_0_1_began_goes_on_with_its_labels(gold_copper: Frames) -> None:
-    today = gpaw.level_of_theory(GpawSettings(setups={"Cu": "11"}))
+    today = GpawSettings(setups={"Cu": "11"}).level
     settings = today.settings | {"special setups": {"Cu": "11"}}
     before = LevelOfTheory(code="gpaw", settings=settings)
     assert today.former == [before.hash] != [today.hash]
@@ -56,7 +55,7 @@ def test_a_run_that_version_0_1_began_goes_on_with_its_labels(gold_copper: Frame
     training, validation = split(dataset, 0.1)
     assert {part.level for part in [*training, *validation]} == {today.hash}
     assert sum(map(len, [*training, *validation])) == 12
-    other = gpaw.level_of_theory(GpawSettings(setups={"Cu": "11"}, cutoff=400))
+    other = GpawSettings(setups={"Cu": "11"}, cutoff=400).level
     with pytest.raises(ValueError, match="allow_mixed"):
         dataset_document([*dataset, labels_at(other, gold_copper[:1])], 0.1)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ionloop.codes.common.prediction import Prediction
 from ionloop.flows.concurrent_learning.validation import Validation, of_validation, validate
-from ionloop.jobs.select import SelectSettings, WindowSelectMaker
+from ionloop.jobs.select import WindowSelectMaker
 from ionloop.jobs.train.evaluation import evaluation
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.reading import load
@@ -23,6 +23,7 @@ from ionloop.schemas.label import Labels, LevelOfTheory
 from ionloop.schemas.run import ValidationDoc
 from ionloop.schemas.selection import Histogram, SelectionDoc, TrustWindow, VerdictCounts
 from ionloop.schemas.table import Table
+from ionloop.selection import SelectSettings
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.yaml"))
 LAST = Stage(

@@ -155,8 +155,8 @@ def test_deepmd_files_are_exact(tmp_path, fmt, name):
     write_frames(MIXED, tmp_path / name, fmt)
     for given_fmt in (fmt, None):
         back = read_frames(tmp_path / name, given_fmt)
-        back = {part.formula: replace(part, level=MIXED[0].level) for part in back}
-        assert back == {part.formula: part for part in MIXED}
+        found = {part.formula: replace(part, level=MIXED[0].level) for part in back}
+        assert found == {part.formula: part for part in MIXED}
 
 
 @pytest.mark.parametrize(("fmt", "name"), [("deepmd/npy", "data"), ("deepmd/hdf5", "data.h5")])

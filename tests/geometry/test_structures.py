@@ -105,8 +105,8 @@ def test_load_structures_joins_compositions_and_drops_labels(tmp_path):
     frames = perturb(FRAME, 2, 0.1, 0.02)
     (tmp_path / "POSCAR_0").write_text(poscars(frames)[0])
     (tmp_path / "POSCAR_1").write_text(poscars(frames)[1])
-    label = {"energies": np.zeros(1), "forces": np.zeros((1, 1, 3))}
-    other = Frames(("P",), np.zeros((1, 1, 3)), CELL[None], **label)
+    place = np.zeros((1, 1, 3))
+    other = Frames(("P",), place, CELL[None], energies=np.zeros(1), forces=np.zeros((1, 1, 3)))
     write_frames(other, tmp_path / "p.xyz", "extxyz")
     loaded = load_structures([tmp_path / name for name in ("POSCAR_0", "p.xyz", "POSCAR_1")])
     assert loaded == [frames, other.unlabelled()]

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from jobflow import JobStore, run_locally
 
-from ionloop.codes import gpaw
 from ionloop.codes.common.acceptance import AcceptanceLimits, Terms
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
@@ -53,7 +52,7 @@ def ledger(store: JobStore) -> Ledger:
 
 
 def found(store: JobStore, frames: Frames, settings: GpawSettings) -> dict[str, LabelDoc]:
-    level = gpaw.level_of_theory(settings)
+    level = settings.level
     return ledger(store).settled(frames.ids, Terms(level=level))
 
 
@@ -81,7 +80,7 @@ def test_labels_of_gpaw_are_found_under_their_old_keys(old: JobStore, frames: Fr
 def test_labels_whose_level_is_not_proven_the_same_are_reported(
     old: JobStore, frames: Frames
 ) -> None:
-    level = gpaw.level_of_theory(GpawSettings(kpoints=(1, 1, 1), cutoff=600))
+    level = GpawSettings(kpoints=(1, 1, 1), cutoff=600).level
     others = ledger(old).not_taken(frames.ids, level)
     assert sum(others.values()) == 6
     assert all(words.startswith("gpaw (version 26") for words in others)

@@ -19,7 +19,7 @@ def test_the_figure_shows_the_numbers_of_the_run(store, tmp_path):
     )
     assert accurate == pytest.approx([turn.accurate_fraction for turn in writer.turns])
     assert np.add(np.add(accurate, candidate), failed) == pytest.approx(np.ones(3))
-    assert [len(points.get_offsets()) for points in calibration.collections] == [
+    assert [len(points.get_offsets()) for points in calibration.collections] == [  # type: ignore[arg-type]
         turn.n_accepted for turn in writer.turns
     ]
     lines = {line.get_label(): line.get_ydata() for line in errors.lines}

@@ -57,9 +57,10 @@ def row(run: str = LONG) -> RunRow:
 
 
 def printed(shown: object, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=False)
     console.print(shown)
-    lines = console.file.getvalue().splitlines()
+    lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     return lines
 

@@ -242,10 +242,10 @@ def test_limits_cap_the_estimate(tmp_path):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 @pytest.mark.usefixtures("programs")
 def test_examples_pass(path, monkeypatch, tmp_path):
-    monkeypatch.setattr("ionloop.codes.forcefield.calculator", lambda settings: None)
-    monkeypatch.setattr("ionloop.codes.forcefield.covered_elements", lambda settings: None)
+    monkeypatch.setattr("ionloop.codes.forcefield.model.calculator", lambda settings: None)
+    monkeypatch.setattr("ionloop.codes.forcefield.model.covered_elements", lambda settings: None)
     answer = {"version": "26.7.0", "ranks": 2, "missing": []}
-    monkeypatch.setattr("ionloop.codes.gpaw.probe", lambda *arguments: answer)
+    monkeypatch.setattr("ionloop.codes.gpaw.calculation.probe", lambda *arguments: answer)
     report = check(load(path).with_store(str(tmp_path / "ionloop.db")))
     assert report.ok, report.errors
 

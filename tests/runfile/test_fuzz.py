@@ -12,9 +12,11 @@ from deepmd.utils.argcheck import normalize
 from hypothesis import HealthCheck, given, settings
 from run_file_fuzz import as_yaml, run_files
 
-from ionloop.codes import deepmd, forcefield, gpaw, lammps
+from ionloop.codes import deepmd, lammps
 from ionloop.codes.deepmd import inputs, network
 from ionloop.codes.deepmd.data import Systems
+from ionloop.codes.forcefield import model as forcefield
+from ionloop.codes.gpaw import calculation as gpaw
 from ionloop.codes.lammps import cell, script
 from ionloop.flows.concurrent_learning.initial import perturb_structures
 from ionloop.jobs.explore.starts import trajectory_tasks

@@ -205,8 +205,8 @@ def test_pressures_of_nvt_are_refused(tmp_path):
     two = load(written(tmp_path, LEAST + STAGE_OF.format(several)))
     assert [len(each.stages[0].conditions) for each in (one, two)] == [1, 2]
     validation = "\nvalidation: {temperatures: [300], pressures: [1, 1000]}\n"
-    (told,) = refused(tmp_path, LEAST + STAGE_OF.format("steps: 200") + validation)
-    assert "validation.pressures = [1.0, 1000.0]: 2 pressures, but NVT has none" in told
+    (why,) = refused(tmp_path, LEAST + STAGE_OF.format("steps: 200") + validation)
+    assert "validation.pressures = [1.0, 1000.0]: 2 pressures, but NVT has none" in why
 
 
 def test_a_validation_too_large_to_be_meant_is_refused_by_its_key(tmp_path):

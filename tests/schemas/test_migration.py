@@ -17,7 +17,7 @@ from ionloop.stores.connect import collection, open_store
 
 DATASET = {"level": "l", "training": ["a"], "validation": [], "sha256": "s"}
 ENSEMBLE = {"n_asked": 2, "members": [], "seeds": [7, 8], "schema_version": 1}
-RUN = {
+RUN: dict[str, Any] = {
     "run": "r",
     "name": "r",
     "run_file": {"resources": {"transport": {}, "train": {"queue": "q"}}},
@@ -92,7 +92,7 @@ def test_a_newer_document_is_refused_with_a_sentence() -> None:
 
 def test_a_document_of_today_with_an_unknown_field_is_still_refused() -> None:
     with pytest.raises(ValidationError, match="more"):
-        DatasetDoc(**DATASET, more=1)
+        DatasetDoc.model_validate(DATASET | {"more": 1})
 
 
 @pytest.mark.parametrize("read_only", [False, True])

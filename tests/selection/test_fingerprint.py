@@ -127,7 +127,7 @@ def test_distances_are_euclidean():
 
 
 def test_one_pair_gives_the_norm_that_the_formula_says():
-    frames = Frames(("Li", "Li"), [[[0, 0, 0], [3.0, 0, 0]]], 30 * np.eye(3)[None])
+    frames = Frames(("Li", "Li"), np.array([[[0, 0, 0], [3.0, 0, 0]]]), 30 * np.eye(3)[None])
     weight = np.cos(0.5 * np.pi * 3.0 / 5.0) ** 2
     assert np.linalg.norm(fingerprints(frames)) == pytest.approx(weight * SMEARING, rel=0.03)
 

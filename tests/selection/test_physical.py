@@ -75,7 +75,7 @@ def test_distances_go_over_the_boundary():
 
 
 def test_a_limit_can_be_given_for_a_pair_in_either_order():
-    frames = Frames(("Li", "S"), [[[0, 0, 0], [1.5, 0, 0]]], 10 * np.eye(3)[None])
+    frames = Frames(("Li", "S"), np.array([[[0, 0, 0], [1.5, 0, 0]]]), 10 * np.eye(3)[None])
     assert unphysical(frames).tolist() == [""]
     limits = PhysicalLimits(distances={"S-Li": 1.6})
     assert unphysical(frames, limits).tolist() == ["Li-S too near"]
@@ -143,7 +143,7 @@ def test_skewness_is_one_over_the_sine_of_the_angle(angle):
 
 def test_neighbours_refuse_what_has_no_distances():
     with pytest.raises(ValueError, match="cells of non-zero volume"):
-        next(neighbours(Frames(("Li",), [[[0, 0, 0]]], np.zeros((1, 3, 3))), 3.0))
+        next(neighbours(Frames(("Li",), np.zeros((1, 1, 3)), np.zeros((1, 3, 3))), 3.0))
 
 
 @pytest.mark.skipif(not LGPS.exists(), reason="the LGPS data are not beside the checkout")

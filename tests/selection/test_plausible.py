@@ -127,4 +127,6 @@ def test_energies_that_no_atoms_have():
 def test_cells_denser_than_any_solid():
     (diamond,) = from_ase([bulk("C")])
     assert not crowded(diamond)[0]
-    assert crowded(expressed(replace(diamond, energies=[0], forces=np.zeros((1, 2, 3))), 20, 1, 1))
+    assert crowded(
+        expressed(replace(diamond, energies=np.zeros(1), forces=np.zeros((1, 2, 3))), 20, 1, 1)
+    )

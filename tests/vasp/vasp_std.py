@@ -223,7 +223,7 @@ def relaxation(atoms: Atoms, incar: dict[str, Any]) -> list[Step]:
     from ase.optimize import BFGS
 
     steps: list[Step] = []
-    driver = BFGS(FrechetCellFilter(atoms) if incar["ISIF"] == 3 else atoms, logfile=None)
+    driver = BFGS(FrechetCellFilter(atoms) if incar["ISIF"] == 3 else atoms, logfile=None)  # type: ignore[arg-type]
     driver.attach(lambda: steps.append(step_of(atoms)))
     driver.run(fmax=abs(incar["EDIFFG"]), steps=incar["NSW"] - 1)
     return steps

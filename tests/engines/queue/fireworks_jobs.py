@@ -46,7 +46,7 @@ def turn(path: str, number: int, last: int, width: int, total: int = 0) -> Respo
     ]
     outputs = [one.output for one in labels]
     training = assign(train(path, f"train-{number}", outputs), Role.TRAIN, f"train {number}")
-    following = new_turn(path, number + 1, last, width, training.output)
+    following = new_turn(path, number + 1, last, width, training.output)  # type: ignore[arg-type]
     return Response(replace=Flow([*labels, training, following], output=following.output))
 
 

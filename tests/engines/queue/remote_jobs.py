@@ -52,7 +52,7 @@ def spread(path: str, turn: int, last: int) -> Response[Any]:
     note(path)
     parts = [
         assign(heavy(path, turn + shift), role, f"{role} {turn}")
-        for shift, role in enumerate(("label", "train"))
+        for shift, role in enumerate((Role.LABEL, Role.TRAIN))
     ]
     collected = assign(
         collect(path, [part.output["number"] for part in parts], turn, last),
@@ -96,7 +96,9 @@ def loop(path: Path, last: int) -> Flow:
 
 def many(path: Path, number: int, role: str, seconds: float = 0.0) -> Flow:
     """Return independent jobs of one role."""
-    return Flow([assign(heavy(str(path), i, seconds), role, f"{role} {i}") for i in range(number)])
+    return Flow(
+        [assign(heavy(str(path), i, seconds), Role(role), f"{role} {i}") for i in range(number)]
+    )
 
 
 def chain(path: Path, seconds: float = 0.0) -> Flow:
