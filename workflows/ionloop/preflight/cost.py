@@ -72,13 +72,29 @@ def estimate(run_file: RunFile, structures: Sequence[Frames]) -> Estimate:
 
 
 def first_labels(run_file: RunFile, structures: Sequence[Frames]) -> int:
-    """Return the labels asked for before the first turn."""
+    """Return the labels asked for before the first turn.
+
+    Parameters
+    ----------
+    run_file
+        What to run.
+    structures
+        The start structures.
+    """
     each = n_dynamics(run_file.initial.aimd)
     return n_perturbed(run_file, structures) + each * n_starts(structures)
 
 
 def n_perturbed(run_file: RunFile, structures: Sequence[Frames]) -> int:
-    """Return the perturbed frames that are labelled first."""
+    """Return the perturbed frames that are labelled first.
+
+    Parameters
+    ----------
+    run_file
+        What to run.
+    structures
+        The start structures.
+    """
     return run_file.initial.n_perturbed * n_starts(structures)
 
 
@@ -93,12 +109,28 @@ def n_starts(structures: Sequence[Frames]) -> int:
 
 
 def n_trajectories(stage: Stage, structures: Sequence[Frames]) -> int:
-    """Return the trajectories of one turn of a stage."""
+    """Return the trajectories of one turn of a stage.
+
+    Parameters
+    ----------
+    stage
+        A stage of the exploration.
+    structures
+        The start structures.
+    """
     return len(stage.conditions) * stage.n_structures * n_starts(structures)
 
 
 def labels_of(run_file: RunFile, stage: Stage) -> int:
-    """Return the labels that one turn of a stage may ask for."""
+    """Return the labels that one turn of a stage may ask for.
+
+    Parameters
+    ----------
+    run_file
+        What to run.
+    stage
+        A stage of the exploration.
+    """
     return stage.max_labels or run_file.select.max_labels
 
 

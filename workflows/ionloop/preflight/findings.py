@@ -19,15 +19,43 @@ class Finding(Model):
 
 
 def ok(key: str, sentence: str) -> Finding:
-    """Return a finding that says what is in order."""
+    """Return a finding that says what is in order.
+
+    Parameters
+    ----------
+    key
+        Key of the run file that it concerns.
+    sentence
+        What was found.
+    """
     return Finding(level="ok", key=key, sentence=sentence)
 
 
 def warning(key: str, sentence: str, cure: str = "") -> Finding:
-    """Return a finding with which the run may start all the same."""
+    """Return a finding with which the run may still start.
+
+    Parameters
+    ----------
+    key
+        Key of the run file that it concerns.
+    sentence
+        What was found.
+    cure
+        What to do about it, if anything.
+    """
     return Finding(level="warning", key=key, sentence=sentence, cure=cure)
 
 
 def error(key: str, sentence: str, cure: str = "") -> Finding:
-    """Return a finding with which the run does not start."""
+    """Return a finding with which the run does not start.
+
+    Parameters
+    ----------
+    key
+        Key of the run file that it concerns.
+    sentence
+        What was found.
+    cure
+        What to do about it, if anything.
+    """
     return Finding(level="error", key=key, sentence=sentence, cure=cure)

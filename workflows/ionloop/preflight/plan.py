@@ -36,8 +36,18 @@ def plan(run_file: RunFile, structures: Sequence[Frames]) -> list[str]:
     return [f"{number}. {step}" for number, step in enumerate(steps, 1)]
 
 
-def count(n: int, word: str, words: str = "") -> str:
-    """Return a number of things, such as ``1 turn`` or ``2 turns``."""
+def count(n: int, word: str, words: str | None = None) -> str:
+    """Return a number of things, such as ``1 turn`` or ``2 turns``.
+
+    Parameters
+    ----------
+    n
+        How many.
+    word
+        What one of them is called.
+    words
+        What several are called; by default the word with an s.
+    """
     return f"{n} {word if n == 1 else words or word + 's'}"
 
 

@@ -21,6 +21,10 @@ LONGEST_NAME = 60
 STRUCTURE = "LGPS.vasp"
 
 
+class ExistingFileError(InputError, FileExistsError):
+    """A file would be overwritten."""
+
+
 def write_example(
     path: Path, structures: Sequence[Path] = (), *, force: bool = False
 ) -> list[Path]:
@@ -42,7 +46,7 @@ def write_example(
 
     Raises
     ------
-    FileExistsError
+    ExistingFileError
         If one is there already.
     InputError
         If the folder is not there, or a structure's name reads as an environment variable.
@@ -59,7 +63,7 @@ def write_example(
         texts[path.parent / STRUCTURE] = _template(STRUCTURE)
     for target in texts:
         if target.exists() and not force:
-            raise FileExistsError(f"{target} exists; overwrite it with --force, or name another")
+            raise ExistingFileError(f"{target} exists; overwrite it with --force, or name another")
     if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} does not exist; create it first")
     if path.is_dir():

@@ -32,7 +32,7 @@ def look_at_code(section: CodeSection, elements: Sequence[str]) -> Iterator[Find
 
 
 @look_at_code.register(LabelSection)
-def look_at_labeller(section: LabelSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_labeller(section: LabelSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Say of which level of theory the labels are."""
     try:
         yield level_finding(section)

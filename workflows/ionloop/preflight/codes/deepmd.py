@@ -13,7 +13,7 @@ from ionloop.runfile.sections.deepmd import DeepmdSection
 
 
 @look_at_code.register(DeepmdSection)
-def look_at_deepmd(section: DeepmdSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_deepmd(section: DeepmdSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Look for DeePMD-kit and the backend."""
     try:
         deepmd.check_backend(section.backend)
@@ -28,7 +28,7 @@ def look_at_deepmd(section: DeepmdSection, elements: Sequence[str]) -> Iterator[
 
 
 @training_seconds.register(DeepmdSection)
-def deepmd_seconds(section: DeepmdSection, n_atoms: int, *, warm: bool) -> float:
+def _deepmd_seconds(section: DeepmdSection, n_atoms: int, *, warm: bool) -> float:
     """Estimate the core seconds of one model: a fit to four nets on 50 atoms of LGPS."""
     neurons, fitting = section.neurons, section.fitting
     weights = (

@@ -7,10 +7,10 @@ from functools import singledispatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.cp2k import calculation as cp2k
 from ionloop.codes.cp2k.data import missing_kinds
 from ionloop.codes.gpaw import calculation as gpaw
-from ionloop.codes.common.errors import OtherLevelError
 from ionloop.preflight.codes.base import label_seconds, level_finding, look_at_code, sentence_of
 from ionloop.preflight.findings import Finding, error, ok
 from ionloop.programs.process import ProgramError
@@ -21,7 +21,7 @@ from ionloop.schemas.kpoints import n_points
 
 
 @look_at_code.register(DftSection)
-def look_at_dft(section: DftSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_dft(section: DftSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Start the program for its version, and look for what it needs for each element."""
     try:
         yield from look_at_program(section, elements)
@@ -51,7 +51,7 @@ def look_at_program(section: DftSection, elements: Sequence[str]) -> Iterator[Fi
 
 
 @look_at_program.register(GpawSection)
-def look_at_gpaw(section: GpawSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_gpaw(section: GpawSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Start GPAW and say which setups it lacks."""
     with TemporaryDirectory() as folder:
         answer = gpaw.probe(section, elements, Path(folder), section.cores)
@@ -61,7 +61,7 @@ def look_at_gpaw(section: GpawSection, elements: Sequence[str]) -> Iterator[Find
 
 
 @look_at_program.register(Cp2kSection)
-def look_at_cp2k(section: Cp2kSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_cp2k(section: Cp2kSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Start CP2K and say which basis sets and pseudopotentials its data folder lacks."""
     version, data = cp2k.probe(section, section.cores)
     yield ok("label.command", f"CP2K {version} labels, on {section.cores} MPI rank(s) a frame")
@@ -69,14 +69,14 @@ def look_at_cp2k(section: Cp2kSection, elements: Sequence[str]) -> Iterator[Find
 
 
 @label_seconds.register(GpawSection)
-def gpaw_seconds(section: GpawSection, n_atoms: int) -> float:
+def _gpaw_seconds(section: GpawSection, n_atoms: int) -> float:
     """Estimate the core seconds of one label: 48 for 50 atoms of LGPS at Γ and 400 eV."""
     size: float = (n_atoms / 50) ** 2.5 * (section.cutoff / 400) ** 1.5
     return 48 * size * n_points(section.kpoints, n_atoms)
 
 
 @label_seconds.register(Cp2kSection)
-def cp2k_seconds(section: Cp2kSection, n_atoms: int) -> float:
+def _cp2k_seconds(section: Cp2kSection, n_atoms: int) -> float:
     """Estimate the core seconds of one label: 214 for 50 atoms of LGPS at Γ."""
     return 214 * (n_atoms / 50) ** 2 * n_points(section.kpoints, n_atoms)
 

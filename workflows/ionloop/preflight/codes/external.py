@@ -10,7 +10,7 @@ from ionloop.runfile.sections.external import ExternalSection
 
 
 @look_at_code.register(ExternalSection)
-def look_at_folder(section: ExternalSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_folder(section: ExternalSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Say where the frames will be written."""
     sentence = f"frames to label will be written to {section.folder}; the run pauses for them"
     yield ok("label.folder", sentence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ionloop.codes.forcefield.model import calculator, covered_elements
+from ionloop.codes.forcefield import model
 from ionloop.preflight.codes.base import label_seconds, look_at_code, sentence_of
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.runfile.sections.forcefield import ForceFieldSection
@@ -18,12 +18,12 @@ SECONDS_OF_50_ATOMS: Mapping[str, float] = {
 
 
 @look_at_code.register(ForceFieldSection)
-def look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Load the model, and compare its elements with those wanted."""
     try:
         level = section.maker().level
-        calculator(section)
-        covered = covered_elements(section)
+        model.calculator(section)
+        covered = model.covered_elements(section)
     except Exception as problem:  # noqa: BLE001  # a calculator of the user may raise anything
         cure = "" if isinstance(problem, (ImportError, OSError, ValueError)) else "check it"
         sentence = f"{section.model} cannot be used: {sentence_of(problem)}"
@@ -41,7 +41,7 @@ def look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) -> 
 
 
 @label_seconds.register(ForceFieldSection)
-def force_field_seconds(section: ForceFieldSection, n_atoms: int) -> float | None:
+def _force_field_seconds(section: ForceFieldSection, n_atoms: int) -> float | None:
     """Estimate the core seconds of one label; None for a model that was not measured."""
     rate = SECONDS_OF_50_ATOMS.get(section.model.lower())
     return None if rate is None else rate * n_atoms / 50

@@ -13,7 +13,7 @@ from ionloop.runfile.sections.lammps import LammpsSection
 
 
 @look_at_code.register(LammpsSection)
-def look_at_lammps(section: LammpsSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_lammps(section: LammpsSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Look for LAMMPS with ``pair_style deepmd``."""
     try:
         version = lammps.program_version(section.command)
@@ -24,7 +24,7 @@ def look_at_lammps(section: LammpsSection, elements: Sequence[str]) -> Iterator[
 
 
 @look_at_models.register(LammpsSection)
-def look_at_plugin(section: LammpsSection, trainer: TrainSection) -> Iterator[Finding]:
+def _look_at_plugin(section: LammpsSection, trainer: TrainSection) -> Iterator[Finding]:
     """Let LAMMPS load the part of its plugin that the models need, which takes some seconds."""
     if not isinstance(trainer, DeepmdSection) or trainer.backend == "tensorflow":
         return  # the wheel pins TensorFlow
@@ -39,7 +39,7 @@ def _refusal(problem: lammps.LammpsError) -> Finding:
 
 
 @step_seconds.register(LammpsSection)
-def lammps_step_seconds(
+def _lammps_step_seconds(
     section: LammpsSection, n_atoms: int, n_models: int, dump_every: int
 ) -> float:
     """Estimate the core seconds of one MD step; all models but one run at dumps only."""

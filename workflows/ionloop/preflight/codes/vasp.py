@@ -9,7 +9,13 @@ from os.path import expandvars
 from shutil import which
 
 from ionloop.codes.vasp.level import in_words
-from ionloop.codes.vasp.potcars import MissingPotcarError, SAME_POTCAR, check_known, find_potential, pinned
+from ionloop.codes.vasp.potcars import (
+    SAME_POTCAR,
+    MissingPotcarError,
+    check_known,
+    find_potential,
+    pinned,
+)
 from ionloop.codes.vasp.presets import cutoff, potcars, valence
 from ionloop.preflight.codes.base import (
     dynamics_seconds,
@@ -23,7 +29,7 @@ from ionloop.runfile.sections.vasp import VaspSection
 
 
 @look_at_code.register(VaspSection)
-def look_at_vasp(section: VaspSection, elements: Sequence[str]) -> Iterator[Finding]:
+def _look_at_vasp(section: VaspSection, elements: Sequence[str]) -> Iterator[Finding]:
     """Look for atomate2, VASP and the POTCARs; show INCAR, KPOINTS and POTCAR.spec."""
     yield from _look_for_programs(section)
     try:
@@ -92,7 +98,7 @@ def _look_at_potcar(section: VaspSection, element: str) -> Iterator[Finding]:
 
 
 @dynamics_seconds.register(VaspSection)
-def vasp_step_seconds(section: VaspSection, n_atoms: int) -> float:
+def _vasp_step_seconds(section: VaspSection, n_atoms: int) -> float:
     """Estimate the core seconds of one step of AIMD, which has a wave function to start from.
 
     For 200 atoms of LGPS it took 2,495 at Γ and 500 eV (Miyagawa 2024, table S1).
@@ -102,6 +108,6 @@ def vasp_step_seconds(section: VaspSection, n_atoms: int) -> float:
 
 
 @label_seconds.register(VaspSection)
-def vasp_label_seconds(section: VaspSection, n_atoms: int) -> float:
+def _vasp_label_seconds(section: VaspSection, n_atoms: int) -> float:
     """Estimate the core seconds of one label: two steps of AIMD, as it has no start."""
-    return 2 * vasp_step_seconds(section, n_atoms)
+    return 2 * _vasp_step_seconds(section, n_atoms)
