@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from jobflow import JobStore
 
 from ionloop.formats.structures import load_structures
 from ionloop.geometry.perturb import perturb
+from ionloop.programs.environment import ENVIRONMENT
 from ionloop.schemas.frames import Frames
 from ionloop.stores.connect import open_store
 
@@ -24,14 +27,37 @@ STAND_IN = Path(__file__).parent / "vasp"
 PROGRAMS = Path(__file__).parent / "programs", Path(sys.executable).parent
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    sys.path.insert(0, str(Path(__file__).parent))
+    from budget import Budget
+
+    config.pluginmanager.register(Budget(Path(__file__).with_name("budget.toml")))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def search_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Put the programs of this environment on PATH, before them LAMMPS that starts at once."""
+    """Put the programs of this environment on PATH, before them those that start at once."""
+    folder = tmp_path_factory.mktemp("programs")
     with pytest.MonkeyPatch.context() as patch:
         path = os.pathsep.join([*map(str, PROGRAMS), os.environ["PATH"]])
         patch.setenv("PATH", path)
-        patch.setenv("LMP_ENVIRONMENT", str(tmp_path_factory.getbasetemp() / "lmp.env"))
-        yield
+        patch.setenv("LMP_ENVIRONMENT", str(folder / "lmp.env"))
+        patch.setenv("DP_HOME", str(PROGRAMS[1]))
+        patch.setenv("DP_SERVER", str(folder / "dp.socket"))
+        with dp_server(folder / "dp.socket"):
+            yield
+
+
+@contextmanager
+def dp_server(path: Path) -> Iterator[None]:
+    """Start what `tests/programs/dp` asks for a process; it imports nothing before that."""
+    program = [sys.executable, str(PROGRAMS[0] / "dp_server.py"), str(path)]
+    environment = os.environ | ENVIRONMENT
+    with subprocess.Popen(program, stdin=subprocess.PIPE, env=environment) as server:
+        while not path.exists():
+            assert server.poll() is None, "the server of DeePMD-kit did not start"
+            time.sleep(0.01)
+        yield  # it ends when its standard input is closed
 
 
 @pytest.fixture

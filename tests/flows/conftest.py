@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from ionloop.stores.connect import collection, open_store
 
 TOY = Path(__file__).parents[1] / "toy"
 FAULTS = Path(__file__).parent / "faults"
+PRELOAD = TOY.parent / "programs" / "preload"
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -71,11 +73,11 @@ class Place:
             )
 
     def environment(self, fault: str) -> dict[str, str]:
-        modules = [str(FAULTS), str(TOY), os.environ.get("PYTHONPATH", "")]
+        modules = [str(PRELOAD), str(FAULTS), str(TOY), os.environ.get("PYTHONPATH", "")]
         return os.environ | {
             "PATH": f"{FAULTS}:{os.environ['PATH']}",
             "PYTHONPATH": os.pathsep.join(filter(None, modules)),
-            "REAL_PROGRAMS": str(PROGRAMS),
+            "REAL_PROGRAMS": str(PRELOAD.parent),
             "TOY_LOG": str(self.folder / "log"),
             "COLUMNS": "500",
             "FAULT": fault,
@@ -125,7 +127,11 @@ class Place:
         with self.opened() as store:
             found = store.query({"output.@class": kind.__name__}, load=True)
             ordered = sorted(found, key=lambda document: document["completed_at"])
-            return [kind.from_stored(document["output"]) for document in ordered]
+            outputs = [document["output"] for document in ordered]
+            each = [
+                x for output in outputs for x in (output if isinstance(output, list) else [output])
+            ]
+            return [kind.from_stored(one) for one in each]
 
     def labels(self) -> list[LabelDoc]:
         with self.opened() as store:
@@ -160,10 +166,24 @@ def new_place(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Place]:
     return make
 
 
-@pytest.fixture(scope="session")
-def finished_toy(new_place: Callable[..., Place]) -> Place:
-    """Run the toy run file to its end, undisturbed; nobody changes the result."""
-    place = new_place()
-    place.write()
-    place.run("run", "run.yaml")
+def run_toy(folder: Path) -> Place:
+    """Run the toy run file to its end, undisturbed; nobody changes the result.
+
+    One run serves all test processes to which IONLOOP_TEST_SHARED names the same folder.
+    """
+    folder = Path(os.environ.get("IONLOOP_TEST_SHARED", folder)) / "toy"
+    folder.mkdir(exist_ok=True)
+    place = Place(folder, str(folder / "a.db"))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "finished").exists():
+            place.write()
+            place.run("run", "run.yaml")
+            (folder / "finished").touch()
     return place
+
+
+@pytest.fixture(scope="session")
+def finished_toy(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Give the place of a toy run that has ended undisturbed; nobody changes it."""
+    return run_toy(tmp_path_factory.mktemp("finished"))
