@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
-.PHONY: demo test test-programs test-queue test-images slow quick lint format bench docs help clean
+.PHONY: demo test check integration test-loops test-programs test-queue test-images slow quick lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -33,20 +33,32 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 	$(BIN)/ionloop export lgps dataset --store $(DEMO)/ionloop.db --out $(DEMO)/dataset --force
 	$(BIN)/ionloop export lgps figure --store $(DEMO)/ionloop.db --out $(DEMO) --force
 
-test: $(VENV)/dev.stamp  ## lint, then quick tests, then the tests that run real programs
-	$(MAKE) -j2 --output-sync=target lint quick
-	$(MAKE) -j3 --output-sync=target test-programs test-queue test-images
+test: check integration  ## lint, then quick tests, then the tests that run real programs
 
-# Side by side: the queue's tests mostly wait for the queue, those of the images for downloads.
-WAITING = tests/engines/queue tests/docker
+# Style and types beside the quick tests.
+check: $(VENV)/dev.stamp
+	$(MAKE) -j2 --output-sync=target lint quick
+
+# Four processes for two cores: the queue's tests mostly wait for the queue, those of the images for
+# downloads, and the loops for labels that take their time. They share one finished toy run.
+TESTS_OF_PROGRAMS = test-queue test-loops test-programs test-images
+integration: $(VENV)/dev.stamp
+	shared=$$(mktemp -d) && trap "rm -rf $$shared" EXIT && \
+	  IONLOOP_TEST_SHARED=$$shared $(MAKE) -j4 --output-sync=target $(TESTS_OF_PROGRAMS)
+
+ELSEWHERE = tests/flows tests/engines/queue tests/docker
+INTEGRATION = $(BIN)/pytest -q -p no:cacheprovider -m 'integration and not slow' -rsfE --durations=15
+test-loops: $(VENV)/dev.stamp
+	$(INTEGRATION) tests/flows
+
 test-programs: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' $(WAITING:%=--ignore=%) -rsfE --durations=15
+	$(INTEGRATION) $(ELSEWHERE:%=--ignore=%)
 
 test-queue: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' tests/engines/queue -rsfE --durations=15
+	$(INTEGRATION) tests/engines/queue
 
 test-images: $(VENV)/dev.stamp
-	$(BIN)/pytest -q -m 'integration and not slow' tests/docker -rsfE
+	$(INTEGRATION) tests/docker
 
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0

@@ -1,0 +1,56 @@
+"""A test file that takes too long is reported, and fails the run where that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from budget import Budget  # type: ignore[import-not-found]
+
+HERE = Path(__file__).parent
+
+
+def spent(seconds: float, kind: str = "quick") -> Budget:
+    budget = Budget(HERE / "budget.toml")
+    for when in range(2):
+        report: Any = SimpleNamespace(
+            nodeid=f"tests/test_new.py::test_{when}", duration=seconds / 2
+        )
+        budget.kinds[report.nodeid] = kind
+        budget.pytest_runtest_logreport(report)
+    return budget
+
+
+@pytest.mark.parametrize("kind", ["quick", "integration"])
+def test_a_new_file_has_the_default(kind: str) -> None:
+    limit = Budget(HERE / "budget.toml").limit(kind, "tests/test_new.py")
+    assert spent(0.9 * limit, kind).over() == []
+    (sentence,) = spent(1.1 * limit, kind).over()
+    assert sentence.startswith(f"tests/test_new.py: its {kind} tests took")
+
+
+def test_tests_that_are_called_slow_are_free() -> None:
+    assert spent(1e6, "slow").over() == []
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0.1, 0), (1e6, pytest.ExitCode.TESTS_FAILED)])
+def test_the_run_fails_by_it_where_asked(
+    seconds: float, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session: Any = SimpleNamespace(exitstatus=0)
+    budget = spent(seconds)
+    monkeypatch.delenv("IONLOOP_TEST_BUDGET", raising=False)
+    budget.pytest_sessionfinish(session, 0)
+    assert session.exitstatus == 0
+    monkeypatch.setenv("IONLOOP_TEST_BUDGET", "enforced")
+    budget.pytest_sessionfinish(session, 0)
+    assert session.exitstatus == status
+
+
+def test_the_budgets_are_of_files_that_are_there() -> None:
+    limits = Budget(HERE / "budget.toml").limits
+    named = {file for kind in ("quick", "integration") for file in limits[kind]} - {"default"}
+    assert [file for file in sorted(named) if not (HERE.parent / file).is_file()] == []
