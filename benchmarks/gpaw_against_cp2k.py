@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ionloop.codes import cp2k, gpaw
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.codes.gpaw.settings import GpawSettings
@@ -51,9 +50,9 @@ def programs() -> dict[str, Callable[[Frames, Path], Calculated]]:
     high = GpawSettings(command=mpi_gpaw, cutoff=500, kpoints="gamma")
     gaussians = Cp2kSettings(command=mpi_cp2k, cutoff=500, kpoints="gamma")
     return {
-        "GPAW 340 eV": lambda frame, folder: gpaw.calculate(low, frame, folder, CORES),
-        "GPAW 500 eV": lambda frame, folder: gpaw.calculate(high, frame, folder, CORES),
-        "CP2K 500 Ry": lambda frame, folder: cp2k.calculate(gaussians, frame, folder, CORES),
+        "GPAW 340 eV": lambda frame, folder: low.calculate(frame, folder, CORES),
+        "GPAW 500 eV": lambda frame, folder: high.calculate(frame, folder, CORES),
+        "CP2K 500 Ry": lambda frame, folder: gaussians.calculate(frame, folder, CORES),
     }
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ionloop.codes import deepmd, forcefield
+from ionloop.codes import deepmd
+from ionloop.codes.common.ase import calculate
+from ionloop.codes.common.prediction import force_errors
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.formats.structures import load_structures
@@ -55,8 +57,8 @@ def labelled(displacement: float, n: int, seed: int) -> Frames:
     (start,) = load_structures([LGPS])
     frames = perturb(start, n, displacement=displacement, strain=0.02, seed=seed)
     settings = ForceFieldSettings(model="7net-0")
-    calculator = forcefield.calculator(settings)
-    results = [forcefield.calculate(calculator, frames[index]) for index in range(n)]
+    calculator = settings.ase_calculator(Path.cwd())
+    results = [calculate(calculator, frames[index]) for index in range(n)]
     return Frames(
         frames.symbols,
         frames.positions,
@@ -69,7 +71,7 @@ def labelled(displacement: float, n: int, seed: int) -> Frames:
 
 def errors(model: StoredFile, frames: Frames, folder: Path) -> ForceErrors:
     """Return the errors of a model on frames."""
-    return deepmd.force_errors([deepmd.predict([model], frames, folder)], [frames])
+    return force_errors([deepmd.predict([model], frames, folder)], [frames])
 
 
 def report(name: str, now: ForceErrors, before: ForceErrors) -> None:

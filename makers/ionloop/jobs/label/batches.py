@@ -77,7 +77,7 @@ class BatchLabelMaker(LabelMaker):
         return Terms(level=self.level, limits=settings.limits, effort=settings.effort)
 
     def for_all(self) -> BatchLabelMaker:
-        """Return the Maker that waits for every label, because no later step could use late ones."""
+        """Return the Maker that waits for every label: no later step could use late ones."""
         return replace(self, quorum=1.0)
 
     def label(self, frame: Frames) -> LabelDoc:
