@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 LONGEST_LINE = 300
-"""Characters of a program's last words that are repeated."""
+"""Characters of a line of a log that are repeated in a message."""
 
 
 _TELLING = re.compile(
@@ -44,12 +44,28 @@ def last_words(text: str) -> str:
 
 
 def last_lines(log: Path, n_lines: int = 12) -> str:
-    """Return the last words of a log and its end, as the end of a sentence."""
+    """Return the line of a log that says what went wrong, and its end, as the end of a sentence.
+
+    Parameters
+    ----------
+    log
+        The log.
+    n_lines
+        How many lines of its end are returned.
+    """
     said = last_words(log_text(log))
     return f": {said}{end_of_log(log, n_lines)}" if said else f"; {log} is empty"
 
 
 def end_of_log(log: Path, n_lines: int = 12) -> str:
-    """Return the end of a log, as lines below a sentence; nothing if it is empty."""
+    """Return the end of a log, as lines below a sentence; nothing if it is empty.
+
+    Parameters
+    ----------
+    log
+        The log.
+    n_lines
+        How many lines.
+    """
     told = [line.rstrip() for line in log_text(log).splitlines() if line.strip()]
     return "\n".join([f"\nThe end of {log}:", *told[-n_lines:]]) if told else ""

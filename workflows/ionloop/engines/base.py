@@ -34,7 +34,17 @@ class Engine(Protocol):
         """Return the problems that prevent running with this placement, a sentence each."""
 
     def submit(self, flow: Flow, run: str, placement: Placement) -> None:
-        """Hand a flow to the engine and return at once."""
+        """Hand a flow to the engine and return at once.
+
+        Parameters
+        ----------
+        flow
+            What to run.
+        run
+            Id of the run, new to the engine.
+        placement
+            Configuration of the engine by role.
+        """
 
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
@@ -65,7 +75,15 @@ class Engine(Protocol):
         """End what runs and what waits, for good; return how many jobs."""
 
     def place(self, run: str, placement: Placement) -> int:
-        """Give what has not begun, and all that follows, other resources; return how many jobs."""
+        """Give what has not begun, and all that follows, other resources; return how many jobs.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        placement
+            Configuration of the engine by role.
+        """
 
 
 def concerned(rows: Iterable[JobRow], role: str | None, error: str | None) -> list[JobRow]:

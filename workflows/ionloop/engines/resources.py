@@ -1,4 +1,4 @@
-"""Resources by role, the same words for every engine: what a job asks of a queue."""
+"""The resources that the jobs of each role ask of a queue, with the same keys for every engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIME = matching(
 
 
 class Resources(Model):
-    """What a job asks of a queue. What is not said is left to the worker's own defaults."""
+    """What a job asks of a queue. The worker's own defaults hold for what is not given."""
 
     worker: str | None = Field(
         None, description="who takes the job: a FireWorker, or a worker of jobflow-remote"
@@ -61,7 +61,7 @@ class Resources(Model):
 
 
 class ResourceTable(Model):
-    """Resources of every role; a role takes from `default` what it does not say itself."""
+    """Resources of every role; `default` holds for what a role does not give itself."""
 
     default: Resources = Field(Resources(), description="of all roles")
     label: Resources = Field(Resources(), description="of the labels")
@@ -105,10 +105,8 @@ class ResourceTable(Model):
         configure = CONFIGURES.get(engine)
         if configure is None:
             return {}
-        asked = {
-            role: self.of(role, (processes or {}).get(role)) for role in type(self).model_fields
-        }
-        return {role: configure(resources) for role, resources in asked.items()}
+        known = processes or {}
+        return {role: configure(self.of(role, known.get(role))) for role in type(self).model_fields}
 
 
 def fireworks_config(resources: Resources) -> ManagerConfig:
@@ -131,13 +129,16 @@ def fireworks_config(resources: Resources) -> ManagerConfig:
     config = {
         "_fworker": resources.worker,
         "_category": resources.category,
-        "_queueadapter": _said(adapter),
+        "_queueadapter": _given(adapter),
     }
-    return _said(config)
+    return _given(config)
 
 
 def remote_config(resources: Resources) -> ManagerConfig:
     """Return jobflow-remote's keys: ``worker``, ``resources`` (qtoolkit's), ``exec_config``."""
+    per_thread = resources.memory and resources.memory * 1000 / (
+        (resources.processes or 1) * (resources.threads or 1)
+    )
     asked = {
         "queue_name": resources.queue,
         "account": resources.account,
@@ -145,26 +146,20 @@ def remote_config(resources: Resources) -> ManagerConfig:
         "processes": resources.processes,
         "threads_per_process": resources.threads,
         "gpus_per_job": resources.gpus,
-        "memory_per_thread": _memory_per_thread(resources),
+        "memory_per_thread": per_thread and round(per_thread),
         "time_limit": resources.seconds,
         **resources.extra,
     }
     config = {
         "worker": resources.worker,
-        "resources": _said(asked),
+        "resources": _given(asked),
         "exec_config": resources.exec_config,
     }
-    return _said(config)
+    return _given(config)
 
 
 CONFIGURES = {"fireworks": fireworks_config, "remote": remote_config}
 
 
-def _memory_per_thread(resources: Resources) -> int | None:
-    if resources.memory is None:
-        return None
-    return round(resources.memory * 1000 / ((resources.processes or 1) * (resources.threads or 1)))
-
-
-def _said(config: dict[str, Any]) -> dict[str, Any]:
+def _given(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if value not in (None, {})}

@@ -250,6 +250,13 @@ class FireworksEngine:
         Jobs that wait in the queue are taken back. What a job leads to that runs at this moment
         still gets the old resources.
 
+        Parameters
+        ----------
+        run
+            Id of the run.
+        placement
+            Configuration of the engine by role.
+
         Raises
         ------
         EngineError

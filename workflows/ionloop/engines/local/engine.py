@@ -43,7 +43,17 @@ class LocalEngine:
         return []
 
     def submit(self, flow: Flow, run: str, placement: Placement) -> None:
-        """Enter a flow into the journal and begin to run it in the background."""
+        """Enter a flow into the journal and begin to run it in the background.
+
+        Parameters
+        ----------
+        flow
+            What to run.
+        run
+            Id of the run, new in the store.
+        placement
+            Not used: this machine is the only place.
+        """
         self._local().submit(flow, run)
         self.proceed(run)
 
@@ -54,7 +64,17 @@ class LocalEngine:
             return journal_table(entries)
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
-        """Put failed jobs back, and those skipped because of them, and go on in the background."""
+        """Put failed jobs back, and those skipped because of them, and go on in the background.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        role
+            Only jobs of this role.
+        error
+            Only jobs whose error contains this text.
+        """
         self.refuse_at_work(run)
         again = {row.job_id for row in concerned(self.jobs(run), role, error)}
         if not again:
@@ -107,7 +127,15 @@ class LocalEngine:
         return len(rows)
 
     def place(self, run: str, placement: Placement) -> int:
-        """Return 0: this machine has no other places."""
+        """Return 0: this machine has no other places.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        placement
+            Not used.
+        """
         return 0
 
     def _local(self) -> LocalRunner:

@@ -137,7 +137,15 @@ class RunSummary:
 
 
 def last_turn(store: JobStore, run: str) -> tuple[int, float] | None:
-    """Return number and accurate fraction of the last finished turn of a run; None before it."""
+    """Return number and accurate fraction of the last finished turn of a run; None before it.
+
+    Parameters
+    ----------
+    store
+        The job store.
+    run
+        Id of the run.
+    """
     criteria = {"metadata.run": run, "output.@class": "IterationDoc"}
     found = store.docs_store.query(criteria, properties=["output.progress"])
     turns = [document["output"]["progress"] for document in found]

@@ -122,7 +122,15 @@ class StopRequests:
     count: int = 0
 
     def receive(self, number: int, frame: Any) -> None:
-        """Note a request (a signal handler)."""
+        """Note a request (a signal handler).
+
+        Parameters
+        ----------
+        number
+            The signal.
+        frame
+            Not used.
+        """
         if number == signal.SIGHUP:
             _leave_lost_terminal()
             if self.count:  # it comes from the terminal, and once more from its shell

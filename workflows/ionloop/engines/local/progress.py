@@ -1,24 +1,22 @@
-"""What a runner tells about its progress, and who listens."""
+"""The progress of a run: what is shown, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
 
 from ionloop.codes.common.progress import advance_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from rich.console import Console
-    from rich.live import Live
-    from rich.table import Table
-
-    from ionloop.engines.local.entries import Entry
-
+from ionloop.engines.local.entries import Entry
+from ionloop.schemas.job import JobRow
 
 LINE_EVERY = 300.0
 """Time between two lines about the same jobs where there is no terminal, s."""
@@ -73,17 +71,17 @@ class Snapshot:
 
 
 class Observer(Protocol):
-    """Hears of every change of a run."""
+    """Is told of every change of a run."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """Take note of a change."""
+        """Receive the state of the run after a change."""
 
     def close(self) -> None:
-        """Take note that nothing more will come."""
+        """Receive that nothing more will come."""
 
 
 class Silent:
-    """Observer that says nothing."""
+    """Observer that shows nothing."""
 
     def update(self, snapshot: Snapshot) -> None:
         """Do nothing."""
@@ -102,11 +100,8 @@ class RichProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        from rich.console import Console
-
         self._console = console or Console()
         self._live: Live | None = None
-        self._snapshot: Snapshot | None = None
         self._pace = Pace()
         self._last_state = ""
         self._last_time = datetime.min.replace(tzinfo=UTC)
@@ -126,17 +121,13 @@ class RichProgress:
             self._live = None
 
     def _show(self) -> None:
-        from rich.live import Live
-
         if self._live is None:
             self._live = Live(
-                get_renderable=self._table, console=self._console, refresh_per_second=1
+                get_renderable=lambda: table(self._snapshot, datetime.now(UTC), self._pace),
+                console=self._console,
+                refresh_per_second=1,
             )
             self._live.start()
-
-    def _table(self) -> Table:
-        assert self._snapshot is not None
-        return table(self._snapshot, datetime.now(UTC), self._pace)
 
     def _print(self, snapshot: Snapshot, time: datetime) -> None:
         """Print a line for every change, and every `LINE_EVERY` seconds for what runs on."""
@@ -149,12 +140,12 @@ class RichProgress:
 
 
 class Pace:
-    """How fast the jobs that run go on, from what was seen of them before."""
+    """How fast the running jobs advance, from what was seen of them before."""
 
     def __init__(self) -> None:
         self._first: dict[Running, tuple[datetime, int]] = {}
 
-    def words(self, job: Running, time: datetime) -> str:
+    def describe(self, job: Running, time: datetime) -> str:
         """Return how far a job has come, and how long it still takes at its pace.
 
         Parameters
@@ -174,7 +165,7 @@ class Pace:
         return f"{advance.words}, {_clock(left * (time - since) / gained)} left"
 
 
-def count_by_role(entries: Iterable[Entry]) -> dict[str, dict[str, int]]:
+def count_by_role(entries: Iterable[Entry | JobRow]) -> dict[str, dict[str, int]]:
     """Count jobs by role, then by state."""
     counts: dict[str, Counter[str]] = {}
     for entry in entries:
@@ -197,7 +188,7 @@ def summary_line(snapshot: Snapshot, time: datetime | None = None, pace: Pace | 
     roles = ", ".join(_role_summary(role, states) for role, states in snapshot.counts.items())
     pace = pace or Pace()
     running = [
-        f"{job.name} ({pace.words(job, time)})" if time else job.name for job in snapshot.running
+        f"{job.name} ({pace.describe(job, time)})" if time else job.name for job in snapshot.running
     ]
     now = f"running: {', '.join(running)}" if running else "nothing runs"
     return "; ".join([*_turn_words(snapshot), f"done so far: {roles}", now])
@@ -215,15 +206,15 @@ def table(snapshot: Snapshot, time: datetime, pace: Pace | None = None) -> Table
     pace
         What was seen of the running jobs before.
     """
-    from rich.markup import escape
-    from rich.table import Table
-
     title = "; ".join([f"run {snapshot.run}", *_turn_words(snapshot)])
     result = Table(title=escape(title), title_justify="left")
     for column in ("role", "done so far", "running", "waiting", "failed", "now"):
         result.add_column(column)
+    pace = pace or Pace()
     for role, states in snapshot.counts.items():
-        result.add_row(role, *_cells(states), _running_cell(snapshot, role, time, pace or Pace()))
+        jobs = [job for job in snapshot.running if job.role == role]
+        now = "\n".join(f"{job.name}: {pace.describe(job, time)}" for job in jobs)
+        result.add_row(role, *_cells(states), now)
     return result
 
 
@@ -236,16 +227,9 @@ def _turn_words(snapshot: Snapshot) -> list[str]:
 
 
 def _cells(states: Mapping[str, int]) -> list[str]:
-    lost = states.get("failed", 0) + states.get("skipped", 0)
-    return [
-        _done(states),
-        *(str(n or "") for n in (states.get("running"), states.get("waiting"), lost)),
-    ]
-
-
-def _running_cell(snapshot: Snapshot, role: str, time: datetime, pace: Pace) -> str:
-    jobs = [job for job in snapshot.running if job.role == role]
-    return "\n".join(f"{job.name}: {pace.words(job, time)}" for job in jobs)
+    groups = [("running",), ("waiting", "queued", "paused"), ("failed", "skipped")]
+    numbers = [sum(states.get(state, 0) for state in group) for group in groups]
+    return [_done(states), *(str(number or "") for number in numbers)]
 
 
 def _role_summary(role: str, states: Mapping[str, int]) -> str:

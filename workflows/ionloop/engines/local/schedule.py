@@ -42,27 +42,17 @@ class Survey:
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Survey:
         """Survey all entries of a run."""
-        unsettled: set[str] = set()
-        failed: set[str] = set()
-        untried: set[str] = set()
-        stopped: set[str] = set()
-        run_stopped = False
+        live: list[Entry] = []
+        ended: list[Entry] = []
         for entry in entries:
-            if entry.state in LIVE:
-                unsettled |= {entry.uuid, *entry.holds}
-            elif entry.stop is not None:
-                stopped.add(entry.uuid)
-                run_stopped |= entry.stop == "run"
-            elif entry.state != "completed":
-                failed.add(entry.uuid)
-                if entry.state == "skipped":
-                    untried.add(entry.uuid)
+            (live if entry.state in LIVE else ended).append(entry)
+        failed = [each for each in ended if each.stop is None and each.state != "completed"]
         return cls(
-            unsettled=frozenset(unsettled),
-            failed=frozenset(failed),
-            untried=frozenset(untried),
-            stopped=frozenset(stopped),
-            run_stopped=run_stopped,
+            unsettled=frozenset(uuid for each in live for uuid in (each.uuid, *each.holds)),
+            failed=frozenset(each.uuid for each in failed),
+            untried=frozenset(each.uuid for each in failed if each.state == "skipped"),
+            stopped=frozenset(each.uuid for each in ended if each.stop is not None),
+            run_stopped=any(each.stop == "run" for each in ended),
         )
 
 
@@ -86,27 +76,59 @@ class Skip:
 
 
 def ready(entries: list[Entry], survey: Survey) -> list[Entry]:
-    """Waiting jobs that may start now, in order of submission."""
+    """Return the waiting jobs that may start now, in order of submission.
+
+    Parameters
+    ----------
+    entries
+        All jobs of the run.
+    survey
+        Survey of all jobs of the run.
+    """
     waiting = [entry for entry in entries if entry.state == "waiting"]
     able = [entry for entry in waiting if may_start(entry, survey)]
     return sorted(able, key=lambda entry: entry.order)
 
 
 def may_start(entry: Entry, survey: Survey) -> bool:
-    """Whether nothing stands between a waiting job and its start."""
+    """Tell whether a waiting job may start now.
+
+    Parameters
+    ----------
+    entry
+        The job.
+    survey
+        Survey of all jobs of the run.
+    """
     settled = not entry.parents & survey.unsettled
     return settled and skip(entry, survey) is None
 
 
 def skips(entries: list[Entry], survey: Survey) -> list[Skip]:
-    """Waiting jobs that will never run."""
+    """Return the waiting jobs that will never run.
+
+    Parameters
+    ----------
+    entries
+        All jobs of the run.
+    survey
+        Survey of all jobs of the run.
+    """
     waiting = [entry for entry in entries if entry.state == "waiting"]
     found = [skip(entry, survey) for entry in waiting]
     return [each for each in found if each is not None]
 
 
 def skip(entry: Entry, survey: Survey) -> Skip | None:
-    """Why a waiting job will never run, or None if it still may."""
+    """Say why a waiting job will never run; None if it still may.
+
+    Parameters
+    ----------
+    entry
+        The job.
+    survey
+        Survey of all jobs of the run.
+    """
     if survey.run_stopped:
         return Skip(entry, "run", f"{entry.name} was skipped: a job stopped the run")
     if entry.parents & survey.unsettled:
@@ -120,7 +142,7 @@ def skip(entry: Entry, survey: Survey) -> Skip | None:
 
 
 def fitting(able: list[Entry], free: int, budget: int) -> list[Entry]:
-    """First jobs in order whose cores fit side by side.
+    """Return the first jobs, in order, whose cores fit into those that are free.
 
     Parameters
     ----------

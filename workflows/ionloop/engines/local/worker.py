@@ -73,7 +73,15 @@ class HoldingStore:
         self.held: list[Document] = []
 
     def update(self, docs: Any, key: Any = None) -> None:
-        """Hold an update back."""
+        """Hold an update back.
+
+        Parameters
+        ----------
+        docs
+            One document or several.
+        key
+            Fields that identify a document; by default those of the store.
+        """
         documents = docs if isinstance(docs, list) else [docs]
         self.held.append({"documents": documents, "key": key or self._store.key})
 
