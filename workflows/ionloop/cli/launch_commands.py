@@ -230,7 +230,8 @@ def _snapshot(run: str, rows: Sequence[JobRow]) -> Snapshot:
 
     counts: dict[str, Counter[str]] = {}
     for row in rows:
-        counts.setdefault(row.role, Counter())[row.state] += 1
+        held = row.state in ("queued", "paused")
+        counts.setdefault(row.role, Counter())["waiting" if held else row.state] += 1
     running = tuple(
         Running(row.name, row.role, cores=0, started=row.started or datetime.now(UTC))
         for row in rows

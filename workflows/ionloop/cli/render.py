@@ -57,7 +57,8 @@ def answer(as_json: bool, values: Any, *parts: RenderableType) -> None:
 def show(*parts: RenderableType) -> None:
     """Print sentences, which are never broken into lines, and tables, which fit the terminal."""
     for part in parts:
-        out().print(part, markup=False, soft_wrap=isinstance(part, str | Text))
+        sentence = isinstance(part, str | Text)
+        out().print(part, markup=not sentence, soft_wrap=sentence)
 
 
 def print_json(value: Any) -> None:

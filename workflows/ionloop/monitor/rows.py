@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import Any, Literal
 
@@ -114,11 +115,7 @@ class JobsOverview(Model):
     @property
     def by_state(self) -> dict[str, int]:
         """Number of jobs by state, over all roles."""
-        states = [state for counts in self.counts.values() for state in counts]
-        return {
-            state: sum(counts.get(state, 0) for counts in self.counts.values())
-            for state in dict.fromkeys(states)
-        }
+        return dict(Counter(row.state.value for row in self.rows))
 
 
 class RunStatus(RunRow):
