@@ -107,7 +107,7 @@ def resume_until_the_second_ensemble(folder: Path) -> None:
             assert process.poll() is None, process.communicate()[1]
             time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert "ionloop resume" in process.communicate(timeout=60)[1]
+    assert "ionloop resume" in "".join(process.communicate(timeout=60))
 
 
 @pytest.mark.integration

@@ -156,11 +156,8 @@ class Unfinished(Model):
     @property
     def words(self) -> str:
         """All of it as a part of a sentence."""
-        return f"{self.n_trajectories} at {self.temperature:g} K{self._of}: {self.reason}"
-
-    @property
-    def _of(self) -> str:
-        return f" ({self.composition})" if self.composition else ""
+        of = f" ({self.composition})" if self.composition else ""
+        return f"{self.n_trajectories} at {self.temperature:g} K{of}: {self.reason}"
 
 
 class DeviationSummary(Model):

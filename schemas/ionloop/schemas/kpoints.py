@@ -53,7 +53,8 @@ class StartCell(Model):
     @property
     def composition(self) -> Counter[str]:
         """Atoms by chemical symbol."""
-        return _composition(self.formula)
+        counts = re.findall(r"([A-Z][a-z]?)(\d+)", self.formula)
+        return Counter({symbol: int(n) for symbol, n in counts})
 
     @property
     def words(self) -> str:
@@ -202,10 +203,6 @@ def times(mesh: Sequence[int]) -> str:
 def formula(frames: Frames) -> str:
     """Return the composition with the symbols sorted, such as ``Ge2Li20P4S24``."""
     return "".join(f"{symbol}{n}" for symbol, n in sorted(Counter(frames.symbols).items()))
-
-
-def _composition(text: str) -> Counter[str]:
-    return Counter({symbol: int(n) for symbol, n in re.findall(r"([A-Z][a-z]?)(\d+)", text)})
 
 
 def _rounded(cell: Array) -> tuple[tuple[float, float, float], ...]:

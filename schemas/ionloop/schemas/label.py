@@ -54,8 +54,10 @@ class LevelOfTheory(Model):
     def words(self) -> str:
         """The level in words, such as ``sevennet (model 7net-0)``."""
         settings = [f"{key} {value}" for key, value in self.settings.items()]
+        # The name of a pseudopotential says what it is; a number needs its own name before it.
         elements = [
-            f"{symbol} {', '.join(_named(*each) for each in about.items())}"
+            f"{symbol} "
+            + ", ".join(v if isinstance(v, str) else f"{name} {v}" for name, v in about.items())
             for symbol, about in sorted(self.elements.items())
         ]
         starts = [start.words for start in self.start_cells]
@@ -91,11 +93,6 @@ class LevelOfTheory(Model):
             Chemical symbols of the frame.
         """
         return [self.of(species).hash, *self.former]
-
-
-def _named(name: str, value: Any) -> str:
-    """Return a name as it is, such as that of a pseudopotential, and a number with what it is."""
-    return value if isinstance(value, str) else f"{name} {value}"
 
 
 class LabelStatus(StrEnum):

@@ -86,9 +86,13 @@ class Packed:
         cls, source: type[Any], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         """Let documents hold the object, its serialised form, or a jobflow reference to it."""
+
+        def serialise(value: Any) -> Any:
+            return value.as_dict() if hasattr(value, "as_dict") else value
+
         return core_schema.no_info_plain_validator_function(
             cls._validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(_serialise),
+            serialization=core_schema.plain_serializer_function_ser_schema(serialise),
         )
 
     @classmethod
@@ -110,7 +114,3 @@ def _is_reference(value: Any) -> bool:
     if isinstance(value, Mapping):
         return value.get("@class") == "OutputReference"
     return type(value).__name__ == "OutputReference"
-
-
-def _serialise(value: Any) -> Any:
-    return value.as_dict() if hasattr(value, "as_dict") else value

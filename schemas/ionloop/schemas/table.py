@@ -72,12 +72,12 @@ class Table(Packed):
 
     def pack(self) -> dict[str, Any]:
         """Return the columns as JSON values."""
-        return {name: _encode_column(column) for name, column in self.columns.items()}
+        return {name: _encoded(column) for name, column in self.columns.items()}
 
     @classmethod
     def unpack(cls, packed: Mapping[str, Any]) -> Self:
         """Build a table from what `pack` returned."""
-        return cls({name: _decode_column(column) for name, column in packed.items()})
+        return cls({name: _decoded(column) for name, column in packed.items()})
 
 
 def join_tables(tables: Iterable[Table]) -> Table:
@@ -92,20 +92,17 @@ def join_tables(tables: Iterable[Table]) -> Table:
     return Table({name: np.concatenate([part[name] for part in parts]) for name in shared})
 
 
-def _encode_column(column: Array) -> dict[str, Any]:
+def _encoded(column: Array) -> dict[str, Any]:
     if column.dtype.kind not in "US":
         return encode_array(column)
     words, codes = np.unique(column, return_inverse=True)
-    return {"words": words.tolist(), **encode_array(codes.astype(_code_type(len(words))))}
+    code_type = np.uint8 if len(words) <= 256 else np.uint32
+    return {"words": words.tolist(), **encode_array(codes.astype(code_type))}
 
 
-def _decode_column(encoded: Mapping[str, Any]) -> Array:
+def _decoded(encoded: Mapping[str, Any]) -> Array:
     values = decode_array(encoded)
     if "words" not in encoded:
         return values
     words = np.asarray(encoded["words"], dtype=str)
     return words[values] if len(words) else words
-
-
-def _code_type(n_words: int) -> type[np.unsignedinteger[Any]]:
-    return np.uint8 if n_words <= 256 else np.uint32

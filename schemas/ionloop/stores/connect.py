@@ -19,8 +19,6 @@ from ionloop.stores.server import OUTAGE, Blobs, Collection, NotIndexedError, pe
 from ionloop.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from maggma.core import Store
 
 
@@ -164,22 +162,23 @@ def open_store(
 
 def _at(url: str | Path, read_only: bool) -> LoopStore:
     file = store_file(url)
-    if file is not None:
-        if read_only:
-            check_there(file)
-        if not file.parent.is_dir():
-            raise StoreError(
-                f"Store {file}: the folder {file.parent} does not exist; create it first."
-            )
-        return _build(partial(_sqlite, file, read_only), str(url), read_only)
+    make = partial(_mongo, *_server(url)) if file is None else partial(_sqlite, file, read_only)
+    stores: dict[str, Store] = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
+    return LoopStore(stores.pop("outputs"), stores, url=str(url), read_only=read_only)
+
+
+def _server(url: str | Path) -> tuple[str, str]:
+    """Return the URL and the database of a MongoDB server."""
+    from pymongo.uri_parser import parse_uri
+
     expanded = _expanded(url)
     scheme = expanded.partition("://")[0]
-    if scheme in ("mongodb", "mongodb+srv"):
-        return _build(partial(_mongo, expanded, _database(expanded)), str(url), read_only)
-    raise StoreError(
-        f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
-        "sqlite:///path/run.db or mongodb://host:port/database."
-    )
+    if scheme not in ("mongodb", "mongodb+srv"):
+        raise StoreError(
+            f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
+            "sqlite:///path/run.db or mongodb://host:port/database."
+        )
+    return expanded, parse_uri(expanded)["database"] or DEFAULT_DATABASE
 
 
 def store_file(url: str | Path) -> Path | None:
@@ -300,25 +299,18 @@ def _look_for_server(part: Store, patience: float) -> None:
             persistent(partial(admin.command, "ping"), patience)
 
 
-def _build(make: Callable[[str, _Collection], Store], url: str, read_only: bool) -> LoopStore:
-    stores = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
-    return LoopStore(stores.pop("outputs"), stores, url=url, read_only=read_only)
-
-
-def _sqlite(path: Path, read_only: bool, name: str, spec: _Collection) -> SqliteStore:
-    return SqliteStore(path, name, key=spec.key, indexed=spec.indexed, read_only=read_only)
+def _sqlite(file: Path, read_only: bool, name: str, spec: _Collection) -> SqliteStore:
+    if read_only:
+        check_there(file)
+    if not file.parent.is_dir():
+        raise StoreError(f"Store {file}: the folder {file.parent} does not exist; create it first.")
+    return SqliteStore(file, name, key=spec.key, indexed=spec.indexed, read_only=read_only)
 
 
 def _mongo(url: str, database: str, name: str, spec: _Collection) -> Collection | Blobs:
     options = {"serverSelectionTimeoutMS": int(1000 * OUTAGE)}
     kind = Blobs if name == "data" else Collection
     return kind(database, name, uri=url, key=spec.key, mongoclient_kwargs=options)
-
-
-def _database(url: str) -> str:
-    from pymongo.uri_parser import parse_uri
-
-    return cast("str", parse_uri(url)["database"] or DEFAULT_DATABASE)
 
 
 def _without_credentials(url: str) -> str:
