@@ -39,7 +39,7 @@ class Estimate(Model):
 
     @property
     def sentence(self) -> str:
-        """The estimate in words."""
+        """The estimate as a sentence."""
         low, high = self.least, self.most
         if low.core_hours is None or high.core_hours is None:
             hours = "core hours unknown, since the speed of a code is not known"

@@ -15,7 +15,7 @@ class Finding(Model):
     level: Literal["ok", "warning", "error"]
     key: str = Field(description="key of the run file that it concerns")
     sentence: str
-    cure: str = ""
+    cure: str = Field("", description="what to do about it")
 
 
 def ok(key: str, sentence: str) -> Finding:

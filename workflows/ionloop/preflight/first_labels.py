@@ -46,5 +46,5 @@ def _first_label(label: LabelDoc) -> Finding:
         detail = f"whose result is none to train on ({label.detail}), as may be in so small a cell"
         return ok("label", f"the labeller calculates a cell of {cell}, {detail}")
     if label.reason is not None:
-        return error("label", f"no label of a cell of {cell}: {label.detail}", "mend that first")
+        return error("label", f"no label of a cell of {cell}: {label.detail}", "correct that first")
     return ok("label", f"the labeller gives a label of a cell of {cell}, in {label.seconds:.0f} s")

@@ -15,11 +15,11 @@ from ionloop.runfile.model import RunFile
 from ionloop.schemas.errors import InputError
 
 MOST_FRAMES = 1_000_000
-"""Frames of one trajectory that are held in memory at once."""
+"""Most frames of one trajectory: all of them are held in memory at once."""
 
 
 MOST_LEGS = 10_000
-"""Parts of one trajectory, between restart files, each of which has its commands for LAMMPS."""
+"""Most parts of one trajectory, from one restart file to the next: each has its own commands."""
 
 
 MOST_BY_KEY = {"temperatures": (1e5, "K"), "pressures": (1e7, "bar"), "timestep": (50.0, "fs")}
@@ -77,7 +77,7 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
 
 
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
-    """Look at the conditions of the stages, and at trust levels beside the limit of explosion.
+    """Look at the conditions of the stages, and compare trust levels with the limit of explosion.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _look_at_length(key: str, stage: Any, run_file: RunFile) -> Iterator[Finding
 
 
 def _look_at_virials(run_file: RunFile) -> Iterator[Finding]:
-    """Look for stages whose cells move while nobody asks how well the models know the stress."""
+    """Look for stages whose cells move although no trust level judges the virial."""
     moving = [
         str(number)
         for number, stage in enumerate(run_file.stages, 1)
@@ -145,7 +145,7 @@ def _look_at_virials(run_file: RunFile) -> Iterator[Finding]:
 
 
 def _look_at_frames_per_condition(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
-    """Look whether every condition gives frames enough to be judged by itself."""
+    """Look whether every condition gives enough frames to be judged by itself."""
     least = run_file.convergence.min_frames
     starts = min((len(frames) for frames in inputs.structures), default=0)
     if not starts or run_file.convergence.pooled:

@@ -36,7 +36,7 @@ def look_at_machine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     here = len(os.sched_getaffinity(0))
     if run_file.cores is not None and run_file.cores > here:
         sentence = f"{run_file.cores} cores are more than the {here} of this machine"
-        yield warning("cores", sentence, "jobs will get into each other's way: lower it")
+        yield warning("cores", sentence, "jobs will slow each other down: lower it")
 
 
 def look_at_engine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

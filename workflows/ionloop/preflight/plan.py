@@ -1,4 +1,4 @@
-"""What a run will do, in words."""
+"""Describe what a run will do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAROSTATS = {"npt-iso": "isotropic", "npt-aniso": "anisotropic", "npt-tri": "tri
 
 
 def plan(run_file: RunFile, structures: Sequence[Frames]) -> list[str]:
-    """Say in words what a run will do, one sentence or two per step.
+    """Describe what a run will do, one or two sentences per step.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _end(run_file: RunFile) -> str:
     ]
     otherwise = f", and in any case after {' or '.join(bounds)}" if bounds else ""
     whose = "its frames" if convergence.pooled else "the frames of every condition"
-    turns = "a turn" if convergence.turns == 1 else f"{convergence.turns} turns running"
+    turns = "a turn" if convergence.turns == 1 else f"{convergence.turns} turns in a row"
     return (
         f"A stage is converged when {convergence.accurate_fraction:.1%} of {whose} are accurate "
         f"and {convergence.finished_fraction:.0%} of its trajectories come to their end in "

@@ -1,4 +1,4 @@
-"""From pydantic's errors to readable lines: file, line, key, value, what is expected."""
+"""Turn pydantic's errors into readable lines: file, line, key, value, what is expected."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Source:
 
 
 def refused(place: KeyPath, message: str, value: Any) -> ValidationError:
-    """Return the error of a value that is refused by itself or beside others.
+    """Return the error of a value that is refused, by itself or because of another value.
 
     Parameters
     ----------

@@ -28,14 +28,14 @@ class ExistingFileError(InputError, FileExistsError):
 def write_example(
     path: Path, structures: Sequence[Path] = (), *, force: bool = False
 ) -> list[Path]:
-    """Write a commented run file, with an example structure beside it if none is given.
+    """Write a commented run file, and an example structure in the same folder if none is given.
 
     Parameters
     ----------
     path
         The run file to write.
     structures
-        Start structures that it shall name.
+        Start structures to name in it.
     force
         Whether to overwrite what is there.
 

@@ -42,7 +42,7 @@ from ionloop.selection.pick import SelectSettings
 from ionloop.stores.connect import store_file
 
 LARGEST_SEED = 2**53
-"""Up to here JSON keeps integers exactly, whoever reads it."""
+"""The largest integer that every reader of JSON keeps exactly."""
 
 
 _NAME = matching(
@@ -177,8 +177,8 @@ class RunFile(Model):
         """The folder for the work of the jobs."""
         if self.scratch is not None:
             return self.scratch
-        beside = self.store_file.parent if self.store_file else Path.cwd()
-        return beside / "scratch"
+        folder = self.store_file.parent if self.store_file else Path.cwd()
+        return folder / "scratch"
 
     def located(self, folder: Path) -> Self:
         """Return the run file with paths relative to `folder` made absolute."""
@@ -223,7 +223,7 @@ class RunFile(Model):
         Raises
         ------
         FrameFileError
-            If a file cannot be read; the sentence names it, what is wrong, and the cure.
+            If a file cannot be read; the message names it, what is wrong, and what to do.
         """
         return load_structures(self.structures)
 

@@ -1,6 +1,6 @@
 """The page that describes every key of the run file, generated from its models.
 
-Write it anew with ``python -m ionloop.runfile.reference docs/run_file.md``.
+Update it with ``python -m ionloop.runfile.reference docs/run_file.md``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _section(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _ordered(model: type[BaseModel]) -> list[str]:
-    """Return the keys, the Maker's before those of the code's settings."""
+    """Return the keys of a section, those of the Maker before those of the code's settings."""
     names = list(model.model_fields)
     if not issubclass(model, CodeSection):
         return names

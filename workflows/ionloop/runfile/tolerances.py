@@ -124,7 +124,7 @@ def _refusal(run: str, refused: list[Change]) -> str:
     words = ", ".join(change.words for change in refused)
     that = "that" if len(refused) == 1 else "those"
     return (
-        f"run {run!r} was started with other settings ({words}), and {that} cannot change under "
-        f"way: take it back, go on as before with: ionloop resume {run}, or give the new run "
-        "another name; it finds the labels of this one in the store"
+        f"run {run!r} was started with other settings ({words}), and {that} cannot change after "
+        f"the start: undo the change, continue as before with: ionloop resume {run}, or give the "
+        "new run another name; it uses the labels of this one in the store"
     )

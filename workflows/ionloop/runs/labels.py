@@ -1,4 +1,4 @@
-"""Labels by hand: import results, forget labels."""
+"""Import labels from outside, and drop labels from a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ionloop.stores.connect import collection, open_store
 
 
 class NothingNamedError(IonloopError, ValueError):
-    """It is not said which labels are meant."""
+    """No criterion says which labels are meant."""
 
 
 def import_labels(
@@ -73,7 +73,7 @@ def forget_labels(
     accepted: bool = False,
     really: bool = False,
 ) -> list[dict[str, Any]]:
-    """Find labels to drop, and drop them if that is really meant.
+    """Find labels to drop, and drop them only if asked to.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def forget_labels(
     Returns
     -------
     list of dict
-        What was, or would be, dropped: key, verdict, run, level in words, cost.
+        What was dropped, or would be: key, verdict, run, description of the level, cost.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Start a run file's run on this machine, and take up one that was interrupted."""
+"""Start the run of a run file on this machine, and resume one that was interrupted."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def start(
     observer
         Is told of every change.
     or_resume
-        Take up the run of that name instead, if there is one, with the tolerances given now.
+        Resume the run of that name instead, if there is one, with the tolerances given now.
 
     Raises
     ------
     OtherSettingsError
-        If a run is to be taken up that was started with other settings.
+        If the run to resume was started with other settings.
     StoreError, JournalError
         If the store refuses.
     """
@@ -68,7 +68,7 @@ def resume(
     retry_failed: bool = False,
     observer: Observer | None = None,
 ) -> RunSummary:
-    """Take up a run where it was left; finished jobs do not run again.
+    """Resume a run where it stopped; finished jobs do not run again.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Runs on a workflow engine: hand them over, look after them, change their course."""
+"""Runs on a workflow engine: submit them, watch them, pause, retry and cancel them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ a job that is ready may wait a while for a worker to take it."""
 
 
 def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
-    """Hand a run over to its engine and return its id at once.
+    """Submit a run to its engine and return its id at once.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def submit(run_file: RunFile, *, or_resume: bool = False) -> str:
 
 
 def proceed(store_url: str, run: str | None = None, *, retry_failed: bool = False) -> str:
-    """Go on with a run on its engine: hand over what was not, release what was held.
+    """Continue a run on its engine: submit it if it was not, release what was held.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Each question is a function that dispatches on the section class; the answer here is that of a
 code of which nothing is known. A code gives its own answers with ``@look_at_code.register``
-and so on, in a file of this folder, or beside its section class if it is not ionloop's.
+and so on: in a file of this folder, or in the file of its section class if it is not ionloop's.
 
 The rates are those of single runs on one core of a shared machine, ±30 %; they serve an estimate
 that says it is rough.
