@@ -21,12 +21,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ionloop.codes import deepmd
-from ionloop.codes.common.prediction import Prediction
+from ionloop.codes.common.prediction import Prediction, force_errors
 from ionloop.codes.deepmd import data, inputs, network, training, warm_start
 from ionloop.codes.deepmd.checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
 from ionloop.codes.deepmd.data import Replay, Systems
 from ionloop.codes.deepmd.settings import DeepmdSettings
-from ionloop.codes.deepmd.training import TrainingError
+from ionloop.codes.deepmd.training import Training, TrainingError, read_learning_curve
 from ionloop.codes.deepmd.warm_start import OtherNetworkError
 from ionloop.schemas.frames import Frames
 
@@ -393,14 +393,14 @@ def test_learning_curve_after_a_restart(tmp_path: Path):
     curve = tmp_path / "lcurve.out"
     header = "# step  rmse_trn  rmse_f_trn  lr\n# nan where there is no data\n"
     curve.write_text(header + "0 9 8 1\n50 7 6 1\n" + header + "50 5 4 1\n100 3 2 1\n")
-    table = training.read_learning_curve(curve)
+    table = read_learning_curve(curve)
     assert table["step"].tolist() == [0, 50, 100]
     assert table["rmse_f_trn"].tolist() == [8, 4, 2]
 
 
 def test_no_learning_curve(tmp_path: Path):
     with pytest.raises(TrainingError, match="did not begin"):
-        training.read_learning_curve(tmp_path / "lcurve.out")
+        read_learning_curve(tmp_path / "lcurve.out")
 
 
 # --- programs ----------------------------------------------------------------------------------
@@ -550,7 +550,7 @@ def test_a_torch_that_does_not_fit_is_told_in_a_sentence(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cold(tmp_path_factory: pytest.TempPathFactory) -> training.Training:
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Training:
     """Return a model trained on 20 frames with and 4 without virials."""
     folder = tmp_path_factory.mktemp("cold")
     data = [toy(20, 1), toy(4, 2, virials=False)]
@@ -559,7 +559,7 @@ def cold(tmp_path_factory: pytest.TempPathFactory) -> training.Training:
 
 @needs_dp
 @pytest.mark.integration
-def test_a_training_learns(cold: training.Training):
+def test_a_training_learns(cold: Training):
     assert cold.model.name == "model.pb"
     assert not cold.warm_start
     assert cold.steps == 600
@@ -573,7 +573,7 @@ def test_a_training_learns(cold: training.Training):
 
 @needs_dp
 @pytest.mark.integration
-def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: training.Training, tmp_path: Path):
+def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: Training, tmp_path: Path):
     frame, h = toy(1, 5), 1e-4
     shift = np.zeros((2, 8, 3))
     shift[:, 2, 1] = -h, h
@@ -588,7 +588,7 @@ def test_prediction_forces_are_minus_the_slope_of_the_energy(cold: training.Trai
 
 @needs_dp
 @pytest.mark.integration
-def test_prediction_virial_is_minus_the_strain_derivative(cold: training.Training, tmp_path: Path):
+def test_prediction_virial_is_minus_the_strain_derivative(cold: Training, tmp_path: Path):
     frame, h = toy(1, 5), 1e-5
     strains = np.array([np.eye(3) * (1 + s) for s in (-h, h)])
     strained = Frames(
@@ -603,7 +603,7 @@ def test_prediction_virial_is_minus_the_strain_derivative(cold: training.Trainin
 
 @needs_dp
 @pytest.mark.integration
-def test_a_warm_start_goes_on_from_the_checkpoint(cold: training.Training, tmp_path: Path):
+def test_a_warm_start_goes_on_from_the_checkpoint(cold: Training, tmp_path: Path):
     known, new = toy(20, 1), toy(8, 9)
     warm = deepmd.train(
         TINY,
@@ -631,7 +631,7 @@ def test_a_warm_start_goes_on_from_the_checkpoint(cold: training.Training, tmp_p
 
 @needs_dp
 @pytest.mark.integration
-def test_data_too_dense_for_the_checkpoint_start_cold(cold: training.Training, tmp_path: Path):
+def test_data_too_dense_for_the_checkpoint_start_cold(cold: Training, tmp_path: Path):
     def starting_point(frames: Frames):
         return training._starting_point(TINY, [frames], TYPE_MAP, tmp_path, cold.checkpoint)
 
@@ -666,7 +666,7 @@ def test_an_interrupted_training_is_continued(tmp_path: Path):
     ) as process:
         wait_for(folder / "model.ckpt.meta")  # the link is made last
         os.killpg(process.pid, signal.SIGKILL)
-    before = training.read_learning_curve(folder / "lcurve.out")
+    before = read_learning_curve(folder / "lcurve.out")
     assert before["step"][-1] < 4000
     training = deepmd.train(settings, [toy(8, 1)], type_map=TYPE_MAP, seed=1, folder=folder)
     after = training.learning_curve

@@ -14,7 +14,6 @@ from ionloop.schemas.frames import Frames
 from ionloop.selection.physical import (
     PhysicalLimits,
     inspect,
-    minimum_distance_ratios,
     skewness,
     unphysical,
 )
@@ -58,12 +57,12 @@ def test_neighbours_agree_with_an_explicit_block_of_images(seed, n_atoms, skew):
 
 def test_an_atom_sees_its_own_images_in_a_cell_smaller_than_the_cutoff():
     frames = Frames(("Li",), np.zeros((1, 1, 3)), np.diag([1.2, 9.0, 9.0])[None])
-    assert minimum_distance_ratios(frames)[0] == pytest.approx(1.2 / (0.6 * 2.56))
+    assert inspect(frames).min_distance_ratios[0] == pytest.approx(1.2 / (0.6 * 2.56))
 
 
 def test_two_atoms_on_one_place_have_ratio_zero():
     frames = Frames(("Li", "S"), np.full((1, 2, 3), 0.3), 8 * np.eye(3)[None])
-    assert minimum_distance_ratios(frames)[0] == 0
+    assert inspect(frames).min_distance_ratios[0] == 0
     assert unphysical(frames).tolist() == ["Li-S too near"]
 
 
@@ -71,7 +70,7 @@ def test_distances_go_over_the_boundary():
     positions = np.array([[[0.2, 0, 0], [9.5, 0, 0]]])
     frames = Frames(("S", "Li"), positions, 10 * np.eye(3)[None])
     limit = 0.6 * (1.28 + 1.05)
-    assert minimum_distance_ratios(frames)[0] == pytest.approx(0.7 / limit)
+    assert inspect(frames).min_distance_ratios[0] == pytest.approx(0.7 / limit)
 
 
 def test_a_limit_can_be_given_for_a_pair_in_either_order():
@@ -79,7 +78,7 @@ def test_a_limit_can_be_given_for_a_pair_in_either_order():
     assert unphysical(frames).tolist() == [""]
     limits = PhysicalLimits(distances={"S-Li": 1.6})
     assert unphysical(frames, limits).tolist() == ["Li-S too near"]
-    assert minimum_distance_ratios(frames, limits)[0] == pytest.approx(1.5 / 1.6)
+    assert inspect(frames, limits).min_distance_ratios[0] == pytest.approx(1.5 / 1.6)
 
 
 @pytest.mark.parametrize("pair", ["LiS", "Li-Xx", "Li-S-S"])
@@ -95,7 +94,7 @@ def test_volume_ratios_that_do_not_enclose_the_start_are_refused():
 
 def test_ratios_end_at_twice_the_limit():
     frames = Frames(("Li",), np.zeros((1, 1, 3)), 20 * np.eye(3)[None])
-    assert minimum_distance_ratios(frames).tolist() == [2.0]
+    assert inspect(frames).min_distance_ratios.tolist() == [2.0]
 
 
 def test_cells_are_compared_with_the_start():

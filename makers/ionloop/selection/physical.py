@@ -79,31 +79,13 @@ class Inspection(NamedTuple):
     faults
         What is wrong with each frame, "" where nothing is, (f,).
     min_distance_ratios
-        As `minimum_distance_ratios` returns them, (f,).
+        Smallest distance, over all periodic images, over the limit of its pair of species, (f,):
+        below 1 two atoms are too near. `REACH` stands for everything from there on, NaN for frames
+        that are not finite or whose cell is flat.
     """
 
     faults: Array
     min_distance_ratios: Array
-
-
-def minimum_distance_ratios(frames: Frames, limits: PhysicalLimits | None = None) -> Array:
-    """Compare the distances of every frame, over all periodic images, with their limits.
-
-    Parameters
-    ----------
-    frames
-        f frames.
-    limits
-        Physical limits; the defaults of `PhysicalLimits` without.
-
-    Returns
-    -------
-    Array
-        Smallest distance over the limit of its pair of species, (f,): below 1 two atoms are too
-        near. `REACH` stands for everything from there on, NaN for frames that are not finite or
-        whose cell is flat.
-    """
-    return _closest(frames, limits or PhysicalLimits())[0]
 
 
 def unphysical(
@@ -156,17 +138,19 @@ def inspect(
     """
     limits = limits or PhysicalLimits()
     ratios, near = _closest(frames, limits)
+    undefined = np.where(measurable(frames), "", "flat cell")
     checks = [
-        _undefined(frames),
+        np.where(finite(frames), undefined, "not finite"),
         _distorted(frames, start, limits),
         _exploded(len(frames), temperatures, target, limits),
         near,
     ]
-    return Inspection(reduce(_first, checks), ratios)
+    faults = reduce(lambda first, other: np.where(first != "", first, other), checks)
+    return Inspection(faults, ratios)
 
 
 def nearest_atoms(frame: Frames) -> str:
-    """Return which atoms of one frame are nearest for their radii, in words; "" if none can be.
+    """Describe the pair of atoms of one frame that is nearest for its radii.
 
     Parameters
     ----------
@@ -176,21 +160,41 @@ def nearest_atoms(frame: Frames) -> str:
     Returns
     -------
     str
-        Such as ``"atoms 3 (Li) and 17 (S) are 0.41 Å apart"``, atoms counted from 1.
+        Such as ``"atoms 3 (Li) and 17 (S) are 0.41 Å apart"``, atoms counted from 1; empty if the
+        cell is flat or a number is not finite.
+    """
+    if not measurable(frame)[0]:
+        return ""
+    one, other, distance, _ = nearest_pair(frame)
+    return (
+        f"atoms {one + 1} ({frame.symbols[one]}) and {other + 1} ({frame.symbols[other]}) are "
+        f"{distance:.3g} Å apart"
+    )
+
+
+def nearest_pair(frame: Frames) -> tuple[int, int, float, float]:
+    """Return the pair of atoms that is nearest for its covalent radii.
+
+    Parameters
+    ----------
+    frame
+        One frame, finite, with a cell of non-zero volume.
+
+    Returns
+    -------
+    tuple
+        The numbers of the atoms, from 0, their distance in Å, and the distance over the sum of
+        their covalent radii, which are those of Cordero et al. (2008), from ASE.
     """
     from ase.data import atomic_numbers, covalent_radii
 
-    if not measurable(frame)[0]:
-        return ""
     radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in frame.symbols])
     # No packing of spheres is denser than close packing: some pair is always within this.
     (found,) = neighbours(frame, 1.13 * float(np.cbrt(frame.volumes[0] / frame.n_atoms)))
-    nearest = int((found.distance / (radii[found.first] + radii[found.second])).argmin())
-    one, other = int(found.first[nearest]), int(found.second[nearest])
-    return (
-        f"atoms {one + 1} ({frame.symbols[one]}) and {other + 1} ({frame.symbols[other]}) are "
-        f"{found.distance[nearest]:.3g} Å apart"
-    )
+    ratios = found.distance / (radii[found.first] + radii[found.second])
+    nearest = int(ratios.argmin())
+    pair = int(found.first[nearest]), int(found.second[nearest])
+    return *pair, float(found.distance[nearest]), float(ratios[nearest])
 
 
 def skewness(cells: Array) -> Array:
@@ -239,11 +243,6 @@ def _closest(frames: Frames, limits: PhysicalLimits) -> tuple[Array, Array]:
     return ratios, np.where(ratios < 1, faults[nearest], "")
 
 
-def _undefined(frames: Frames) -> Array:
-    flat = np.where(measurable(frames), "", "flat cell")
-    return np.where(finite(frames), flat, "not finite")
-
-
 def _distorted(frames: Frames, start: Frames | None, limits: PhysicalLimits) -> Array:
     """Compare volumes and skewness with the start's."""
     if start is None:
@@ -268,7 +267,3 @@ def _exploded(
         raise ValueError("temperatures are checked against a target: give the thermostat's in K")
     below = np.asarray(temperatures, dtype=float) <= limits.temperature_ratio * target
     return np.where(below, "", "exploded temperature")
-
-
-def _first(faults: Array, others: Array) -> Array:
-    return np.where(faults != "", faults, others)

@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ionloop.geometry.neighbours import measurable, neighbours
+from ionloop.geometry.neighbours import measurable
 from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
+from ionloop.selection.physical import nearest_pair
 
 NEAREST = (0.6, 1.35)
 """Distance of the nearest atoms over the sum of their covalent radii, in any solid.
@@ -114,14 +115,10 @@ def doubts(parts: Sequence[Frames]) -> list[str]:
         A sentence for lengths and one for energies and forces; empty where nothing is doubtful or
         nothing can be told.
     """
-    found = [sentence for part in parts for sentence in _of_part(part[:_SAMPLE])]
-    return list(dict.fromkeys(found))
-
-
-def _of_part(frames: Frames) -> list[str]:
-    lengths = _length_doubt(frames)
+    samples = [part[:_SAMPLE] for part in parts]
     # Whether forces are right cannot be told while lengths are wrong.
-    return [doubt for doubt in (lengths or _force_doubt(frames),) if doubt]
+    found = [_length_doubt(sample) or _force_doubt(sample) for sample in samples]
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def nearest_ratio(frames: Frames) -> float:
@@ -144,21 +141,8 @@ def nearest_ratio(frames: Frames) -> float:
     scales = np.cbrt(20.0 * frames.n_atoms / np.maximum(frames.volumes, 1e-9))[:, None, None]
     scaled = replace(frames, positions=frames.positions * scales, cells=frames.cells * scales)
     sound = np.flatnonzero(measurable(scaled))[::10]
-    ratios = [_nearest(scaled[index]) / scales[index].item() for index in sound]
+    ratios = [nearest_pair(scaled[index])[3] / scales[index].item() for index in sound]
     return float(np.median(ratios)) if ratios else float("nan")
-
-
-def _nearest(frame: Frames) -> float:
-    from ase.data import atomic_numbers, covalent_radii
-
-    radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in frame.symbols])
-    # No packing of spheres is denser than close packing: some pair is always within this.
-    reach = 1.13 * float(np.cbrt(frame.volumes[0] / frame.n_atoms))
-    ratios = [
-        (found.distance / (radii[found.first] + radii[found.second])).min(initial=np.inf)
-        for found in neighbours(frame, reach)
-    ]
-    return float(min(ratios))
 
 
 def _length_doubt(frames: Frames) -> str:

@@ -49,7 +49,7 @@ class Judgement(NamedTuple):
     reasons
         Why, in a few words that are equal for frames of equal fate, (f,).
     min_distance_ratios
-        Smallest distance over the limit of its pair, (f,); see `minimum_distance_ratios`.
+        Smallest distance over the limit of its pair, (f,); see `Inspection`.
     """
 
     verdicts: Array

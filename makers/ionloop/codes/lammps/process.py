@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.codes.lammps.cell import data_file
-from ionloop.codes.lammps.errors import LammpsError
-from ionloop.codes.lammps.output import read_last_row
-from ionloop.codes.lammps.program import START_LOG, command_words
+from ionloop.codes.lammps.output import MAX_DEVI_F, STEP, read_last_row, read_trajectory
+from ionloop.codes.lammps.program import START_LOG, LammpsError, command_words
 from ionloop.codes.lammps.restart import (
     Leg,
     add_seconds,
@@ -27,7 +26,6 @@ from ionloop.codes.lammps.restart import (
 )
 from ionloop.codes.lammps.script import input_script
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.codes.lammps.trajectory import MAX_DEVI_F, STEP, read_trajectory
 from ionloop.programs.concurrent import run_concurrently
 from ionloop.programs.log import last_words, log_text
 from ionloop.programs.process import has_ended, running_program, status_words

@@ -10,16 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ionloop.codes.lammps.errors import LammpsError
 from ionloop.codes.lammps.script import PAIR_STYLES
 from ionloop.programs.errors import cure_for
 from ionloop.programs.probe import PROBE_SECONDS, Answer, ask
 from ionloop.programs.process import ProgramError
+from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.potential import DEEPMD
 
 START_LOG = "start.log"
 
 _PROBES = ("first", "second")
+
+
+class LammpsError(IonloopError, RuntimeError):
+    """LAMMPS is absent, cannot run DeePMD models, or refused its input."""
 
 
 def program_version(command: str, kind: str = DEEPMD) -> str:

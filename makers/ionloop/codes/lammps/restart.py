@@ -11,13 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from ionloop.codes.common.trajectory import TrajectoryTask
-from ionloop.codes.lammps.output import read_dump, read_rows
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.schemas.frames import Frames, concatenate
-from ionloop.schemas.packed import Array
 
 
 @dataclass(frozen=True)
@@ -128,44 +123,15 @@ def log_of(leg: Leg, folder: Path) -> Path:
 
 def seconds_of(trajectory: str, folder: Path) -> float:
     """Return the wall time in s that a trajectory took, without legs that were lost."""
-    return float(read_rows(_seconds(trajectory, folder), n_columns=1).sum())
+    file = _seconds(trajectory, folder)
+    finished_lines = file.read_text().split("\n")[:-1] if file.exists() else []
+    return sum(map(float, finished_lines))
 
 
 def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
     """Add to the wall time of a trajectory, in s."""
     with _seconds(trajectory, folder).open("a") as file:
         file.write(f"{max(amount, 0.0)}\n")
-
-
-def read_legs(
-    task: TrajectoryTask, settings: LammpsSettings, folder: Path
-) -> tuple[Array, Frames, Array, Array]:
-    """Read a trajectory as far as it was written, every step once.
-
-    Returns
-    -------
-    tuple
-        Steps of the dump (f,) and its frames; rows of the deviation file (d, 7); rows of step and
-        temperature in K (t, 2).
-    """
-    parts = [_read_leg(leg, task, folder) for leg in legs(task, settings)]
-    steps, frames, deviations, thermometer = zip(*parts, strict=True)
-    (joined,) = concatenate(frames) or [frames[0]]
-    return np.concatenate(steps), joined, np.concatenate(deviations), np.concatenate(thermometer)
-
-
-def _read_leg(leg: Leg, task: TrajectoryTask, folder: Path) -> tuple[Array, Frames, Array, Array]:
-    steps, frames = read_dump(folder / f"{leg.name}.dump", task.start)
-    deviations = read_rows(folder / f"{leg.name}.deviation", n_columns=7)
-    thermometer = read_rows(folder / f"{leg.name}.temperature", n_columns=2)
-    # A leg begins with the frame that the one before it ended with.
-    new = leg.first if leg.number else -1
-    return (
-        steps[steps > new],
-        frames[steps > new],
-        deviations[deviations[:, 0] > new],
-        thermometer[thermometer[:, 0] > new],
-    )
 
 
 def _over(trajectory: str, folder: Path) -> Path:
