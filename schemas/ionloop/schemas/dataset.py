@@ -1,7 +1,8 @@
 """The data set: which labels a training uses, and on which side of the split each one is.
 
-Frames that are close to each other in time are nearly one frame, so that one of them on the side
-of validation would judge nothing: the split divides groups of frames, such as trajectories.
+Frames that are close to each other in time are almost the same, so that one of them on the side
+of validation would test nothing. The split therefore divides groups of frames, such as
+trajectories.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from pydantic import Field
 from ionloop.schemas.document import Document
 from ionloop.schemas.frames import Frames
 
-STRETCH = 20  # frames in a row of which nobody knows how alike they are: 0.4 ps at 20 fs
-"""Frames of one group, where a file does not say which trajectory they are of."""
+STRETCH = 20  # 0.4 ps at 20 fs
+"""Frames of one group, where a file does not say which trajectory they belong to."""
 
 
 class DatasetDoc(Document):
-    """Label ids and the split; the frames themselves stay with the labels."""
+    """Ids of the labels and the split; the frames themselves stay with the labels."""
 
     level: str = Field(description="hash of the level of theory; of mixed ones, joined by +")
     notes: list[str] = Field(
@@ -56,7 +57,7 @@ def is_validation(group: str, fraction: float) -> bool:
 def held_back(frames: Iterable[Frames], fraction: float) -> set[str]:
     """Return the ids of the frames that are kept from training.
 
-    Of a frame that came in two groups the first decides: what is trained on stays so.
+    If a frame came in two groups, the first one decides: what is trained on stays trained on.
 
     Parameters
     ----------
@@ -74,9 +75,16 @@ def held_back(frames: Iterable[Frames], fraction: float) -> set[str]:
 
 
 def in_stretches(frames: Frames, length: int = STRETCH) -> Frames:
-    """Group frames of unknown descent: so many in a row are one group, named by its first frame.
+    """Group frames of unknown origin: each `length` frames in a row, named by the first of them.
 
-    More frames behind them change no group. Groups that the frames have stay.
+    Frames that are added at the end change no group. Groups that the frames already have stay.
+
+    Parameters
+    ----------
+    frames
+        f frames.
+    length
+        Frames of one group.
     """
     if frames.groups is not None:
         return frames
@@ -85,6 +93,14 @@ def in_stretches(frames: Frames, length: int = STRETCH) -> Frames:
 
 
 def dataset_hash(level: str, frame_ids: list[str]) -> str:
-    """Return the sha256 of the level and the sorted frame ids."""
+    """Return the sha256 of the level and the sorted frame ids.
+
+    Parameters
+    ----------
+    level
+        Hash of the level of theory.
+    frame_ids
+        Ids of the frames, in any order.
+    """
     text = "\n".join([level, *sorted(frame_ids)])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -38,9 +38,9 @@ class Frames(Packed):
     level
         Hash of the level of theory of the labels.
     groups
-        What every frame comes from, (f,), such as a trajectory: frames of one group are too much
-        alike to stand on both sides of training and validation. None where every frame stands
-        for itself.
+        What every frame comes from, (f,), such as a trajectory: frames of one group are too
+        similar to be on both sides of training and validation. None where every frame is a group
+        of its own.
 
     Raises
     ------
@@ -161,7 +161,7 @@ class Frames(Packed):
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Group of every frame; by its id, one that has none and stands for itself."""
+        """Group of every frame; its own id where it has none."""
         return self.ids if self.groups is None else self.groups
 
     def of_group(self, name: str) -> Frames:
@@ -206,7 +206,15 @@ class Frames(Packed):
 
 
 def label_id(frame_id: str, level: str) -> str:
-    """Return the id of a label: the frame it belongs to and the level of theory."""
+    """Return the id of a label.
+
+    Parameters
+    ----------
+    frame_id
+        Id of the frame that it belongs to.
+    level
+        Hash of the level of theory.
+    """
     return f"{frame_id}-{level}"
 
 

@@ -24,7 +24,7 @@ Phys. Rev. B 93, 155109 (2016), eqs. 25 and 29, as pymatgen uses it for the Mate
 """
 
 COARSEST_SPACING = 0.5
-"""VASP's own default of KSPACING in 1/Å (VASP wiki): what lies wider apart is not sampled."""
+"""VASP's own default of KSPACING in 1/Å (VASP wiki); with a wider spacing little is sampled."""
 
 GRAIN = 0.01  # Å: a start cell is told to this
 GAMMA = (1, 1, 1)
@@ -153,7 +153,7 @@ def spaced_mesh(spacing: float, cell: Array) -> tuple[int, int, int]:
     cell
         Lattice vectors as rows in Å, (3, 3).
     """
-    # The mesh of a vector that fits the spacing exactly does not hang on round-off.
+    # Round-off must not change the mesh of a vector that fits the spacing exactly.
     divisions = np.ceil(reciprocal_lengths(cell) / spacing - 1e-9)
     a, b, c = np.maximum(1, divisions).astype(int).tolist()
     return a, b, c
@@ -172,12 +172,28 @@ def reciprocal_lengths(cell: Array) -> Array:
 
 
 def widest(mesh: Sequence[int], cell: Array) -> float:
-    """Return the largest distance of neighbouring k-points of a mesh in 1/Å."""
+    """Return the largest distance of neighbouring k-points of a mesh in 1/Å.
+
+    Parameters
+    ----------
+    mesh
+        k-points along each reciprocal vector, (3,).
+    cell
+        Lattice vectors as rows in Å, (3, 3).
+    """
     return float(np.max(reciprocal_lengths(cell) / np.array(mesh)))
 
 
 def n_points(kpoints: KPoints, n_atoms: int) -> int:
-    """Estimate the k-points of a cell of so many atoms: a cube of 18 Å³ each, as in sulphides."""
+    """Estimate the number of k-points: each atom takes up 18 Å³ of a cubic cell, as in sulphides.
+
+    Parameters
+    ----------
+    kpoints
+        What the settings say.
+    n_atoms
+        Atoms of the cell.
+    """
     mesh = explicit(kpoints)
     spacing = kpoints.kept if isinstance(kpoints, Kept) else kpoints
     if mesh is None and isinstance(spacing, float):

@@ -141,7 +141,15 @@ class MovedModules(MetaPathFinder, Loader):
     """Finds a module of version 0.1; its names come from the modules that they are in today."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Return how to load the module; None if it never was one of version 0.1."""
+        """Return how to load a module of version 0.1; None for any other.
+
+        Parameters
+        ----------
+        fullname
+            Name of the module.
+        path, target
+            Not used: see `importlib.abc.MetaPathFinder`.
+        """
         return ModuleSpec(fullname, self) if _today(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:

@@ -59,7 +59,15 @@ class StoredFile(Packed):
         return cls(path.name, path.read_bytes())
 
     def write(self, folder: Path, name: str | None = None) -> Path:
-        """Write the file into a folder, under its own name unless told, and return its path."""
+        """Write the file and return its path.
+
+        Parameters
+        ----------
+        folder
+            A folder that exists.
+        name
+            Name of the file; its own by default.
+        """
         path = folder / (name or self.name)
         path.write_bytes(self.content)
         return path

@@ -1,4 +1,4 @@
-"""A process that is written down in the store, and whether it lives: one rule for all who ask."""
+"""The record of a process in the store, and the one rule that tells whether it is alive."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import psutil
 
 HEARTBEAT = 30.0
-"""Time from one heartbeat of a process at work to the next, s."""
+"""Time between two heartbeats of a running process, s."""
 
 STALE = 5 * HEARTBEAT
-"""Silence after which a process on another host counts as gone, s."""
+"""Time without a heartbeat after which a process on another host counts as dead, s."""
 
 CLOCK_DRIFT = 5.0
-"""How far two readings of a process's creation time may lie apart, s: they move with the clock."""
+"""How much two readings of the creation time of one process may differ, s: clocks are adjusted."""
 
 
 def identity() -> dict[str, Any]:
-    """Return what this process is written down with: host, id, time of creation, heartbeat."""
+    """Return the record of this process: host, id, creation time, heartbeat."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -31,13 +31,13 @@ def identity() -> dict[str, Any]:
 
 
 def lives(process: Mapping[str, Any]) -> bool:
-    """Tell whether a process that is written down lives.
+    """Tell whether the process of a record is alive.
 
     Parameters
     ----------
     process
-        Its `identity`. On this host the process itself is looked at; on another one it counts as
-        gone `STALE` seconds after its last heartbeat.
+        Its record, as `identity` made it. On this host the process itself is looked up; on another
+        host it counts as dead `STALE` seconds after its last heartbeat.
     """
     if process["host"] == socket.gethostname():
         return alive(process["pid"], process["process_created"])

@@ -65,7 +65,7 @@ class LoopStore(JobStore):
     docs_store
         The jobs' outputs, key ``uuid``.
     additional_stores
-        ``data`` (jobflow's blobs), ``labels``, ``claims`` (of labels that are being calculated),
+        ``data`` (jobflow's blobs), ``labels``, ``claims`` (on labels that are being calculated),
         ``jobs`` (the runner's journal), ``runs``.
     save, load
         As for `jobflow.JobStore`.
@@ -133,7 +133,7 @@ def open_store(
     patience
         How long to look for a server, s; `SERVER_TIMEOUT` by default.
     read_only
-        Make nothing: no file, collection, index or log. A file has to be there.
+        Create nothing: no file, collection, index or log. A file has to exist.
 
     Returns
     -------
@@ -143,8 +143,8 @@ def open_store(
     Raises
     ------
     StoreError
-        If the file or the server cannot be reached, the file is of something else, or the URL is
-        of another kind.
+        If the file or the server cannot be reached, the file belongs to something else, or the URL
+        is of another kind.
     NewerVersionError
         If it holds a run of a later version of ionloop.
     """
@@ -197,7 +197,7 @@ def store_file(url: str | Path) -> Path | None:
 
 
 def _expanded(url: str | Path) -> str:
-    # A worker that has not been given the secret of the server cannot reach the store.
+    # A worker that was not given the password of the server cannot reach the store.
     try:
         return expand(str(url))
     except InputError as error:
@@ -222,7 +222,14 @@ def check_there(file: Path) -> None:
 
 
 def collection(store: JobStore, name: str) -> Store:
-    """Return one collection: outputs, data, labels, claims, jobs or runs.
+    """Return one collection.
+
+    Parameters
+    ----------
+    store
+        A job store.
+    name
+        outputs, data, labels, claims, jobs or runs.
 
     Raises
     ------
@@ -239,7 +246,7 @@ def collection(store: JobStore, name: str) -> Store:
 
 
 def write_if(part: Store, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
-    """Write a document, in one step, unless another one with its key is in the way.
+    """Write a document, in one step, unless another one with its key must stay.
 
     Parameters
     ----------
@@ -253,10 +260,9 @@ def write_if(part: Store, document: dict[str, Any], criteria: dict[str, Any]) ->
     Returns
     -------
     bool
-        Whether it was written: nobody else has the key, or who had it fits the criteria.
+        Whether it was written: no document had the key, or the one that had it fits the criteria.
     """
-    able = cast("SqliteStore | Collection", part)
-    return able.write_if(document, criteria)
+    return cast("SqliteStore | Collection", part).write_if(document, criteria)
 
 
 def blob_sizes(store: JobStore) -> dict[str, int]:
@@ -336,8 +342,8 @@ def _ensure_indexes(store: LoopStore) -> None:
 def _indexes(part: Store) -> dict[tuple[str, ...], bool]:
     """Return the fields of the indexes that a server has, and whether they are unique.
 
-    Asked once, not field by field: every job opens a store. And who may only read may not even ask
-    for an index that is there.
+    Asked once, not field by field, because every job opens a store. A user who may only read may
+    not even ask for an index that exists.
     """
     if isinstance(part, SqliteStore):
         return {}

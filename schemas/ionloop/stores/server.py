@@ -1,4 +1,4 @@
-"""Collections on a MongoDB server whose writes outlast collisions and lost connections."""
+"""Collections on a MongoDB server whose writes survive collisions and lost connections."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ OUTAGE = 120.0
 
 
 COLLISION_SECONDS = 20.0
-"""How long a write is tried while others are in its way, in s."""
+"""How long a write is tried while it collides with others, in s."""
 
 
 PAUSE = 0.2
-"""Shortest time before what failed is done again, in s; the longest is four times that."""
+"""Shortest time before the next try, in s; the longest is four times that."""
 
 
 COLLISIONS = frozenset({1, 112})
-"""Codes of a server that took a write back: an internal error such as a deadlock; a conflict."""
+"""Codes of a server that undid a write: an internal error such as a deadlock; a conflict."""
 
 
 Result = TypeVar("Result")
 
 
 class NotIndexedError(StoreError):
-    """An index could not be made, perhaps because another process makes it at the same moment."""
+    """An index could not be made, perhaps because another process makes it at this moment."""
 
 
 def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
-    """Do it again where another process was in its way, or the connection broke on the way.
+    """Do something, and try again where another process collided with it or the connection broke.
 
-    Only for what may be done twice: a standalone server cannot say whether a write that was on its
-    way when the connection broke arrived.
+    Only for actions that may be done twice: a standalone server cannot say whether a write arrived
+    before the connection broke.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
     AutoReconnect
         If the connection still breaks then.
     OperationFailure
-        If others are still in its way after `COLLISION_SECONDS`, or for any other reason at once.
+        If it still collides with others after `COLLISION_SECONDS`; at once for any other reason.
     """
     began = time.monotonic()
     while True:
@@ -86,10 +86,16 @@ def _is_collision(error: Exception) -> bool:
 
 
 class Collection(MongoStore):
-    """A collection of documents. Every write of it may be done twice: by key, or a removal."""
+    """A collection of documents. Each of its writes may be done twice: by key, or a removal."""
 
     def update(self, docs: Any, key: Any = None) -> None:
-        """Write documents by their key, see `maggma.core.Store.update`."""
+        """Write documents by their key.
+
+        Parameters
+        ----------
+        docs, key
+            As for `maggma.core.Store.update`.
+        """
         persistent(partial(super().update, docs, key))
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:
@@ -97,9 +103,12 @@ class Collection(MongoStore):
         persistent(partial(super().remove_docs, criteria))
 
     def write_if(self, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
-        """Write a document unless another one with its key is in the way.
+        """Write a document unless another one with its key must stay.
 
-        See `ionloop.stores.connect.write_if`.
+        Parameters
+        ----------
+        document, criteria
+            As for `ionloop.stores.connect.write_if`.
         """
         return persistent(partial(self._replace_or_insert, document, criteria))
 
@@ -117,10 +126,16 @@ class Collection(MongoStore):
 
 
 class Blobs(GridFSStore):
-    """A collection of blobs. A new version of a blob that is written twice is cleared away."""
+    """A collection of blobs. If a blob is written twice, its first version is removed."""
 
     def update(self, docs: Any, key: Any = None, additional_metadata: Any = None) -> None:
-        """Write blobs by their key, see `maggma.stores.GridFSStore.update`."""
+        """Write blobs by their key.
+
+        Parameters
+        ----------
+        docs, key, additional_metadata
+            As for `maggma.stores.GridFSStore.update`.
+        """
         persistent(partial(super().update, docs, key, additional_metadata))
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:

@@ -67,7 +67,15 @@ def column(name: str) -> str:
 
 
 def field_value(document: Mapping[str, Any], name: str) -> Any:
-    """Return the value at a dotted path, None where missing, a list where the path meets one."""
+    """Return the value at a dotted path, None where missing, a list where the path meets one.
+
+    Parameters
+    ----------
+    document
+        A document.
+    name
+        The path.
+    """
     value: Any = document
     for part in name.split("."):
         if isinstance(value, list | tuple):

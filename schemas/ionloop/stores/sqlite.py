@@ -101,7 +101,7 @@ class SqliteStore(Store):
         Raises
         ------
         StoreError
-            If the file cannot be opened, or is of something else.
+            If the file cannot be opened, or belongs to something else.
         """
         if force_reset:
             self.close()
@@ -180,7 +180,7 @@ class SqliteStore(Store):
         Returns
         -------
         bool
-            Whether it was written. No other process writes in between.
+            Whether it was written. No other process can write in between.
 
         Raises
         ------
@@ -203,7 +203,17 @@ class SqliteStore(Store):
     def distinct(
         self, field: str, criteria: Document | None = None, all_exist: bool = False
     ) -> list[Any]:
-        """Return the different values of a field; those inside arrays count one by one."""
+        """Return the different values of a field; those inside arrays count one by one.
+
+        Parameters
+        ----------
+        field
+            The (dotted) field.
+        criteria
+            A MongoDB filter.
+        all_exist
+            Not used: a document without the field gives no value.
+        """
         if not criteria and (texts := self._table.distinct_texts(field)) is not None:
             return texts
         found: dict[bytes, Any] = {}
@@ -225,8 +235,14 @@ class SqliteStore(Store):
     ) -> Iterator[tuple[Document, list[Document]]]:
         """Yield (key values, documents) for each combination of the keys' values.
 
-        The other parameters are those of `query`. As in MongoDB, documents without a key form a
-        group of their own.
+        As in MongoDB, documents without a key form a group of their own.
+
+        Parameters
+        ----------
+        keys
+            The (dotted) fields.
+        criteria, properties, sort, skip, limit
+            As for `query`.
         """
         names = _listed(keys)
         groups: dict[bytes, tuple[Document, list[Document]]] = {}
