@@ -27,10 +27,7 @@ class OtherNetworkError(IonloopError):
 
 
 def continued_model(
-    settings: DeepmdSettings,
-    frames: Sequence[Frames],
-    type_map: Sequence[str],
-    earlier: Checkpoint,
+    settings: DeepmdSettings, frames: Sequence[Frames], type_map: Sequence[str], earlier: Checkpoint
 ) -> dict[str, Any]:
     """Return an earlier `model` section if a training can continue from it.
 

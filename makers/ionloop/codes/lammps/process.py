@@ -188,10 +188,7 @@ def _counted(names: Sequence[str], folder: Path) -> float:
 
 
 def _watch(
-    process: subprocess.Popen[bytes],
-    plan: Sequence[Leg],
-    settings: LammpsSettings,
-    folder: Path,
+    process: subprocess.Popen[bytes], plan: Sequence[Leg], settings: LammpsSettings, folder: Path
 ) -> str:
     """Wait for LAMMPS, asking exploded trajectories to halt.
 

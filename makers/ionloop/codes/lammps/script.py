@@ -9,9 +9,7 @@ from ionloop.codes.lammps.restart import Leg, legs
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.schemas.potential import DEEPMD
 
-PAIR_STYLES = {
-    "deepmd": "deepmd {models} out_freq {every} out_file {deviation}",
-}
+PAIR_STYLES = {"deepmd": "deepmd {models} out_freq {every} out_file {deviation}"}
 """The pair style of every kind of potential that LAMMPS can run here.
 
 It takes the files of all models, moves the atoms by the forces of the first, and every so many

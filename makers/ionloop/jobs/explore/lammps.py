@@ -156,12 +156,7 @@ def spread_trajectories(
     batches = [
         assign(
             explore_with_lammps(
-                maker,
-                ensemble.reference,
-                tasks[number::n_batches],
-                trust,
-                stage.warm_up,
-                originals,
+                maker, ensemble.reference, tasks[number::n_batches], trust, stage.warm_up, originals
             ),
             Role.EXPLORE,
             f"explore batch {number + 1} of {n_batches}",
@@ -207,13 +202,7 @@ def explore_with_lammps(
     models = [member.model for member in ensemble.members]
     with unfinished() as folder:
         trajectories = lammps.run_trajectories(
-            tasks,
-            models,
-            maker.type_map,
-            maker.settings,
-            folder,
-            maker.per_gpu,
-            ensemble.kind,
+            tasks, models, maker.type_map, maker.settings, folder, maker.per_gpu, ensemble.kind
         )
         versions = {"lammps": lammps.version_of_run(folder)}
     reduced = [

@@ -22,13 +22,7 @@ from ionloop.jobs.train.split import groups, split
 from ionloop.jobs.unfinished import unfinished
 from ionloop.programs.concurrent import run_concurrently
 from ionloop.schemas.label import Labels
-from ionloop.schemas.potential import (
-    DEEPMD,
-    EnsembleDoc,
-    EvaluationDoc,
-    LostTraining,
-    TrainingDoc,
-)
+from ionloop.schemas.potential import DEEPMD, EnsembleDoc, EvaluationDoc, LostTraining, TrainingDoc
 
 
 @dataclass

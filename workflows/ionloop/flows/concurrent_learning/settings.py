@@ -83,9 +83,7 @@ class InitialData(Model):
     """Where the first training set comes from."""
 
     n_perturbed: NonNegativeInt = Field(
-        60,
-        le=1_000_000,
-        description="perturbed frames per start structure that are labelled first",
+        60, le=1_000_000, description="perturbed frames per start structure that are labelled first"
     )
     displacement: float = Field(
         0.1, ge=0, description="largest displacement of an atom", json_schema_extra={"unit": "Å"}
