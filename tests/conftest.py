@@ -29,7 +29,7 @@ PROGRAMS = Path(__file__).parent / "programs", Path(sys.executable).parent
 
 def pytest_configure(config: pytest.Config) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
-    from budget import Budget
+    from budget import Budget  # type: ignore[import-not-found]
 
     config.pluginmanager.register(Budget(Path(__file__).with_name("budget.toml")))
 
