@@ -1,4 +1,4 @@
-"""What every stored document has: a schema version, where it belongs, where it comes from."""
+"""What every stored document has: a schema version, its run and turn, and where it comes from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _with_class(value: Any, info: SerializationInfo) -> Any:
 
 # jobflow-remote hands a job the documents themselves, as files: each must say what it is.
 ByReference = Annotated[Any, PlainSerializer(_with_class)]
-"""A document that others hold by reference: a jobflow reference, or what it refers to."""
+"""A document that is kept by reference: a jobflow reference, or the document it refers to."""
 
 
 class Model(BaseModel):

@@ -1,4 +1,4 @@
-"""What every error of ionloop's own has in common."""
+"""The base classes of ionloop's errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class IonloopError(Exception):
 
 
 class InputError(IonloopError, ValueError):
-    """What the user gave cannot be taken; the message says why and what to give instead."""
+    """An input cannot be used; the message says why and what to give instead."""
 
 
 class OutsideError(IonloopError, OSError):

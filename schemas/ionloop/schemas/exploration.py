@@ -22,11 +22,11 @@ NonEmpty = Field(min_length=1)
 Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
 
 LOST = "its job failed"
-"""Why a trajectory ended of which nothing came back."""
+"""Reason of the end of a trajectory that gave no frame at all."""
 
 
 MOST = 10_000
-"""Start structures of a condition, turns of a stage, cells of a supercell: more are a slip."""
+"""Most start structures of a condition, turns of a stage, cells of a supercell: against slips."""
 
 
 def _check_cells(supercell: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -107,10 +107,9 @@ class Stage(Model):
 
     @property
     def idle_pressures(self) -> str | None:
-        """A sentence where several pressures would repeat one condition; None where they do not.
+        """A sentence if several pressures would repeat one condition, else None.
 
-        Stages that an earlier version stored may have such pressures, so that they are no error
-        of the stage itself.
+        It is no error of the stage itself, because an earlier version stored such stages.
         """
         if self.ensemble != "nvt" or len(self.pressures) == 1:
             return None
@@ -141,7 +140,7 @@ class TrajectoryDoc(Model):
 
     @property
     def ending(self) -> str:
-        """Why it stopped early, in words that are equal for trajectories of equal fate."""
+        """Why it stopped early, without the step, so that equal reasons have equal words."""
         return re.sub(r" at step \d+$", "", self.stop_reason)
 
 
@@ -155,7 +154,7 @@ class Unfinished(Model):
 
     @property
     def words(self) -> str:
-        """All of it as a part of a sentence."""
+        """A description, as a part of a sentence."""
         of = f" ({self.composition})" if self.composition else ""
         return f"{self.n_trajectories} at {self.temperature:g} K{of}: {self.reason}"
 
@@ -171,12 +170,12 @@ class DeviationSummary(Model):
 
 
 class ExplorationPart(Document):
-    """What one batch of trajectories sends back: all deviations, and frames that may be picked.
+    """Result of one batch of trajectories: all deviations, and the frames that may be picked.
 
     `deviations` has one row per frame: trajectory, step, temperature (K, the thermostat's),
     pressure (bar), composition, max_devi_f (eV/Å), max_devi_v (eV/atom), min_distance_ratio,
-    verdict, reason, frame (index into `candidates` as one long list; -1 where the frame stayed
-    behind).
+    verdict, reason, frame (index into `candidates` as one long list; -1 where the frame was not
+    stored).
     """
 
     trajectories: list[TrajectoryDoc]
@@ -206,12 +205,12 @@ class ExplorationDoc(Document):
 
     @property
     def n_finished(self) -> int:
-        """Number of trajectories that came to their end."""
+        """Number of trajectories that reached their last step."""
         return sum(trajectory.finished for trajectory in self.trajectories)
 
     @property
     def n_lost(self) -> int:
-        """Number of trajectories of which nothing came back."""
+        """Number of trajectories without any result."""
         return sum(trajectory.ending == LOST for trajectory in self.trajectories)
 
     @property
@@ -260,7 +259,7 @@ class ExplorationDoc(Document):
         return rows.where(np.lexsort((rows["step"], rows["trajectory"]))) if len(rows) else rows
 
     def _missing(self, trajectory: TrajectoryDoc) -> Table:
-        """Return a row for every frame that a trajectory was asked for and did not give."""
+        """Return a row for every frame that was asked of a trajectory and is missing."""
         steps = self.stage.frame_steps[trajectory.n_frames :]
         n = len(steps)
         skipped = steps < self.stage.warm_up

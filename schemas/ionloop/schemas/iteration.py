@@ -1,4 +1,4 @@
-"""One turn of the loop: what it cost, what it found and what was decided."""
+"""One turn of the loop: its cost, its results and the decision that followed."""
 
 from __future__ import annotations
 

@@ -12,17 +12,17 @@ from pydantic import AfterValidator, Field
 from ionloop.schemas.document import Model
 
 STORE_INPUTS = "store_inputs"
-"""Name of the job that jobflow adds to a flow that replaces a job. It hands on what came last, and
-so ends with all that follows: what it belongs to may be over long before."""
+"""Name of the job that jobflow adds to a flow that replaces a job. It passes the last output on, so
+it may end long after the turn that it belongs to."""
 
 
 class JobState(StrEnum):
-    """State of a job, in the same words for every engine."""
+    """State of a job, with the same names for every engine."""
 
     WAITING = "waiting"
-    """For other jobs, or for somebody to take it."""
+    """For other jobs, or for a worker."""
     QUEUED = "queued"
-    """Handed to a queue, which has not started it."""
+    """Submitted to a queue, which has not started it."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -33,7 +33,7 @@ class JobState(StrEnum):
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return a moment with its time zone: UTC if it has none, as engines write it."""
+    """Return a time with its time zone; without one it is in UTC, as engines write it."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -84,11 +84,11 @@ JOURNAL_FIELDS = [
     *("job_id", "uuid", "index", "name", "role", "state", "iteration", "host", "tries", "error"),
     *("started", "ended", "folder", "order"),
 ]
-"""What of a journal entry a row is made of, and its place in the order."""
+"""The fields of a journal entry that a row needs, and its place in the order."""
 
 
 def journal_table(entries: Iterable[dict[str, Any]]) -> list[JobRow]:
-    """Return the rows of a run's entries in the local runner's journal, in the order they came."""
+    """Return the rows of a run's entries in the local runner's journal, in their order."""
     return [JobRow.from_journal(each) for each in sorted(entries, key=lambda each: each["order"])]
 
 

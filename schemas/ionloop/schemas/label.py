@@ -1,4 +1,4 @@
-"""Labels: energies, forces and virials bought from a level of theory."""
+"""Labels: energies, forces and virials calculated at a level of theory."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class LevelOfTheory(Model):
     """Everything that decides a label's value; labels of two levels never mix.
 
     What belongs to a chemical element, such as its pseudopotential, is kept by element, so that
-    the key of a label holds only the elements of its frame: `of` leaves the others out. So it
-    does with start cells of other elements, from which the frame cannot have been made.
+    the key of a label holds only the elements of its frame: `of` leaves the others out. It also
+    leaves out start cells of other compositions, because the frame cannot come from them.
     """
 
     code: str = Field(description="program or model family, such as sevennet or vasp")
@@ -68,7 +68,7 @@ class LevelOfTheory(Model):
         return words.startswith(f"{self.code} (")
 
     def is_same(self, other: LevelOfTheory) -> bool:
-        """Tell whether the two are provably one level, which versions may have hashed otherwise."""
+        """Tell whether two levels are certainly the same; versions may hash them differently."""
         return self.hash == other.hash or other.hash in self.former or self.hash in other.former
 
     def of(self, species: Iterable[str]) -> Self:
@@ -96,7 +96,7 @@ class LevelOfTheory(Model):
 
 
 class LabelStatus(StrEnum):
-    """Fate of a requested label."""
+    """Verdict on a requested label."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -126,9 +126,9 @@ class RejectReason(StrEnum):
 
 
 class Calculation(Model):
-    """What is known of a finished calculation beside its numbers.
+    """What is known of a finished calculation besides its numbers.
 
-    The verdict on a label follows from this, its numbers, and the limits of whoever asks.
+    The verdict on a label follows from this, its numbers, and the limits of the run.
     """
 
     converged: bool = Field(True, description="whether the electronic steps converged")
@@ -146,10 +146,10 @@ class Calculation(Model):
 
 
 class LabelDoc(Document):
-    """One bought label. Written in one piece as soon as it is there, and never bought again.
+    """One label. It is written as soon as it is calculated, and never calculated again.
 
     It keeps the calculation whatever the verdict; status, reason and detail are the verdict by the
-    limits of the run that bought it, and other limits give another one.
+    limits of the run that calculated it, and other limits may give another one.
     """
 
     frame_id: str
@@ -174,8 +174,8 @@ class LabelDoc(Document):
     frame: Frames = Field(description="the frame, with its numbers where they are whole and finite")
     copied_from: str | None = Field(
         None,
-        description="label that this one repeats: bought for the same configuration, whose atoms "
-        "were listed in another order, at other images, or turned",
+        description="label that this one repeats: calculated for the same configuration, with its "
+        "atoms in another order, at other images, or rotated",
     )
 
     @computed_field  # type: ignore[prop-decorator]
@@ -187,7 +187,7 @@ class LabelDoc(Document):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def likeness(self) -> str:
-        """Key that all descriptions of the frame's configuration share."""
+        """Key that is the same for all descriptions of the frame's configuration."""
         return likeness(self.frame)[0]
 
     @computed_field  # type: ignore[prop-decorator]
@@ -208,7 +208,7 @@ class Rejection(Model):
 
 
 class Labels(Document):
-    """What a labelling step gives: the labelled frames and the account of the rest."""
+    """Result of a labelling step: the labelled frames, and what happened to the others."""
 
     level: LevelOfTheory
     n_requested: int
@@ -232,18 +232,18 @@ class Labels(Document):
         return dict(Counter(rejection.reason.value for rejection in self.rejections))
 
     def at(self, level: LevelOfTheory) -> Self:
-        """Return the labels at a level that is provably theirs, under the hash that it has now."""
+        """Return the labels at a level that is certainly theirs, under its hash of today."""
         frames = [replace(part, level=level.hash) for part in self.frames]
         return self.model_copy(update={"level": level, "frames": frames})
 
 
 def at_todays_levels(dataset: Sequence[Labels]) -> list[Labels]:
-    """Name each level of a data set by one hash, where an earlier version began it with another.
+    """Name each level of a data set by one hash; an earlier version may have begun with another.
 
     Parameters
     ----------
     dataset
-        What the steps of a run gave, in their order: the last one that says so decides.
+        Labels of the steps of a run, in their order; the last one of the same level decides.
     """
     levels = [labels.level for labels in dataset]
     named = [next(each for each in reversed(levels) if each.is_same(level)) for level in levels]

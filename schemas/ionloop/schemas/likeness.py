@@ -1,15 +1,15 @@
-"""A key by which all descriptions of one configuration find each other.
+"""A key that all descriptions of one configuration share.
 
 One configuration can be written in many ways: atoms of one species in another order, species in
-another order, atoms at other periodic images, everything turned. All of them have one key. It is
+another order, atoms at other periodic images, everything rotated. All of them have one key. It is
 made of numbers that none of these changes and that change smoothly as atoms move: the logarithm
 of the volume, and along each lattice vector the mean over the atoms of ``cos(2 pi s + phase)``, s
 the fractional coordinate and the phase that of the species. Nothing happens to a cosine where an
 atom crosses the border of the cell, and nothing is sorted.
 
-Each number is cut into steps of `STEP`. Who looks for a configuration whose atoms may be up to
-`SAME` off (what a text file rounds away) looks under the keys of all steps within reach, one or
-a few. A key says where to look; whether it is the same configuration, the atoms themselves say.
+Each number is rounded down to steps of `STEP`. A search for a configuration whose atoms may be off
+by up to `SAME` (what a text file rounds away) uses the keys of all steps within reach: one or a
+few. The key only says where to look; the atoms decide whether it is the same configuration.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Texts of one form, refused in words: a regular expression is no message."""
+"""Texts of one form; an error describes the form in words instead of by a regular expression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run: the run file it came from and what it ended with."""
+"""A run: its run file and its summary."""
 
 from __future__ import annotations
 
