@@ -37,8 +37,9 @@ class Choice:
     """Options that say which labels are meant."""
 
     run: Annotated[str | None, typer.Option(help="Labels that this run asked for first.")] = None
-    frame: Annotated[
-        list[str] | None, typer.Option(help="Frame id, or its first characters; may be repeated.")
+    frames: Annotated[
+        list[str] | None,
+        typer.Option("--frame", help="Frame id, or its first characters; may be repeated."),
     ] = None
     level: Annotated[str | None, typer.Option(help="Hash of the level of theory.")] = None
     reason: Annotated[
@@ -98,15 +99,7 @@ def forget(
     from ionloop.runs.labels import forget_labels
     from ionloop.runs.records import existing_store
 
-    found = forget_labels(
-        existing_store(given.store),
-        run=choice.run,
-        frames=choice.frame or [],
-        level=choice.level,
-        reason=choice.reason,
-        accepted=choice.accepted,
-        really=yes,
-    )
+    found = forget_labels(existing_store(given.store), **vars(choice), really=yes)
     hours = sum(each["seconds"] * each["cores"] for each in found) / 3600
     done = "are dropped" if yes else "would be dropped"
     lines = [*map(_line, found), f"{len(found)} labels, which took {hours:.3g} core hours, {done}"]

@@ -12,27 +12,19 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ionloop.monitor.rows import RunRow, RunStatus, Standing, TurnRow
-from ionloop.schemas.job import JobRow, JobState
+from ionloop.schemas.job import JobRow
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import RunState, SummaryDoc, ValidationDoc
 from ionloop.schemas.table import Table
 
 _COLOURS = {
-    RunState.RUNNING: "cyan",
-    RunState.INTERRUPTED: "yellow",
-    RunState.PAUSED: "yellow",
-    RunState.COMPLETED: "green",
-    RunState.FAILED: "red",
-    RunState.CANCELLED: "dim",
+    **dict.fromkeys(("running", "queued"), "cyan"),
+    **dict.fromkeys(("interrupted", "paused"), "yellow"),
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "dim",
 }
-
-_JOB_COLOURS = {
-    JobState.RUNNING: "cyan",
-    JobState.QUEUED: "cyan",
-    JobState.FAILED: "red",
-    JobState.COMPLETED: "green",
-    JobState.PAUSED: "yellow",
-}
+"""Colours of the states of runs and jobs."""
 
 ERRORS_LEGEND = (
     "force errors in meV/Å: of training and validation frames, of new labels before training on "
@@ -125,7 +117,7 @@ def jobs_table(rows: Sequence[JobRow]) -> RenderableType:
             row.job_id[:SHORT_ID],
             row.role,
             "" if row.iteration is None else str(row.iteration),
-            f"[{_JOB_COLOURS.get(row.state, 'default')}]{row.state.value}[/]",
+            f"[{_COLOURS.get(row.state, 'default')}]{row.state.value}[/]",
             row.worker or "",
             row.queue_id or "",
             str(row.tries),
