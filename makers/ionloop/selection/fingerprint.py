@@ -86,7 +86,13 @@ def width(frames: Frames) -> int:
 
 
 def distances(a: Array, b: Array) -> Array:
-    """Return the distances in Å between fingerprints (f, d) and (g, d), (f, g)."""
+    """Return the distances in Å between fingerprints (f, d) and (g, d), (f, g).
+
+    Parameters
+    ----------
+    a, b
+        Fingerprints in Å, (f, d) and (g, d).
+    """
     sizes = np.einsum("fd,fd->f", a, a)[:, None] + np.einsum("gd,gd->g", b, b)
     squares = sizes - 2 * (a @ b.T)
     apart: Array = np.sqrt(np.maximum(squares, 0.0))

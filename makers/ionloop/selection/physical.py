@@ -96,7 +96,13 @@ def unphysical(
     temperatures: Array | None = None,
     target: float | None = None,
 ) -> Array:
-    """Return what is wrong with every frame, "" where nothing is, (f,); see `inspect`."""
+    """Return what is wrong with every frame, "" where nothing is, (f,); see `inspect`.
+
+    Parameters
+    ----------
+    frames, limits, start, temperatures, target
+        As for `inspect`.
+    """
     return inspect(frames, limits, start=start, temperatures=temperatures, target=target).faults
 
 
@@ -115,12 +121,12 @@ def inspect(
     frames
         f frames.
     limits
-        Physical limits; the defaults of `PhysicalLimits` without.
+        Physical limits; the defaults of `PhysicalLimits` if absent.
     start
-        The one frame whose cell the others are compared with; cells are not compared without.
+        The one frame with whose cell the others are compared; cells are not compared if absent.
     temperatures
-        Instantaneous temperatures in K, (f,), less what a perturbed start is expected to add; not
-        checked without.
+        Instantaneous temperatures in K, (f,), without what a perturbed start is expected to add;
+        not checked if absent.
     target
         Temperature of the thermostat in K.
 

@@ -1,6 +1,6 @@
-"""Whether numbers can be in Å, eV and eV/Å: what solids allow, and which other unit fits.
+"""Whether numbers can be in Å, eV and eV/Å, as far as solids tell, and which other unit fits.
 
-Three things tell, none of which needs a model.
+Three checks, none of which needs a model.
 
 - **Lengths**: the nearest atoms are at about the sum of their covalent radii, 0.6 to 1.35 of it
   in every solid but those of noble gases.
@@ -102,7 +102,7 @@ _UNITS = (
 
 
 def doubts(parts: Sequence[Frames]) -> list[str]:
-    """Return in which other units the numbers of a data set seem to be, in words.
+    """Describe the other units in which the numbers of a data set seem to be.
 
     Parameters
     ----------

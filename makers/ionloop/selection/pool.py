@@ -1,4 +1,4 @@
-"""The candidates of a pick, looked at only when their turn comes."""
+"""The candidates of a pick; a candidate is examined only when it is needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOISE = 1e-6  # Å: rounding of the distance between equal fingerprints
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What is known of a candidate once it was looked at.
+    """What is known of a candidate that was examined.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Look:
     frame
         The candidate.
     fault
-        What stands against it before any pick, "" if nothing does.
+        Why it cannot be picked, whatever was picked before; "" if it can.
     fingerprint
-        Its fingerprint in Å, (d,); NaN where a fault made it needless.
+        Its fingerprint in Å, (d,); NaN if it has a fault, since it is not needed then.
     isolation
         Fingerprint distance in Å to the nearest labelled frame; infinite without any.
     """
@@ -72,7 +72,15 @@ class Crowd:
         self._tolerance = tolerance
 
     def add(self, frames: Frames, prints: Array) -> None:
-        """Add frames (f) with their fingerprints (f, d)."""
+        """Add frames (f) with their fingerprints (f, d).
+
+        Parameters
+        ----------
+        frames
+            f frames of the composition.
+        prints
+            Their fingerprints in Å, (f, d).
+        """
         self.ids.extend(frames.ids)
         self._prints = _joined(self._prints, prints)
         self._scaled = _joined(self._scaled, scaled_positions(frames))
@@ -84,7 +92,7 @@ class Crowd:
         return distances(prints, self._prints)
 
     def like(self, frame: Frames, apart: Array) -> str:
-        """Return the id of the frame that a candidate resembles most, "" if it resembles none.
+        """Return the id of the frame that a candidate resembles most; "" if it resembles none.
 
         Parameters
         ----------
@@ -137,7 +145,7 @@ class Pool:
         return int(self._starts[-1])
 
     def look(self, indices: Array) -> list[Look]:
-        """Look at candidates, in the order given."""
+        """Examine candidates, in the order given."""
         entries = np.searchsorted(self._starts, indices, side="right") - 1
         looks: dict[int, Look] = {}
         for entry in np.unique(entries):
@@ -147,7 +155,7 @@ class Pool:
         return [looks[index] for index in indices.tolist()]
 
     def _look(self, frames: Frames, indices: list[int]) -> Iterator[Look]:
-        """Look at frames of one composition, numbered `indices`."""
+        """Examine frames of one composition, numbered `indices`."""
         labelled = self._labelled_like(composition_of(frames))
         bought = np.isin(frames.ids, labelled.ids)
         faults = np.where(bought, LABELLED, inspect(frames, self._limits).faults)
@@ -165,7 +173,7 @@ class Pool:
             )
 
     def _labelled_like(self, composition: str) -> Crowd:
-        """Return the labelled frames of a composition, worked out at the first question."""
+        """Return the labelled frames of a composition; they are prepared when first needed."""
         if composition not in self._labelled:
             crowd = self._labelled[composition] = Crowd(self._tolerance)
             for frames in self._dataset:
@@ -175,7 +183,7 @@ class Pool:
 
 
 def composition_of(frames: Frames) -> str:
-    """Return the symbols of frames in alphabetical order, in one word."""
+    """Return the symbols of frames in alphabetical order, separated by blanks."""
     return " ".join(sorted(frames.symbols))
 
 

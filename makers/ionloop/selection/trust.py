@@ -47,7 +47,7 @@ class Judgement(NamedTuple):
     verdicts
         Words of `Verdict`, (f,).
     reasons
-        Why, in a few words that are equal for frames of equal fate, (f,).
+        Why, in a few words; frames with the same reason have the same words, (f,).
     min_distance_ratios
         Smallest distance over the limit of its pair, (f,); see `Inspection`.
     """

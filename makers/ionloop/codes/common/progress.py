@@ -1,4 +1,4 @@
-"""How far the programs of a job have come, from the files that they write themselves."""
+"""How far the programs of a job have come, read from the files that they write."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Advance:
 
 
 def advance_of(folders: Iterable[Path]) -> Advance | None:
-    """Return how far a job has come that works in these folders; None if no file tells.
+    """Return how far the job that works in these folders has come; None if no file says it.
 
-    Of several trainings side by side the slowest is told; of trajectories the one that runs.
+    Of several trainings at the same time the slowest counts; of trajectories the running one.
     """
     for folder in folders:
         for look in (_of_trainings, _of_trajectories):
@@ -59,7 +59,7 @@ def _asked(folder: Path) -> int:
 
 
 def _of_trajectories(folder: Path) -> Advance | None:
-    """LAMMPS: the steps in its script, what is over, and the last step of what runs."""
+    """LAMMPS: steps in its script, trajectories that are over, last step of the running one."""
     scripts = list(folder.rglob("in.lammps"))
     n_all = len(list(folder.rglob("trajectory-*.data")))
     running = max(folder.rglob("trajectory-*.temperature"), key=_written, default=None)

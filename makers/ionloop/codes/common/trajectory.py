@@ -1,4 +1,4 @@
-"""A trajectory that is asked for, and what came of it."""
+"""A trajectory: what is asked for, and the result."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Trajectory:
     stop_reason
         A sentence, if not.
     seconds
-        Wall time in s; the first trajectory of a process carries the start-up. What a lost worker
-        did in vain does not count.
+        Wall time in s; the start-up of a process counts with its first trajectory. What a lost
+        worker did and had to be repeated does not count.
     """
 
     task: TrajectoryTask
@@ -100,9 +100,15 @@ class TrajectoryTask(Model):
     def heat_at(self, steps: Array, damping: float) -> Array:
         """Return what is left of the perturbation's heat in K at MD steps, (f,).
 
-        A Langevin thermostat of relaxation time `damping` (fs) takes kinetic energy out at twice
-        its rate; vibrations hold half of theirs as potential energy, so that heat decays with
-        ``exp(-t / damping)``.
+        A Langevin thermostat removes kinetic energy at twice its rate; half of the energy of
+        vibrations is potential energy, so that heat decays with ``exp(-t / damping)``.
+
+        Parameters
+        ----------
+        steps
+            MD steps, (f,).
+        damping
+            Relaxation time of the thermostat in fs.
         """
         left: Array = self.heat * np.exp(-np.asarray(steps) * self.timestep / damping)
         return left
@@ -110,8 +116,8 @@ class TrajectoryTask(Model):
     def in_turn(self, models: Sequence[str]) -> list[str]:
         """Return the models with the one that drives this trajectory first.
 
-        LAMMPS moves the atoms by the forces of the first model. The deviation is of all models, in
-        whatever order.
+        LAMMPS moves the atoms by the forces of the first model. The deviation is that of all
+        models and does not depend on their order.
         """
         first = self.driver % max(len(models), 1)
         return [*models[first:], *models[:first]]

@@ -1,4 +1,4 @@
-"""Checkpoints of DeePMD-kit as one file that travels."""
+"""Checkpoints of DeePMD-kit, packed into one file that can be stored."""
 
 from __future__ import annotations
 

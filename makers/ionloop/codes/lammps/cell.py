@@ -1,4 +1,4 @@
-"""Cells as LAMMPS wants them: lower triangular, and back."""
+"""Cells in the form that LAMMPS needs, lower triangular, and back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BOX_BOUNDS = "ITEM: BOX BOUNDS xy xz yz"
 
 @dataclass(frozen=True, eq=False)
 class RestrictedCell:
-    """A cell as LAMMPS wants it (lower triangular, small tilts), and the way back.
+    """A cell in the form that LAMMPS needs (lower triangular, small tilts), and the way back.
 
     LAMMPS' vectors are ``x_lammps = x @ rotation`` and its cell is
-    ``reduction @ cell @ rotation``: a rotation by QR decomposition (with a reflection where the
-    cell is left-handed, which no potential can tell), then whole lattice vectors are taken off
+    ``reduction @ cell @ rotation``: a rotation by QR decomposition (with a reflection if the cell
+    is left-handed, which does not change any energy); then whole lattice vectors are subtracted
     until no tilt exceeds half an edge. The lattice, and so the crystal, stays the same.
 
     Parameters
@@ -70,8 +70,8 @@ class RestrictedCell:
 def data_file(start: Frames, type_map: Sequence[str]) -> str:
     """Return the LAMMPS data file of one frame.
 
-    Every type of the type map is declared with its mass, present or not: a potential knows them
-    all. The box is always triclinic, which lets every ensemble run in it.
+    All types of the type map are declared with their masses, whether they occur or not, because
+    the potential has them all. The box is always triclinic, so that every ensemble can use it.
 
     Parameters
     ----------

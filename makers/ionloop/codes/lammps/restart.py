@@ -66,7 +66,15 @@ class Leg:
 
 
 def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
-    """Divide a trajectory into legs that end where a frame is kept."""
+    """Divide a trajectory into legs that end where a frame is kept.
+
+    Parameters
+    ----------
+    task
+        The trajectory.
+    settings
+        How many steps a leg has at least.
+    """
     length = -(-settings.restart_every // task.dump_every) * task.dump_every
     bounds = [*range(0, task.steps, length), task.steps]
     return [
@@ -76,7 +84,15 @@ def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
 
 
 def is_over(trajectory: str, folder: Path) -> bool:
-    """Tell whether a trajectory has ended, finished or not."""
+    """Tell whether a trajectory has ended, finished or not.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of its file names.
+    folder
+        Working folder of LAMMPS.
+    """
     return _over(trajectory, folder).exists()
 
 
@@ -96,12 +112,30 @@ def mark_over(trajectory: str, folder: Path, cause: str = "") -> None:
 
 
 def cause_of_end(trajectory: str, folder: Path) -> str:
-    """Return what `mark_over` noted as the cause, or nothing."""
+    """Return what `mark_over` noted as the cause, or nothing.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of its file names.
+    folder
+        Working folder of LAMMPS.
+    """
     return _over(trajectory, folder).read_text().strip()
 
 
 def legs_to_run(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> list[Leg]:
-    """Return the legs from the newest restart file on; files that they left are removed."""
+    """Return the legs from the newest restart file on; files that they left are removed.
+
+    Parameters
+    ----------
+    task
+        The trajectory.
+    settings
+        How many steps a leg has at least.
+    folder
+        Working folder of LAMMPS.
+    """
     whole = legs(task, settings)
     begun = max(leg.number for leg in whole if not leg.number or (folder / leg.restart).exists())
     left = whole[begun:]
@@ -112,24 +146,58 @@ def legs_to_run(task: TrajectoryTask, settings: LammpsSettings, folder: Path) ->
 
 
 def started(plan: Sequence[Leg], folder: Path) -> list[Leg]:
-    """Return the legs that have begun."""
+    """Return the legs that have begun.
+
+    Parameters
+    ----------
+    plan
+        Legs in their order.
+    folder
+        Working folder of LAMMPS.
+    """
     return [leg for leg in plan if log_of(leg, folder).exists()]
 
 
 def log_of(leg: Leg, folder: Path) -> Path:
-    """Return LAMMPS' log of a leg."""
+    """Return LAMMPS' log of a leg.
+
+    Parameters
+    ----------
+    leg
+        The leg.
+    folder
+        Working folder of LAMMPS.
+    """
     return folder / f"{leg.name}.log"
 
 
 def seconds_of(trajectory: str, folder: Path) -> float:
-    """Return the wall time in s that a trajectory took, without legs that were lost."""
+    """Return the wall time in s that a trajectory took, without legs that were lost.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of its file names.
+    folder
+        Working folder of LAMMPS.
+    """
     file = _seconds(trajectory, folder)
     finished_lines = file.read_text().split("\n")[:-1] if file.exists() else []
     return sum(map(float, finished_lines))
 
 
 def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
-    """Add to the wall time of a trajectory, in s."""
+    """Add to the wall time of a trajectory, in s.
+
+    Parameters
+    ----------
+    trajectory
+        Stem of its file names.
+    folder
+        Working folder of LAMMPS.
+    amount
+        What to add, in s.
+    """
     with _seconds(trajectory, folder).open("a") as file:
         file.write(f"{max(amount, 0.0)}\n")
 

@@ -205,7 +205,15 @@ def train_in(
 
 @stored_job(EvaluationDoc)
 def evaluate_deepmd(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
-    """Compare the ensemble's mean with labels, and its deviation with its true error."""
+    """Compare the ensemble's mean with labels, and its deviation with its true error.
+
+    Parameters
+    ----------
+    ensemble
+        The models.
+    labels
+        Labelled frames.
+    """
     models = [member.model for member in ensemble.members]
     predictions = [deepmd.predict(models, part, Path.cwd()) for part in labels.frames]
     return evaluation(labels.frames, predictions).model_copy(update=stamp())

@@ -1,4 +1,4 @@
-"""Accounts of a turn and of a run, as stored documents."""
+"""The result of a turn, as stored documents."""
 
 from __future__ import annotations
 
@@ -42,7 +42,17 @@ class TurnResults:
 
 
 def after_turn(progress: StageProgress, turn: TurnResults, n_late: int = 0) -> StageProgress:
-    """Return the progress with a finished turn counted in, and labels that are still to come."""
+    """Return the progress with a finished turn counted in.
+
+    Parameters
+    ----------
+    progress
+        The turns before.
+    turn
+        What the turn gave.
+    n_late
+        Labels that are still to come.
+    """
     counts = TurnCounts(
         **turn.selection.counts.model_dump(),
         conditions=turn.selection.conditions,
@@ -65,13 +75,21 @@ def after_turn(progress: StageProgress, turn: TurnResults, n_late: int = 0) -> S
 
 
 def few_models(ensemble: EnsembleDoc) -> str:
-    """Return a sentence where the deviations are of fewer models than were asked for."""
+    """Return a sentence if the ensemble has fewer models than were asked for; otherwise ""."""
     n, asked = len(ensemble.members), ensemble.n_asked
     return "" if n == asked else f"model deviations are of {n} models, {asked} were asked for"
 
 
 def of_potential(potential: EnsembleDoc, dataset: DatasetDoc) -> list[str]:
-    """Return what a reader of the production training's errors has to know."""
+    """Return what readers of the production training's errors must know.
+
+    Parameters
+    ----------
+    potential
+        The models of the production training.
+    dataset
+        What they were trained on.
+    """
     unjudged = "it was trained on the held-back frames too and has no held-back error"
     notes = [*potential.notes, *potential.failures]
     if dataset.validation and not potential.validation_errors:
@@ -87,7 +105,23 @@ def iteration_document(
     validation_fraction: float,
     allow_mixed: bool = False,
 ) -> IterationDoc:
-    """Build the account of a turn."""
+    """Describe a turn.
+
+    Parameters
+    ----------
+    turn
+        What its steps gave.
+    progress
+        The turns so far, with this one.
+    decision
+        What follows.
+    dataset
+        All labels so far.
+    validation_fraction
+        Fraction of the frames held back from training.
+    allow_mixed
+        Whether labels of several levels of theory may come together.
+    """
     counts = turn.selection.counts
     return IterationDoc(
         stage=progress.stage,
@@ -122,6 +156,15 @@ def dataset_document(
 ) -> DatasetDoc:
     """Describe the data set: ids, split, hash.
 
+    Parameters
+    ----------
+    dataset
+        All labels so far.
+    validation_fraction
+        Fraction of the frames held back from training.
+    allow_mixed
+        Whether labels of several levels of theory may come together.
+
     Raises
     ------
     ValueError
@@ -155,7 +198,17 @@ def dataset_document(
 
 
 def split_note(n_held: int, n_frames: int, fraction: float) -> str:
-    """Return a sentence where much more or less is held back than was asked for."""
+    """Return a sentence if much more or less is held back than was asked for; otherwise "".
+
+    Parameters
+    ----------
+    n_held
+        Frames that are held back.
+    n_frames
+        All frames.
+    fraction
+        Fraction that was asked for.
+    """
     asked = f"train.validation_fraction asks for {fraction:.0%}, by whole trajectories"
     if fraction * n_frames >= 3 and not n_held:  # by chance in 5 % of the cases, frame by frame
         return f"no frame is held back, so that no training has an error on such ({asked})"

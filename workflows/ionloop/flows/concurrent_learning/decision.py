@@ -55,7 +55,7 @@ class Judged(NamedTuple):
     Parameters
     ----------
     name
-        Which they are, in words.
+        Description of the frames.
     counts
         Their verdicts.
     """
@@ -89,9 +89,10 @@ def decide(
     Returns
     -------
     Decision
-        Converged stages go on to the next, the last one ends the loop. So does a stage that has
-        spent its turns, or that found nothing to label and would train on the same data again,
-        though it lost no job; the last one then stops the loop unconverged.
+        After a converged stage the next one begins; after the last one the loop ends. The same
+        holds for a stage that has used all its turns, or that found nothing to label although it
+        lost no job and would train on the same data again; if it is the last one, the loop then
+        stops unconverged.
     """
     is_last = progress.stage == len(stages) - 1
     number, last = progress.stage + 1, progress.of_stage[-1]
@@ -122,13 +123,29 @@ def decide(
 
 
 def is_converged(progress: StageProgress, convergence: Convergence) -> bool:
-    """Tell whether the last turns of the stage all reached what convergence asks for."""
+    """Tell whether the last turns of the stage all reached what convergence asks for.
+
+    Parameters
+    ----------
+    progress
+        The turns so far.
+    convergence
+        When a stage is converged.
+    """
     last = progress.of_stage[-convergence.turns :]
     return len(last) == convergence.turns and not any(shortfall(t, convergence) for t in last)
 
 
 def shortfall(turn: TurnCounts, convergence: Convergence) -> str:
-    """Say what a turn lacks of convergence, or nothing."""
+    """Say what a turn lacks to be converged; "" if nothing.
+
+    Parameters
+    ----------
+    turn
+        Verdicts and trajectories of the turn.
+    convergence
+        When a stage is converged.
+    """
     lowest = worst(turn, convergence)
     lacks = []
     if lowest.counts.accurate_fraction < convergence.accurate_fraction:
@@ -145,15 +162,30 @@ def shortfall(turn: TurnCounts, convergence: Convergence) -> str:
 
 
 def worst(turn: TurnCounts, convergence: Convergence) -> Judged:
-    """Return the frames of a turn that hold it back: the least accurate of those judged as one."""
+    """Return the least accurate frames of a turn among those that are judged as one.
+
+    Parameters
+    ----------
+    turn
+        Verdicts of the turn.
+    convergence
+        Which frames are judged as one.
+    """
     return min(judged(turn, convergence), key=lambda each: each.counts.accurate_fraction)
 
 
 def judged(turn: TurnCounts, convergence: Convergence) -> list[Judged]:
-    """Divide a turn into what is judged as one.
+    """Divide a turn into the frames that are judged as one.
 
-    Every condition with frames enough is judged by itself, those with fewer together; a turn whose
-    conditions were not stored, or are not asked for, as a whole.
+    Every condition with enough frames is judged by itself, those with fewer frames together. A
+    turn whose conditions were not stored, or are not asked for, is judged as a whole.
+
+    Parameters
+    ----------
+    turn
+        Verdicts of the turn.
+    convergence
+        Which frames are judged as one.
     """
     if convergence.pooled or len(turn.conditions) < 2:
         return [Judged("", turn)]
@@ -164,12 +196,30 @@ def judged(turn: TurnCounts, convergence: Convergence) -> list[Judged]:
 
 
 def scarce(turn: TurnCounts, convergence: Convergence) -> list[ConditionCounts]:
-    """Return the conditions that have too few frames to be judged by themselves."""
+    """Return the conditions that have too few frames to be judged by themselves.
+
+    Parameters
+    ----------
+    turn
+        Verdicts of the turn.
+    convergence
+        How many frames are enough.
+    """
     return [each for each in turn.conditions if each.judged < convergence.min_frames]
 
 
 def spent_limit(progress: StageProgress, limits: Limits, reserved_labels: int) -> str | None:
-    """Return a sentence on the first limit that is spent, or None."""
+    """Return a sentence on the first limit that is reached, or None.
+
+    Parameters
+    ----------
+    progress
+        The turns so far.
+    limits
+        The limits.
+    reserved_labels
+        Labels kept for the validation.
+    """
     if limits.max_turns is not None and progress.index + 1 >= limits.max_turns:
         return f"the limit of {limits.max_turns} turns (limits.max_turns) is reached"
     if labels_left(progress.n_labels, limits, reserved_labels) == 0:
@@ -186,14 +236,32 @@ def spent_limit(progress: StageProgress, limits: Limits, reserved_labels: int) -
 
 
 def labels_left(n_labels: int, limits: Limits, reserved_labels: int) -> int | None:
-    """Return how many labels the loop may still ask for, or None without a limit."""
+    """Return how many labels the loop may still ask for; None if there is no limit.
+
+    Parameters
+    ----------
+    n_labels
+        Labels so far.
+    limits
+        The limits.
+    reserved_labels
+        Labels kept for the validation.
+    """
     if limits.max_labels is None:
         return None
     return max(0, limits.max_labels - reserved_labels - n_labels)
 
 
 def next_progress(progress: StageProgress, action: Action) -> StageProgress:
-    """Return the progress with which the next turn begins."""
+    """Return the progress with which the next turn begins.
+
+    Parameters
+    ----------
+    progress
+        The turns so far.
+    action
+        What follows the last of them.
+    """
     if action is Action.NEXT_STAGE:
         moved = {"stage": progress.stage + 1, "turn_of_stage": 0, "accurate_fractions": []}
     else:

@@ -15,7 +15,7 @@ from ionloop.schemas.run import ValidationDoc
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
 from ionloop.schemas.units import Pressure, Temperature
 
-# Every frame that is physically sound is a candidate in this window: validation does not choose.
+# With this window every frame that is physically sound is a candidate: validation does not choose.
 ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
 
 
@@ -125,7 +125,15 @@ class Validation(Model):
         return stage.n_counted * len(stage.conditions) * stage.n_structures * n_starts
 
     def lack(self, last: Stage, n_starts: int) -> str | None:
-        """Say why the validation MD cannot give the frames that are asked for; None if it can."""
+        """Say why the validation MD cannot give the frames that are asked for; None if it can.
+
+        Parameters
+        ----------
+        last
+            The last stage of the run.
+        n_starts
+            Number of start structures.
+        """
         given = self.n_given(last, n_starts) if self.temperatures else 0
         if given >= self.n_labels:
             return None
@@ -137,7 +145,7 @@ class Validation(Model):
 
 
 def of_validation(validation: ValidationDoc | None, n_asked: int) -> list[str]:
-    """Return what a reader of the validation's errors has to know.
+    """Return what readers of the validation's errors must know.
 
     Parameters
     ----------
@@ -167,7 +175,12 @@ def validate(
 ) -> ValidationDoc | None:
     """Describe the validation; None if no label came back.
 
-    What is delivered are the models, not their mean: the worst of them is what can be promised.
+    A run delivers its models, not their mean: so the errors are those of the worst model.
+
+    Parameters
+    ----------
+    selection, labels, evaluation, exploration
+        What the steps of the validation gave.
     """
     if evaluation.errors is None:
         return None
