@@ -39,7 +39,7 @@ def test_submitted_paused_resumed_to_the_end(new_place: Callable[..., Any]) -> N
     place = new_place()
     place.write(stages=ONE_TURN)
     begun = time.monotonic()
-    assert "run toy is handed to local" in place.run("submit", "run.yaml")
+    assert "run toy is submitted to local" in place.run("submit", "run.yaml")
     assert time.monotonic() - begun < 60
     await_running(place, "train model")
 
