@@ -151,7 +151,7 @@ def _not_running(run: str, runner: dict[str, Any] | None, overview: JobsOverview
     if errors and not overview.by_state.get("waiting"):
         sentence = f"{len(errors)} job(s) failed; first: {errors[0]}"
         return Standing(state=RunState.FAILED, sentence=sentence, cure=again)
-    sentence = "it has not ended, and no runner is at work on it"
+    sentence = "it has not ended, and nothing runs it now"
     return Standing(state=RunState.INTERRUPTED, sentence=sentence, cure=resume)
 
 
