@@ -66,16 +66,16 @@ class Engine(Protocol):
         """Start jobs again that lost their worker, if tries are left; return how many."""
 
     def pause(self, run: str) -> int:
-        """Hold what has not begun; return how many jobs."""
+        """Hold jobs that have not begun; return how many."""
 
     def proceed(self, run: str) -> int:
-        """Release what was held; return how many jobs."""
+        """Release jobs that were held; return how many."""
 
     def cancel(self, run: str) -> int:
-        """End what runs and what waits, for good; return how many jobs."""
+        """End all jobs that run or wait, for good; return how many."""
 
     def place(self, run: str, placement: Placement) -> int:
-        """Give what has not begun, and all that follows, other resources; return how many jobs.
+        """Give jobs that have not begun, and all that follow, other resources; return how many.
 
         Parameters
         ----------

@@ -190,7 +190,7 @@ class FireworksEngine:
         return len(again)
 
     def pause(self, run: str) -> int:
-        """Hold what has not begun; return how many jobs.
+        """Hold jobs that have not begun; return how many.
 
         A job that runs goes on; what it leads to is held by the next `recover`.
 
@@ -204,7 +204,7 @@ class FireworksEngine:
         return self._hold(run)
 
     def proceed(self, run: str) -> int:
-        """Release what was held; return how many jobs.
+        """Release jobs that were held; return how many.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class FireworksEngine:
         return len(held)
 
     def cancel(self, run: str) -> int:
-        """End what runs and what waits, for good; return how many jobs.
+        """End all jobs that run or wait, for good; return how many.
 
         Jobs in the queue are ended by the queue, or named in the log where that fails. A job that
         runs outside a queue runs to its end, and nothing follows from it.
@@ -245,7 +245,7 @@ class FireworksEngine:
         return len(ended)
 
     def place(self, run: str, placement: Placement) -> int:
-        """Give what has not begun, and all that follows, other resources; return how many jobs.
+        """Give jobs that have not begun, and all that follow, other resources; return how many.
 
         Jobs that wait in the queue are taken back. What a job leads to that runs at this moment
         still gets the old resources.

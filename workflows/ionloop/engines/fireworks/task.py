@@ -1,7 +1,7 @@
-"""A job as FireWorks runs it.
+"""The FireWorks task that runs one job.
 
-jobflow's own task refuses a flow that refers to a job outside of it, which a dynamic flow may do:
-whatever it refers to has been done.
+jobflow's own task refuses a flow that refers to a job outside of it. The flows that a job asks for
+do so: they refer to jobs that are completed.
 """
 
 from __future__ import annotations

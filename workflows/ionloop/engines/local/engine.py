@@ -91,7 +91,7 @@ class LocalEngine:
         return 0
 
     def pause(self, run: str) -> int:
-        """Ask the runner to stop; what runs is tried again when it goes on."""
+        """Ask the runner to stop; jobs that it interrupts run again when the run goes on."""
         runner = self._runner(run)
         if runner is None:
             return 0
@@ -116,7 +116,7 @@ class LocalEngine:
         return sum(row.state in LIVE for row in self.jobs(run))
 
     def cancel(self, run: str) -> int:
-        """End a run for good; its labels and trainings stay in the store."""
+        """Cancel all jobs that have not ended; labels and models stay in the store."""
         self.refuse_at_work(run)
         rows = [row for row in self.jobs(run) if row.state in LIVE]
         with closing(open_store(self.store_url)) as store:

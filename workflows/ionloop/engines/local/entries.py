@@ -88,7 +88,7 @@ def now() -> str:
 
 
 def flow_documents(flow: Flow, run: str, holds: Iterable[str] = ()) -> list[Document]:
-    """Journal documents of all jobs of a flow, in its order.
+    """Return the journal documents of all jobs of a flow, in its order.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def flow_documents(flow: Flow, run: str, holds: Iterable[str] = ()) -> list[Docu
 
 
 def spawned_documents(response: Response[Any], parent: Document) -> list[Document]:
-    """Journal documents of the jobs that a job asks for: replace, detour, addition.
+    """Return the journal documents of the jobs that a job asks for: replace, detour, addition.
 
     Children of the job wait for a replacement and a detour, not for an addition.
 
@@ -135,7 +135,7 @@ def spawned_documents(response: Response[Any], parent: Document) -> list[Documen
 
 
 def _document(job: Job, parents: list[str], run: str, holds: frozenset[str]) -> Document:
-    # A spawned job may refer to the job it comes from, which has ended.
+    # A new job may refer to the job that asked for it, which has ended.
     awaited = {*parents, *job.input_uuids} - {job.uuid} - holds
     # jobflow's store_inputs passes references on unseen: without its parent it has nothing to
     # pass, and the job that resolves them would fail with an error about references.

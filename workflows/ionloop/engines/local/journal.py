@@ -70,7 +70,7 @@ class Journal:
         self.store.update(numbered, key="job_id")
 
     def submitted(self) -> bool:
-        """Whether a flow was entered, whole: a killed submission may leave a part."""
+        """Tell whether a whole flow was entered: a killed submission may leave a part of it."""
         criteria = {"run": self.run, "submitted": {"$exists": True}}
         first = self.store.query_one(criteria, properties=["submitted"])
         return first is not None and self.store.count(criteria) == first["submitted"]
@@ -107,18 +107,19 @@ class Journal:
                 self.change(entry.job_id, state="waiting", error=None, tries=tries)
 
     def judged_again(self) -> list[Entry]:
-        """Entries that failed by a tolerance, which may be another now, and all that was skipped.
+        """Return skipped entries, and those that failed by a tolerance, which may have changed.
 
-        What was skipped because of something else is skipped again.
+        An entry that was skipped because of another failure will be skipped again.
         """
         failed = self.entries({"state": "failed"})
         by_tolerance = [entry for entry in failed if _is_by_tolerance(entry)]
         return [*by_tolerance, *self.entries({"state": "skipped"})] if by_tolerance else []
 
     def judge_last(self) -> None:
-        """Let what failed by a tolerance wait for the failed jobs of its step, now run again.
+        """Let jobs that failed because of a tolerance wait for the failed jobs of their step.
 
-        The account of labels has no such parents where it goes on without the late ones.
+        Those run again now. The account of labels does not have them as parents where it goes on
+        without late labels.
         """
         failed = self.entries({"state": "failed"})
         tried = [entry for entry in failed if not _is_by_tolerance(entry)]
@@ -145,7 +146,9 @@ class Journal:
                 self.change(entry.job_id, cores=entry.cores * after[part] // before[part])
 
     def complete(self, job_id: str, outputs: Store) -> list[Entry]:
-        """Hand out what a finished job left behind; doing it twice changes nothing.
+        """Store the output of a finished job and enter the jobs that it asked for.
+
+        Doing it twice changes nothing.
 
         Parameters
         ----------

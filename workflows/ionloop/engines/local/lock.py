@@ -39,12 +39,12 @@ class RunLock:
     beaten: float = 0.0
 
     def claim(self) -> None:
-        """Write this process down as the runner.
+        """Enter this process as the runner.
 
         Raises
         ------
         RunLockedError
-            If another runner that lives is written down.
+            If another runner that is alive is entered.
         """
         runner = self._read().get("runner")
         if runner is not None and lives(runner):
@@ -63,7 +63,7 @@ class RunLock:
         self._write(None)
 
     def refusal(self) -> RunLockedError:
-        """Return the error that names the runner that is written down."""
+        """Return the error that names the runner in the store."""
         runner = self._read().get("runner") or {}
         pid, host = runner.get("pid", "?"), runner.get("host", "this host")
         return RunLockedError(

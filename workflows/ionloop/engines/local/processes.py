@@ -24,7 +24,7 @@ from ionloop.schemas.process import alive
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# Workers leave without clean-up, and the tracker says so of every lock that tqdm made in them.
+# Workers exit without clean-up, and the tracker would warn of every lock that tqdm made in them.
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
 # Imported once, by the server process: otherwise every job would import them again.
@@ -34,8 +34,8 @@ PRELOADED = [worker.__name__, "ionloop.flows.concurrent_learning.maker"]
 def launch(task: worker.Task) -> BaseProcess:
     """Start the process of a job.
 
-    Workers are forked from a server process that has imported jobflow and the Makers already, so
-    that a start takes milliseconds.
+    Workers are forked from a server process that has imported jobflow and the Makers, so that a
+    start takes milliseconds.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def launch(task: worker.Task) -> BaseProcess:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
-    # numpy's thread pool is made when the server process imports it: it must see these.
+    # numpy makes its thread pool when the server process imports it, which must see the variables.
     with environment({**task.env, "PYTHONWARNINGS": QUIET_TRACKER}), _bare_main(), _no_hangup():
         process.start()
     return process
@@ -133,7 +133,7 @@ class StopRequests:
         """
         if number == signal.SIGHUP:
             _leave_lost_terminal()
-            if self.count:  # it comes from the terminal, and once more from its shell
+            if self.count:  # the signal comes twice, from the terminal and from its shell
                 return
         self.count += 1
         os.write(self.writer, b"!")

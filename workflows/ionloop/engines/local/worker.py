@@ -100,9 +100,9 @@ def main(task: Task) -> None:
         The job and where it runs.
     """
     os.setsid()
-    # For jobs that only wait; to all others it means nothing.
+    # This signal is for jobs that only wait; all others ignore it.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    # The server process that this one was forked from still has those of its own start.
+    # The server process that this one was forked from has older variables.
     os.environ.clear()
     os.environ.update(task.env)
     obstacle = _enter(task.folder)
@@ -150,7 +150,7 @@ def execute(document: Document, store: JobStore) -> Document:
 
 def _work(task: Task, obstacle: OSError | None) -> None:
     if file := store_file(task.store_url):
-        check_there(file)  # moved away, it would be made anew
+        check_there(file)  # if it was moved away, opening would create a new one
     store = open_store(task.store_url, patience=OUTAGE)
     journal = Journal(collection(store, "jobs"), task.run)
     me = identity()
@@ -162,7 +162,7 @@ def _work(task: Task, obstacle: OSError | None) -> None:
         if obstacle is not None:
             raise obstacle
         journal.write(document | execute(document, store))
-    except Exception as error:  # noqa: BLE001 -- whatever a job raises becomes its record
+    except Exception as error:  # noqa: BLE001 -- any error of a job is recorded
         journal.write(document | _failed(document, error))
     store.close()  # type: ignore[no-untyped-call]
 

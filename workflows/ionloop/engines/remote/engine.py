@@ -165,7 +165,7 @@ class RemoteEngine:
             )
 
     def pause(self, run: str) -> int:
-        """Hold what has not begun; return how many jobs.
+        """Hold jobs that have not begun; return how many.
 
         Raises
         ------
@@ -181,14 +181,14 @@ class RemoteEngine:
             return change_state(controller, run, HELD, "WAITING")
 
     def cancel(self, run: str) -> int:
-        """End what runs and what waits; return how many jobs.
+        """End the jobs that run or wait; return how many.
 
         A job in a batch cannot be taken out: it runs to its end, and its result is dropped.
         """
         with self._controller() as (controller, _):
             flows = flows_of_run(controller, run)
             count = 0
-            # A job that is completed in this moment may ask for more.
+            # A job that is completed at this moment may ask for more.
             while ids_in_states(controller, run, WAITING + ACTIVE):
                 count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
                 count += for_each(controller.stop_job, ids_in_states(controller, run, ACTIVE))
@@ -197,7 +197,7 @@ class RemoteEngine:
             return count
 
     def place(self, run: str, placement: Placement) -> int:
-        """Give what has not begun, and all that follows, other resources; return how many jobs.
+        """Give jobs that have not begun, and all that follow, other resources; return how many.
 
         Parameters
         ----------
