@@ -24,7 +24,7 @@ $(VENV)/dev.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
-.PHONY: demo test check integration test-loops test-programs test-queue test-images slow quick lint format bench docs help clean
+.PHONY: demo test check integration test-queue test-queue-loops test-loops test-images test-programs slow quick lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -39,23 +39,28 @@ test: check integration  ## lint, then quick tests, then the tests that run real
 check: $(VENV)/dev.stamp
 	$(MAKE) -j2 --output-sync=target lint quick
 
-# Four processes for two cores: the queue's tests mostly wait for the queue, those of the images for
-# downloads, and the loops for labels that take their time. They share one finished toy run.
-TESTS_OF_PROGRAMS = test-queue test-loops test-programs test-images
+# Five processes for two cores: the queue's tests mostly wait for the queue, those of the images for
+# downloads, and some loops for labels that take their time. They share one finished toy run. What
+# takes longest begins first.
+TESTS_OF_PROGRAMS = test-queue test-queue-loops test-loops test-images test-programs
 integration: $(VENV)/dev.stamp
 	shared=$$(mktemp -d) && trap "rm -rf $$shared" EXIT && \
 	  IONLOOP_TEST_SHARED=$$shared $(MAKE) -j4 --output-sync=target $(TESTS_OF_PROGRAMS)
 
-ELSEWHERE = tests/flows tests/engines/queue tests/docker
 INTEGRATION = $(BIN)/pytest -q -p no:cacheprovider -m 'integration and not slow' -rsfE --durations=15
-test-loops: $(VENV)/dev.stamp
-	$(INTEGRATION) tests/flows
-
+ELSEWHERE = tests/flows tests/engines/queue tests/docker
+QUEUE_LOOPS = $(wildcard tests/engines/queue/test_*_loop.py)
 test-programs: $(VENV)/dev.stamp
 	$(INTEGRATION) $(ELSEWHERE:%=--ignore=%)
 
+test-loops: $(VENV)/dev.stamp
+	$(INTEGRATION) tests/flows
+
 test-queue: $(VENV)/dev.stamp
-	$(INTEGRATION) tests/engines/queue
+	$(INTEGRATION) tests/engines/queue $(QUEUE_LOOPS:%=--ignore=%)
+
+test-queue-loops: $(VENV)/dev.stamp
+	$(INTEGRATION) $(QUEUE_LOOPS)
 
 test-images: $(VENV)/dev.stamp
 	$(INTEGRATION) tests/docker

@@ -27,7 +27,7 @@ def test_loop_with_vasp_labels(kind: str, vasp: Any, tmp_path: Path, toy: Path) 
         write(books, vasp.command)
         place.submit(load(place.folder / "run.yaml").flow())
         place.start()
-        rows = wait_for_end(place, 600)
+        rows = wait_for_end(place, 1200)
 
         assert {row.tries for row in rows} == {1}
         assert {row.worker for row in rows if row.role == "label" and row.queue_id} >= {"cpu"}
