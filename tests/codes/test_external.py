@@ -136,7 +136,7 @@ def test_a_dpdata_outcar_is_recognised(tmp_path):
 
 def test_the_level_is_its_words():
     first = level_of_theory(ExternalSettings(level="PBE, 500 eV"))
-    assert "PBE, 500 eV" in first.words
+    assert "PBE, 500 eV" in first.description
     assert first.hash != level_of_theory(ExternalSettings(level="PBE, 400 eV")).hash
     with pytest.raises(ValueError, match="level"):
         ExternalSettings(level="")

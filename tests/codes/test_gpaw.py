@@ -148,7 +148,7 @@ def test_level_holds_what_decides_a_label_and_nothing_else():
         {"options": {"charge": 1}},
     ):
         assert GpawSettings(**other).level.hash != base.hash, other
-    assert "cut-off 500 eV" in base.words
+    assert "cut-off 500 eV" in base.description
 
 
 def test_a_setup_of_an_element_that_the_frame_has_not_is_not_in_its_key():

@@ -196,7 +196,7 @@ def test_an_explicit_mesh_and_a_kept_one_are_written_with_gamma() -> None:
     strained = replace(frame, cells=frame.cells * 1.05)
     assert mesh_of(0.75, strained) != mesh_of(0.75, frame) == (3, 3, 3)
     assert requested_inputs(kept, strained)["KPOINTS"].kpts == [(3, 3, 3)]
-    assert "Au1Cu1 3×3×3" in kept.level.words
+    assert "Au1Cu1 3×3×3" in kept.level.description
 
 
 def test_without_a_preset_a_small_cell_has_kpoints_unasked() -> None:
@@ -243,7 +243,7 @@ def test_one_level_has_one_hash_however_it_is_written() -> None:
     preset = VaspSettings(preset="agi")
     full = VaspSettings(encut=280.0, kpoints="gamma", potcars={"I": "I", "Ag": "Ag"})
     assert preset.level.hash == full.level.hash
-    words = full.level.words
+    words = full.level.description
     assert words.startswith("vasp (version 6, ENCUT 280, k-points [1, 1, 1], EDIFF 1e-06")
     assert words.endswith("Ag PBE_54 Ag, I PBE_54 I)")  # there are no POTCARs here to look into
     written = VaspSettings(**full.model_dump() | {"kpoints": [1, 1, 1]})
@@ -334,7 +334,7 @@ def test_so_do_its_moment_and_its_hubbard_parameter() -> None:
 
     assert key({"Au": 5.0}, "Au") == key({"Au": 5.0, "Cu": 1.0}, "Au") != key({"Au": 4.0}, "Au")
     assert key({"Au": 5.0}, "Au", "Cu") != key({"Au": 5.0, "Cu": 1.0}, "Au", "Cu")
-    words = own(incar={"MAGMOM": {"Au": 5.0}}).level.of(["Au"]).words
+    words = own(incar={"MAGMOM": {"Au": 5.0}}).level.of(["Au"]).description
     assert words.endswith("MAGMOM 5.0)")
     nested = own(incar={"LDAUU": {"Cu": {"Au": 4.0}}})  # by the anion, as pymatgen reads it too
     assert "LDAUU" in nested.level.of(["Au"]).settings

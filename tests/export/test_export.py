@@ -143,7 +143,7 @@ def test_the_production_potential_and_where_it_comes_from(store, writer, tmp_pat
     account = json.loads(written[1].read_text())
     assert account["type_map"] == TYPE_MAP
     assert account["iteration"] == "production"
-    assert account["level_of_theory"] == LEVEL.words
+    assert account["level_of_theory"] == LEVEL.description
     assert account["validation"]["force_mev_per_angstrom"] == 110
     (model,) = account["models"]
     assert model["sha256"] == hashlib.sha256(writer.models[-1]).hexdigest()

@@ -161,7 +161,7 @@ class Writer:
         return LabelDoc(
             frame_id=frame.ids[0],
             level=LEVEL.hash,
-            level_words=LEVEL.words,
+            level_words=LEVEL.description,
             status=LabelStatus.REJECTED if bad else LabelStatus.ACCEPTED,
             reason=RejectReason.OUTLIER if bad else None,
             detail="a force of 250 eV/Å exceeds max_force (100)" if bad else "",

@@ -73,4 +73,4 @@ def test_a_labeller_without_kpoints_is_not_asked():
 def test_the_makers_level_holds_the_kept_mesh():
     label = GpawSection.model_validate({"kpoints": {"kept": 0.5}})
     level = LGPS.model_copy(update={"label": label}).maker().label.level
-    assert "Ge2Li20P4S24 2×2×1" in level.words
+    assert "Ge2Li20P4S24 2×2×1" in level.description

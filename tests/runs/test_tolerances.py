@@ -45,7 +45,7 @@ def test_a_changed_floor_is_taken_over_and_recorded(tmp_path: Path) -> None:
     records.enter(begun)
     given = write(tmp_path, "label: {floor: 0.5, limits: {max_force: 20}}\ncores: 1\n")
     found = launch.take_over(begun.store, None, given)
-    words = sorted(change.words for change in found)
+    words = sorted(change.description for change in found)
     assert words[:2] == ["cores: none → 1", "label.floor: 0.9 → 0.5"]
     assert words[2].startswith("label.limits.max_force: ")
     now = document(begun.store)

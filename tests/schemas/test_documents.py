@@ -165,7 +165,7 @@ def test_level_hash_tells_settings_not_their_order():
     other = LevelOfTheory(code="sevennet", settings={"model": "7net-l3i5", "version": "1"})
     assert level.hash == reordered.hash != other.hash
     assert len(level.hash) == 12
-    assert level.words == "sevennet (model 7net-0, version 1)"
+    assert level.description == "sevennet (model 7net-0, version 1)"
 
 
 def test_only_verdicts_on_results_are_final():
@@ -244,4 +244,4 @@ def test_level_of_a_frame_holds_only_the_elements_of_the_frame() -> None:
     assert with_dopant.of(["Li", "F"]).hash == without.of(["Li", "F"]).hash
     assert with_dopant.of(["Li", "Ti"]).hash != without.of(["Li", "Ti"]).hash
     assert with_dopant.of(["F"]).hash == LevelOfTheory(code="gpaw", settings=settings).hash
-    assert "Ti 4" in with_dopant.words
+    assert "Ti 4" in with_dopant.description

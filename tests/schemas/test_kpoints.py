@@ -13,11 +13,11 @@ from ionloop.schemas.kpoints import (
     DEFAULT_SPACING,
     Kept,
     KPoints,
+    description,
     mesh_of,
     n_points,
     spaced_mesh,
     widest,
-    words,
 )
 from ionloop.schemas.label import LevelOfTheory
 
@@ -131,7 +131,7 @@ def test_kept_meshes_travel_as_plain_values():
 
 def level(*starts: Frames) -> LevelOfTheory:
     points = kept(0.25, *starts)
-    settings = {"k-points": words(points)}
+    settings = {"k-points": description(points)}
     return LevelOfTheory(code="gpaw", settings=settings, start_cells=points.start_cells)
 
 
@@ -141,7 +141,7 @@ def test_the_key_tells_the_kept_mesh_of_the_frames_elements_alone():
     assert one.hash != level(cell_of(5.0, 10.0, 15.0)).hash
     assert both.of(START.species).hash == one.of(START.species).hash == one.hash
     assert both.of(sodium.species).hash == level(sodium).hash
-    assert "F1Li1 4×3×2" in one.words
+    assert "F1Li1 4×3×2" in one.description
     assert both.hash == level(START, sodium, START).hash
 
 

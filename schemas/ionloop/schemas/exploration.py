@@ -153,7 +153,7 @@ class Unfinished(Model):
     n_trajectories: int
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """A description, as a part of a sentence."""
         of = f" ({self.composition})" if self.composition else ""
         return f"{self.n_trajectories} at {self.temperature:g} K{of}: {self.reason}"

@@ -57,8 +57,8 @@ class StartCell(Model):
         return Counter({symbol: int(n) for symbol, n in counts})
 
     @property
-    def words(self) -> str:
-        """The cell in words, such as ``Ge2Li20P4S24 3×3×2``."""
+    def description(self) -> str:
+        """The cell and its mesh, such as ``Ge2Li20P4S24 3×3×2``."""
         return f"{self.formula} {times(self.mesh)}"
 
 
@@ -201,7 +201,7 @@ def n_points(kpoints: KPoints, n_atoms: int) -> int:
     return prod(mesh or GAMMA)
 
 
-def words(kpoints: KPoints) -> str | list[int]:
+def description(kpoints: KPoints) -> str | list[int]:
     """Return the k-points as the level of theory tells them."""
     mesh = explicit(kpoints)
     if mesh is not None:

@@ -51,8 +51,8 @@ class LevelOfTheory(Model):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
-    def words(self) -> str:
-        """The level in words, such as ``sevennet (model 7net-0)``."""
+    def description(self) -> str:
+        """The level as a text, such as ``sevennet (model 7net-0)``."""
         settings = [f"{key} {value}" for key, value in self.settings.items()]
         # The name of a pseudopotential says what it is; a number needs its own name before it.
         elements = [
@@ -60,7 +60,7 @@ class LevelOfTheory(Model):
             + ", ".join(v if isinstance(v, str) else f"{name} {v}" for name, v in about.items())
             for symbol, about in sorted(self.elements.items())
         ]
-        starts = [start.words for start in self.start_cells]
+        starts = [start.description for start in self.start_cells]
         return f"{self.code} ({', '.join(settings + elements + starts)})"
 
     def is_same_code(self, words: str) -> bool:

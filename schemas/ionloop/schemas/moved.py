@@ -45,7 +45,7 @@ MOVED = {
     "codes.vasp_presets": "codes.vasp.presets",
     "codes.vasp_results": "codes.vasp.results codes.vasp.comparison codes.vasp.log",
     "config.check": (
-        "preflight.check preflight.inputs preflight.structures preflight.data "
+        "preflight.check preflight.inputs preflight.data "
         "preflight.first_labels preflight.loop preflight.store preflight.machine"
     ),
     "config.codes": (

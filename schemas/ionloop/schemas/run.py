@@ -38,8 +38,8 @@ class Change(Model):
     after: Any = None
 
     @property
-    def words(self) -> str:
-        """The change in words, such as ``label.floor: 0.9 → 0.8``."""
+    def description(self) -> str:
+        """The change as a text, such as ``label.floor: 0.9 → 0.8``."""
         before, after = ("none" if each is None else each for each in (self.before, self.after))
         return f"{self.key}: {before} → {after}"
 

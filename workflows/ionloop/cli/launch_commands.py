@@ -199,7 +199,7 @@ def _take_over(run_id: str | None, changed: RunFile) -> None:
     from ionloop.runs.launch import take_over
 
     for change in take_over(changed.store, run_id, changed):
-        render.err().print(f"changed: {change.words}", markup=False)
+        render.err().print(f"changed: {change.description}", markup=False)
 
 
 def _progress() -> Observer:

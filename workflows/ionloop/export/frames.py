@@ -151,7 +151,7 @@ def _labels(store: JobStore, run: str, dataset: DatasetDoc) -> dict[str, LabelDo
             # This run has accepted the labels of its data set, whatever another run judged.
             if label.frame.is_labelled:
                 frame = replace(label.frame, level=hash_of_all)
-                update = {"frame": frame, "level_words": level.words}
+                update = {"frame": frame, "level_words": level.description}
                 labels[frame_id] = label.model_copy(update=update)
     if lost := set(ids) - set(labels):
         raise ExportError(

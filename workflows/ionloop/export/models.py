@@ -92,7 +92,9 @@ def _account(
         "run": run,
         "iteration": "production" if iteration is None else iteration,
         "type_map": next(iter(models.values())).type_map,
-        "level_of_theory": " and ".join(sorted({level.words for level in levels(store, run)})),
+        "level_of_theory": " and ".join(
+            sorted({level.description for level in levels(store, run)})
+        ),
         "validation": validation.errors.model_dump(mode="json") if validation else None,
         "models": [_model_account(path, member) for path, member in models.items()],
     }

@@ -166,7 +166,7 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
         f"core hours: {end.core_hours:.2f}",
         *training,
         *([_validation_line(end.validation)] if end.validation else []),
-        *(f"ended early in the last turn: {each.words}" for each in end.unfinished),
+        *(f"ended early in the last turn: {each.description}" for each in end.unfinished),
         *(f"note: {note}" for note in end.notes),
     ]
 
@@ -199,7 +199,7 @@ def _turn_lines(row: TurnRow) -> list[Text]:
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejected.items())
     remarks = [
         *([f"labels not accepted: {reasons}"] if reasons else []),
-        *(f"ended early: {each.words}" for each in row.unfinished),
+        *(f"ended early: {each.description}" for each in row.unfinished),
         *(f"lost: {failure}" for failure in row.failures),
         *(f"note: {note}" for note in row.notes),
     ]

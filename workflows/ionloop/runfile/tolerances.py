@@ -121,7 +121,7 @@ def _content(run_file: RunFile) -> dict[str, Any]:
 
 
 def _refusal(run: str, refused: list[Change]) -> str:
-    words = ", ".join(change.words for change in refused)
+    words = ", ".join(change.description for change in refused)
     that = "that" if len(refused) == 1 else "those"
     return (
         f"run {run!r} was started with other settings ({words}), and {that} cannot change after "

@@ -171,7 +171,7 @@ def dataset_document(
         If labels of two levels of theory come together and that is not allowed.
     """
     dataset = at_todays_levels(dataset)
-    levels = {labels.level.hash: labels.level.words for labels in dataset}
+    levels = {labels.level.hash: labels.level.description for labels in dataset}
     words = " and ".join(levels.values())
     if len(levels) > 1 and not allow_mixed:
         raise InputError(

@@ -125,7 +125,7 @@ def step_seconds(
 
 def level_finding(section: LabelSection) -> Finding:
     """Return the finding that says of which level of theory the labels are."""
-    return ok("label", f"labels come from {section.maker().level.words}")
+    return ok("label", f"labels come from {section.maker().level.description}")
 
 
 def sentence_of(problem: BaseException) -> str:

@@ -29,7 +29,7 @@ def _look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) ->
         sentence = f"{section.model} cannot be used: {sentence_of(problem)}"
         yield error("label.model", sentence, cure)
         return
-    yield ok("label.model", f"labels come from {level.words}")
+    yield ok("label.model", f"labels come from {level.description}")
     missing = [symbol for symbol in elements if covered is not None and symbol not in covered]
     if covered is None:
         yield warning("label.model", f"{section.model} does not say which elements it covers")
