@@ -8,7 +8,7 @@ from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.cell import RestrictedCell, data_file
 from ionloop.codes.lammps.output import read_dump, read_last_row, read_rows
 from ionloop.codes.lammps.restart import legs
-from ionloop.codes.lammps.script import input_script
+from ionloop.codes.lammps.script import PAIR_STYLES, input_script
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.schemas.frames import Frames
 
@@ -236,3 +236,10 @@ def test_read_dump_of_nothing(tmp_path):
     steps, frames = read_dump(tmp_path / "absent", START)
     assert len(steps) == len(frames) == 0
     assert frames.symbols == START.symbols
+
+
+def test_the_pair_style_is_that_of_the_kind_of_potential(monkeypatch):
+    monkeypatch.setitem(PAIR_STYLES, "other", "other {models} to {deviation} each {every}")
+    made = input_script(task(), ["a", "b"], ["Li", "S"], LammpsSettings(), kind="other")
+    name, every = task().name, task().dump_every
+    assert f"pair_style other a b to {name}.deviation each {every}\npair_coeff * * Li S\n" in made

@@ -175,7 +175,7 @@ def test_exploded_trajectories_do_not_vanish_from_the_accurate_fraction(
     assert (counts.temperature, counts.failed, counts.composition) == (300.0, 6, "Au4Cu4")
     assert (document.n_finished, len(document.trajectories)) == (1, 3)
     (unfinished,) = document.unfinished
-    assert unfinished.words == "2 at 300 K (Au4Cu4): it exploded"
+    assert unfinished.description == "2 at 300 K (Au4Cu4): it exploded"
 
 
 def test_a_lost_batch_counts_as_failed(gold_copper: Frames) -> None:
@@ -276,6 +276,13 @@ def test_pressures_of_nvt_are_refused_without_a_run_file_too(gold_copper: Frames
     LammpsExploreMaker().make(None, stage, [gold_copper], TRUST)
     with pytest.raises(InputError, match="2 pressures, but NVT has none"):
         LammpsExploreMaker().make(None, STAGE, [gold_copper], TRUST)
+
+
+def test_potentials_of_another_kind_are_refused_before_anything_runs(gold_copper: Frames) -> None:
+    ensemble = SimpleNamespace(reference="the ensemble", value=SimpleNamespace(kind="other"))
+    spread = spread_trajectories.original.__wrapped__
+    with pytest.raises(InputError, match=r"runs potentials of the kind deepmd, .* kind other"):
+        spread(LammpsExploreMaker(), ensemble, STAGE, [gold_copper[:1]], TRUST, 1, None)
 
 
 def test_a_job_asks_for_the_cores_of_all_its_processes(gold_copper: Frames) -> None:

@@ -16,6 +16,7 @@ from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.training import TrainingError
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.jobs.roles import FloorError
+from ionloop.jobs.train import deepmd
 from ionloop.jobs.train.deepmd import DeepmdTrainMaker, train_in
 from ionloop.jobs.train.ensemble import collect_ensemble, kept, previous_checkpoint
 from ionloop.jobs.train.evaluation import evaluation
@@ -202,6 +203,30 @@ def test_models_that_share_a_gpu_share_a_job() -> None:
         *((job.uuid, (("i", position),)) for job in jobs[:2] for position in (0, 1)),
         (jobs[2].uuid, (("i", 0),)),
     ]
+
+
+def test_a_job_trains_a_list_of_seeds_or_as_version_0_1_entered_it_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def train_in(folder: Path, maker: Any, dataset: Any, previous: Any, n: int, seed: int) -> Any:
+        asked.append((folder.relative_to(tmp_path).as_posix(), n))
+        return training(seed)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deepmd, "train_in", train_in)
+    run = deepmd.train_deepmd.original
+    assert run(DeepmdTrainMaker(), [], None, 2, 7).seed == 7
+    assert [each.seed for each in run(DeepmdTrainMaker(), [], None, [2], [7])] == [7]
+    assert [each.seed for each in run(DeepmdTrainMaker(), [], None, [0, 1], [5, 6])] == [5, 6]
+    assert sorted(asked) == [(".", 2), (".", 2), ("model-0", 0), ("model-1", 1)]
+
+
+def test_an_ensemble_is_of_the_kind_of_its_models() -> None:
+    members = [resolved(training(seed).model_copy(update={"kind": "other"})) for seed in (1, 2)]
+    assert collect_ensemble.original.__wrapped__(2, [1, 2], members).kind == "other"
+    assert training(1).kind == "deepmd"  # what version 0.1 stored does not say its kind
 
 
 def test_a_failed_training_does_not_take_its_neighbours_with_it() -> None:
