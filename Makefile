@@ -68,13 +68,17 @@ test-images: $(VENV)/dev.stamp
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0
 
-quick: $(VENV)/dev.stamp  ## quick tests only
-	$(BIN)/pytest -q -m 'not integration and not slow'
+quick: $(VENV)/dev.stamp  ## quick tests only, with their coverage
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m 'not integration and not slow'
+	$(BIN)/coverage combine --quiet
+	@printf 'coverage in per cent: '
+	@$(BIN)/coverage report --format=total
 
 lint: $(VENV)/dev.stamp  ## style, types and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy schemas makers workflows
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint docker/*.Dockerfile
 	$(BIN)/shellcheck docker/*.sh .ci/run
