@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ionloop.preflight.codes.base import look_at_code
 from ionloop.preflight.cost import Estimate, estimate
-from ionloop.preflight.data import look_at_data, look_at_labels
+from ionloop.preflight.data import (
+    look_at_cells,
+    look_at_data,
+    look_at_labels,
+    look_at_types,
+)
 from ionloop.preflight.findings import Finding
 from ionloop.preflight.first_labels import look_at_first_labels
 from ionloop.preflight.inputs import Inputs, read_inputs
@@ -20,7 +25,6 @@ from ionloop.preflight.machine import look_at_engine, look_at_machine
 from ionloop.preflight.plan import plan
 from ionloop.preflight.sampling import look_at_kpoints
 from ionloop.preflight.store import look_at_store
-from ionloop.preflight.structures import look_at_cells, look_at_types
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.document import Model
 
