@@ -147,3 +147,24 @@ def test_unlabelled_data_are_refused(gold_copper: Frames, tmp_path: Path) -> Non
     write_frames(gold_copper[:1], tmp_path / "a.extxyz", "extxyz")
     with pytest.raises(ValueError, match=r"a\.extxyz holds frames without energies"):
         read_labelled(tmp_path / "a.extxyz", None, None)
+
+
+def test_jobs_that_version_0_1_stored_with_settings_alone_still_run(
+    store: JobStore, gold_copper: Frames
+) -> None:
+    from ionloop.makers.label import (  # type: ignore[import-not-found]
+        label_with_force_field,
+        relax_with_force_field,
+    )
+
+    settings = ForceFieldSettings(model="ase.calculators.emt:EMT", relax_fmax=0.3)
+    ids = gold_copper.ids[:2]
+    label = label_with_force_field(settings, [gold_copper[:2]], ids)
+    relax = relax_with_force_field(settings, [gold_copper[:1]])
+    for job in (label, relax):
+        run_locally(Flow([job]), store=store, log=False, ensure_success=True)
+    assert store.query_one({"uuid": label.uuid})["output"]["n_calculated"] == 2
+    maker = ForceFieldLabelMaker(settings=settings)
+    assert set(Ledger(store.additional_stores["labels"]).settled(ids, maker.terms)) == set(ids)
+    (relaxed,) = relax.output.resolve(store)
+    assert relaxed == relaxed.snapped()

@@ -1,4 +1,4 @@
-"""What a job knows of itself and of its run."""
+"""What a job knows about itself and its run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ionloop.stores.connect import LoopStore, open_store
 def run_store() -> JobStore:
     """Return the store of the run that the current job belongs to.
 
-    An engine that hands its jobs a store of its own, such as files to be copied later, names the
-    store of the run in the metadata of the job.
+    An engine may give its jobs another store, such as files that are copied later; it then names
+    the store of the run in the metadata of the job.
 
     Raises
     ------

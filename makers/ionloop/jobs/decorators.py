@@ -1,4 +1,4 @@
-"""Declare jobs: where their data go, and what they see of other jobs' outputs."""
+"""Declare jobs: where their data go, and how they see the outputs of other jobs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def collecting_job(
 ) -> Callable[..., Any]:
     """Declare a job that sees every value together with the reference to it.
 
-    So it can pass heavy results on without storing them again. It resolves its references itself,
-    against the store of the run: not every engine hands a job both.
+    So it can pass large results on without storing them again. It resolves its references itself,
+    from the store of the run, because not every engine gives a job both value and reference.
 
     Parameters
     ----------

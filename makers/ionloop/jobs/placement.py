@@ -29,7 +29,7 @@ class Role(StrEnum):
 
 
 def assign(job: Job, role: Role, name: str, cores: int = 1, *, bookkeeping: bool = False) -> Job:
-    """Give a job its role, a name that people read, and the cores it uses; return it.
+    """Give a job its role, a name that users see, and the cores it uses; return it.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def assign(job: Job, role: Role, name: str, cores: int = 1, *, bookkeeping: bool
     role
         What it does.
     name
-        What people read.
+        Name that users see.
     cores
         Cores it uses.
     bookkeeping
@@ -53,7 +53,7 @@ def assign(job: Job, role: Role, name: str, cores: int = 1, *, bookkeeping: bool
 
 
 def place(job: Job, placement: Placement) -> Job:
-    """Say where a queue is to run a job, by its role; return it.
+    """Set where a queue runs a job, by its role; return it.
 
     Parameters
     ----------

@@ -16,7 +16,15 @@ from ionloop.schemas.document import Provenance
 
 
 def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
-    """Return the fields every document has: run, iteration, provenance of the current job."""
+    """Return the fields that every document has: run, iteration, provenance of the current job.
+
+    Parameters
+    ----------
+    settings
+        What the document was made with; its hash is kept.
+    **versions
+        Versions of programs by name.
+    """
     current = CURRENT_JOB.job
     return {
         "run": metadata().get("run"),
@@ -25,7 +33,7 @@ def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
             job=current.uuid if current else None,
             host=platform.node(),
             versions={"ionloop": _version("ionloop"), **versions},
-            input_hash=_hash(settings),
+            input_hash=None if settings is None else _hash(settings),
         ),
     }
 
@@ -38,7 +46,5 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _hash(settings: Any) -> str | None:
-    if settings is None:
-        return None
+def _hash(settings: Any) -> str:
     return hashlib.sha256(MontyEncoder(sort_keys=True).encode(settings).encode()).hexdigest()

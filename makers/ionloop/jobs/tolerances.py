@@ -1,8 +1,8 @@
-"""Tolerances that were changed since a run began: what a job has in force when it runs.
+"""Tolerances that were changed after a run began: the values that a job uses when it runs.
 
-A job carries its settings, which were written when it was entered. The tolerances among them may
-be changed while it waits, or after it has failed by one. The run's document has what is in force,
-and a job asks it when it begins: wherever it waits, and whichever engine runs it.
+A job carries the settings of the time when it was created. The tolerances among them may be changed
+while it waits, or after it failed because of one. The record of the run in the store holds the
+current values, and every job reads them when it begins, in whichever engine it runs.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def in_force(settings: Settings, part: str | None = None) -> Settings:
     settings
         A Maker, or the settings of a code.
     part
-        The part of the run file that they come from; the current job's by default.
+        Part of the run file that they come from; by default that of the current job.
 
     Raises
     ------
     pydantic.ValidationError
-        If what is in force is no value of theirs.
+        If a current value is not valid for these settings.
     """
     return updated(settings, changed(part))
 
@@ -46,13 +46,13 @@ def changed(part: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     part
-        Label, train, explore, production or limits; the current job's by default.
+        Label, train, explore, production or limits; by default that of the current job.
 
     Returns
     -------
     dict
-        Values by key; empty where none was changed, or where a job has no way to the run's store:
-        it then keeps what it was entered with.
+        Values by key; empty if none was changed, or if the job cannot reach the store of the run:
+        it then uses the values that it carries.
     """
     run = metadata().get("run")
     if run is None or CURRENT_JOB.store is None:
@@ -68,7 +68,15 @@ def changed(part: str | None = None) -> dict[str, Any]:
 
 
 def updated(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """Return a Maker, or the settings of a code, with those of the values that it has a key for."""
+    """Return a Maker, or the settings of a code, with new values for the keys that it has.
+
+    Parameters
+    ----------
+    settings
+        A Maker, or the settings of a code.
+    values
+        New values by key; others are ignored.
+    """
     if not values:
         return settings
     if isinstance(settings, Model):
@@ -86,6 +94,6 @@ def _of_part(part: str, keys: set[tuple[str, ...]], run_file: Mapping[str, Any])
     values = {key[1]: run_file[part][key[1]] for key in keys if key[0] == part and len(key) == 2}
     if part != PRODUCTION:
         return values
-    # Production has the keys of train, where it has none of its own; its models are another number.
+    # Production takes the keys of train that it does not set itself, except the number of models.
     shared = _of_part("train", keys - {("train", "min_models")}, run_file)
     return shared | {key: run_file[part][key] for key in shared if key in run_file[part]} | values

@@ -1,4 +1,4 @@
-"""Folders in which an interrupted job finds its work again."""
+"""Folders in which an interrupted job continues its work."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ DAY = 86_400.0
 
 FINISHED_DAYS, LEFT_DAYS = 1, 30
 
-LOGS = ("*.log", "screen.txt", "lcurve.out")  # what programs say, worth keeping of a failed job
+LOGS = ("*.log", "screen.txt", "lcurve.out")  # output of programs, kept when a job fails
 
 
 @contextmanager
 def unfinished() -> Iterator[Path]:
-    """Provide a folder in which the current job finds its work again after its worker was lost.
+    """Provide a folder in which the current job can continue after its worker was lost.
 
-    It is named by the job, under the folder that the environment variable ``IONLOOP_UNFINISHED``
-    names, which every worker of the role must see. Without the variable it is the current folder,
-    and a job that is run again begins anew. So it does beside another worker that was taken for
-    lost and is not.
+    Its name is that of the job. Its parent is the folder in the environment variable
+    ``IONLOOP_UNFINISHED``, which every worker of the role must be able to reach. Without the
+    variable it is the current folder, and a job that is run again starts from the beginning. So
+    does a job whose first worker was considered lost but still works in the folder.
 
-    A folder is left when its job has ended, because the result reaches the store only later: the
-    local runner removes it then, and elsewhere a later job does a day after. What nobody came
-    back to goes after 30 days.
+    The folder stays when the job is finished, because the result reaches the store only later.
+    The local runner then removes it; in other engines a later job does, one day after. Folders of
+    jobs that were never continued are removed after 30 days.
     """
     root, current = os.environ.get(UNFINISHED), CURRENT_JOB.job
     if not root or current is None:
@@ -62,13 +62,13 @@ def _leave_logs(folder: Path) -> None:
     """Copy the logs of a failed job into the current folder, which its record names."""
     for log in sorted(path for name in LOGS for path in folder.rglob(name)):
         target = Path.cwd() / log.relative_to(folder)
-        with suppress(OSError):  # the failure itself is what is to be told
+        with suppress(OSError):  # the error to report is the one of the job
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(log, target)
 
 
 def _acquired(lock: IO[str]) -> bool:
-    """Tell whether no other worker, taken for lost, is still at work on the same job."""
+    """Lock the folder; return whether no other worker, considered lost, still works in it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -80,14 +80,9 @@ def _acquired(lock: IO[str]) -> bool:
 
 def _remove_old(root: Path) -> None:
     for folder in root.glob("*-*/"):
-        mark = folder / FINISHED
-        days = FINISHED_DAYS if mark.exists() else LEFT_DAYS
-        if _age(mark if mark.exists() else folder) > days * DAY:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:  # somebody else removed it
-        return 0.0
+        finished = (folder / FINISHED).exists()
+        days = FINISHED_DAYS if finished else LEFT_DAYS
+        with suppress(FileNotFoundError):  # another job removed it
+            changed = (folder / FINISHED if finished else folder).stat().st_mtime
+            if time.time() - changed > days * DAY:
+                shutil.rmtree(folder, ignore_errors=True)

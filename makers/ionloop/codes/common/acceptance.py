@@ -1,9 +1,9 @@
-"""Acceptance of labels: what every labeller shares once its calculation is over."""
+"""Acceptance of labels: how the result of any labeller is judged."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -21,7 +21,7 @@ from ionloop.schemas.units import EnergyPerAtom, Force, Length
 
 @dataclass(frozen=True, eq=False)
 class Calculated:
-    """What a labeller gives back for one frame, before it is judged.
+    """Result of a labeller for one frame, before it is judged.
 
     Parameters
     ----------
@@ -32,17 +32,17 @@ class Calculated:
     virial
         Virial in eV, (3, 3): minus stress times volume; None without a stress.
     positions
-        Positions in Å that the program says it calculated, (n, 3), if it says.
+        Positions in Å that the program reports for its calculation, (n, 3); None if it does not.
     cell
-        Cell in Å that the program says it calculated, (3, 3), if it says.
+        Cell in Å that the program reports for its calculation, (3, 3); None if it does not.
     converged
-        Whether the program says that its electronic steps converged.
+        Whether the electronic steps converged, as the program reports it.
     seconds
-        Wall time in s.
+        Wall time in s; 0: it is measured around the calculation.
     cores
         Cores it ran on.
     level_difference
-        In what the run differs from the level of theory asked for; empty where in nothing.
+        How the run differs from the level of theory asked for; empty if it does not.
     """
 
     energy: float
@@ -81,7 +81,7 @@ class AcceptanceLimits(Model):
 
 
 class Terms(Model):
-    """On what terms a run takes a label from the ledger, or buys one."""
+    """Conditions on which a run takes a label from the ledger or calculates it anew."""
 
     level: LevelOfTheory
     limits: AcceptanceLimits = AcceptanceLimits()
@@ -94,7 +94,7 @@ class Terms(Model):
 def accept(
     request: Frames, result: Calculated, level: LevelOfTheory, limits: AcceptanceLimits
 ) -> LabelDoc:
-    """Keep a finished calculation, and judge it.
+    """Judge a finished calculation, and keep it as a label.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def accept(
     Returns
     -------
     LabelDoc
-        Accepted, or rejected with the reason and a sentence; with the labelled frame where its
-        numbers are whole, finite and of the level asked for, else with the bare one.
+        Accepted, or rejected with the reason and a sentence. It holds the labelled frame if the
+        numbers are complete, finite and of the level asked for, else the frame without labels.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def accept(
     doc = _start(request, level, result.seconds, result.cores)
     calculation = _calculation(request, result)
     faults = (calculation.misshaped, calculation.non_finite, calculation.level_difference)
-    if not any(faults):  # numbers of another level have no place under this key
+    if not any(faults):  # numbers of another level must not be stored under this key
         doc |= {"frame": _labelled(request, result, level), "energy": float(result.energy)}
     return judged(LabelDoc(**doc, calculation=calculation, status=LabelStatus.ACCEPTED), limits)
 
@@ -129,50 +129,48 @@ def accept(
 def judged(label: LabelDoc, limits: AcceptanceLimits) -> LabelDoc:
     """Return a label with the verdict that follows from its calculation and these limits.
 
-    Where there was no result, and where version 0.1 wrote a rejection (which kept no numbers),
-    the verdict that is there stays.
+    The verdict does not change if there was no result, or if version 0.1 rejected the label, which
+    kept no numbers then.
 
     Parameters
     ----------
     label
-        A label from anywhere.
+        A label from any source.
     limits
-        Limits of acceptance of the run at hand.
+        Limits of acceptance of this run.
     """
     if _kept_nothing(label):
         return label
-    for reason, objection in _CHECKS:
-        if detail := objection(label, limits):
-            return _with_verdict(label, LabelStatus.REJECTED, reason, detail)
-    return _with_verdict(label, LabelStatus.ACCEPTED, None, "")
+    objections = ((reason, detail) for reason, detail in _objections(label, limits) if detail)
+    reason, detail = next(objections, (None, ""))
+    status = LabelStatus.REJECTED if detail else LabelStatus.ACCEPTED
+    return label.model_copy(update={"status": status, "reason": reason, "detail": detail})
 
 
 def stands(label: LabelDoc, terms: Terms) -> bool:
     """Tell whether a frame with this label needs no calculation on these terms.
 
-    It needs one where there was no result, where a rejection by version 0.1 kept no numbers to
-    judge, and where the calculation is no use for another reason than the limits and was made with
+    It needs one if there was no result, if version 0.1 rejected the label and kept no numbers to
+    judge, or if the calculation is unusable for another reason than the limits and was made with
     another effort, such as fewer electronic steps.
+
+    Parameters
+    ----------
+    label
+        A label from any source.
+    terms
+        Level of theory, limits and effort of this run.
     """
     if _kept_nothing(label):
         return False
     reason = judged(label, terms.limits).reason
-    return reason in (None, RejectReason.OUTLIER) or _same(label.effort, terms.effort)
+    # Compared as JSON, because a store gives lists back for tuples.
+    efforts = {json.dumps(effort, sort_keys=True) for effort in (label.effort, terms.effort)}
+    return reason in (None, RejectReason.OUTLIER) or len(efforts) == 1
 
 
 def _kept_nothing(label: LabelDoc) -> bool:
     return label.calculation is None and label.reason is not None
-
-
-def _same(effort: dict[str, Any], other: dict[str, Any]) -> bool:
-    # A store gives lists back for tuples.
-    return json.dumps(effort, sort_keys=True) == json.dumps(other, sort_keys=True)
-
-
-def _with_verdict(
-    label: LabelDoc, status: LabelStatus, reason: RejectReason | None, detail: str
-) -> LabelDoc:
-    return label.model_copy(update={"status": status, "reason": reason, "detail": detail})
 
 
 def failed(
@@ -220,7 +218,7 @@ def _start(request: Frames, level: LevelOfTheory, seconds: float, cores: int) ->
     return {
         "frame_id": request.ids[0],
         "level": of_frame.hash,
-        "level_words": of_frame.words,
+        "level_words": of_frame.description,
         "species": request.species,
         "n_atoms": request.n_atoms,
         "seconds": seconds,
@@ -250,7 +248,7 @@ def _calculation(request: Frames, result: Calculated) -> Calculation:
     }
     if not facts["misshaped"]:
         facts["non_finite"] = _not_finite(result)
-    # Of a result that is not whole nobody can say where its atoms are.
+    # The atoms of an incomplete result cannot be compared with the request.
     if not any(facts.get(name) for name in ("misshaped", "non_finite")):
         facts |= _moves(request, result)
     return Calculation(**facts)
@@ -285,24 +283,26 @@ def _moves(request: Frames, result: Calculated) -> dict[str, float]:
     return moves
 
 
-def _unconverged(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    return "" if _of(label).converged else "the electronic steps did not converge"
+def _objections(label: LabelDoc, limits: AcceptanceLimits) -> Iterator[tuple[RejectReason, str]]:
+    """Yield what may be wrong with a calculation, in the order of the checks; "" if nothing is."""
+    # Version 0.1 kept the calculations that it accepted, and only those.
+    found = label.calculation or Calculation()
+    yield (
+        RejectReason.UNCONVERGED,
+        "" if found.converged else "the electronic steps did not converge",
+    )
+    yield RejectReason.MISSHAPED, found.misshaped
+    yield RejectReason.NON_FINITE, found.non_finite
+    yield RejectReason.MISSHAPED, _moved(found, limits)
+    yield RejectReason.OUTLIER, _outlier(label, limits)
+    yield RejectReason.OTHER_LEVEL, found.level_difference
 
 
-def _misshaped(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    return _of(label).misshaped
-
-
-def _non_finite(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    return _of(label).non_finite
-
-
-def _moved(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    change, distance = _of(label).cell_change, _of(label).displacement
-    if change > limits.position_tolerance:
-        return f"the calculated cell differs from the requested one by {change:.4g} Å"
-    if distance > limits.position_tolerance:
-        return f"a calculated atom is {distance:.4g} Å from where it was requested"
+def _moved(found: Calculation, limits: AcceptanceLimits) -> str:
+    if found.cell_change > limits.position_tolerance:
+        return f"the calculated cell differs from the requested one by {found.cell_change:.4g} Å"
+    if found.displacement > limits.position_tolerance:
+        return f"a calculated atom is {found.displacement:.4g} Å from where it was requested"
     return ""
 
 
@@ -326,24 +326,3 @@ def _on_atom(label: LabelDoc) -> str:
         return ""
     atom = int(np.linalg.norm(label.frame.forces[0], axis=1).argmax())
     return f" on atom {atom + 1} ({label.frame.symbols[atom]})"
-
-
-def _other_level(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    return _of(label).level_difference
-
-
-def _of(label: LabelDoc) -> Calculation:
-    # Version 0.1 kept the calculations that it accepted, and only those.
-    return label.calculation or Calculation()
-
-
-_Check = Callable[[LabelDoc, AcceptanceLimits], str]
-
-_CHECKS: tuple[tuple[RejectReason, _Check], ...] = (
-    (RejectReason.UNCONVERGED, _unconverged),
-    (RejectReason.MISSHAPED, _misshaped),
-    (RejectReason.NON_FINITE, _non_finite),
-    (RejectReason.MISSHAPED, _moved),
-    (RejectReason.OUTLIER, _outlier),
-    (RejectReason.OTHER_LEVEL, _other_level),
-)

@@ -12,6 +12,7 @@ from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.common.labeller import Labeller
 from ionloop.programs.environment import Command
+from ionloop.programs.process import ProgramError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import DEFAULT_SPACING, MEANING, Kept, KPoints, StartCell
 from ionloop.schemas.units import Seconds
@@ -53,18 +54,23 @@ class DftSettings(Labeller):
 
 
 def check_version(name: str, found: str, key: str, asked: str) -> None:
-    """Raise an `OtherLevelError` if a program is not of the version that ``label.KEY`` says.
+    """Check that a program has the version in ``label.KEY``.
 
     Parameters
     ----------
     name
         What it is the version of.
     found
-        The version that is there.
+        The version that runs here.
     key
         Key of the settings.
     asked
-        The version as far as labels depend on it: 26 takes 26.7, and not 260.1.
+        The version as far as labels depend on it: 26 stands for 26.7, but not for 260.1.
+
+    Raises
+    ------
+    OtherLevelError
+        If it has another one.
     """
     if found != asked and not found.startswith(f"{asked}."):
         raise OtherLevelError(
@@ -73,7 +79,40 @@ def check_version(name: str, found: str, key: str, asked: str) -> None:
         )
 
 
+def check_ranks(name: str, found: int, asked: int) -> None:
+    """Check that a program runs on the MPI ranks that it was started with.
+
+    Parameters
+    ----------
+    name
+        Name of the program.
+    found, asked
+        Ranks that the program reports, and those that ``label.cores`` asks for.
+
+    Raises
+    ------
+    ProgramError
+        If they differ: mpirun then started independent copies of the program.
+    """
+    if found != asked:
+        raise ProgramError(
+            f"{name} sees {found} MPI ranks where label.cores says {asked}: set -np {{cores}} in "
+            f"label.command, and name the mpirun of the MPI that {name} was built with, by its "
+            "full path"
+        )
+
+
 def unconverged(frame: Frames, seconds: float, cores: int) -> Calculated:
-    """Return the result of a calculation whose electronic steps did not converge."""
+    """Return the result of a calculation whose electronic steps did not converge.
+
+    Parameters
+    ----------
+    frame
+        Frames of one.
+    seconds
+        Wall time in s.
+    cores
+        MPI ranks.
+    """
     nothing = np.full((frame.n_atoms, 3), np.nan)
     return Calculated(np.nan, nothing, converged=False, seconds=seconds, cores=cores)

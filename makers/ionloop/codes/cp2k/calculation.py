@@ -76,6 +76,13 @@ def calculate(settings: Cp2kSettings, frame: Frames, folder: Path, cores: int = 
 def probe(settings: Cp2kSettings, cores: int = 1) -> tuple[str, Path]:
     """Ask CP2K for its version and the folder of its data (takes a second).
 
+    Parameters
+    ----------
+    settings
+        Command, and the version that is expected.
+    cores
+        MPI ranks.
+
     Raises
     ------
     ProgramNotFoundError
@@ -90,7 +97,7 @@ def probe(settings: Cp2kSettings, cores: int = 1) -> tuple[str, Path]:
         command = [*arguments(settings.command, cores, CURE), "--version"]
         ended = run_program(command, Path(place), log, PROBE_SECONDS)
         text = log.read_text(errors="replace")
-        # Some builds of 2026 stumble over their own flags after they have said their version.
+        # Some builds of 2026 fail on their own flags after they have printed the version.
         if ended.status and not VERSION.search(text):
             raise ProgramError(f"CP2K {ended.words}{last_lines(log)}")
     return read_version(settings, text), data_folder(text)

@@ -20,8 +20,8 @@ _DATA = re.compile(r'__DATA_DIR="([^"]+)"')
 
 
 def data_folder(text: str) -> Path:
-    """Return the folder that CP2K was built with, unless the environment names another."""
-    # The options of the compiler are broken anywhere into lines that begin with three blanks.
+    """Return the data folder that CP2K was built with, or that of the environment if it is set."""
+    # CP2K breaks the compiler options at any place, into lines that begin with three blanks.
     built_with = _DATA.search(text.replace("\n   ", ""))
     folder = os.environ.get("CP2K_DATA_DIR") or (built_with[1] if built_with else None)
     if folder is None:
@@ -62,7 +62,7 @@ def missing_kinds(
 
 
 def data_entries(path: Path) -> dict[tuple[str, str], str]:
-    """Return symbol and name of all that a data file of CP2K holds, with a hash of its content.
+    """Return the entries of a data file of CP2K: a hash of the content by symbol and name.
 
     An entry begins with a line of symbol, name and aliases. Comments and spaces do not count.
     """

@@ -1,4 +1,4 @@
-"""The level of theory that settings of CP2K say."""
+"""The level of theory of CP2K's settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.cp2k.data import data_entries
-from ionloop.schemas.kpoints import GAMMA, explicit, words
+from ionloop.schemas.kpoints import GAMMA, description, explicit
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without starting CP2K.
+    """Describe everything that decides the value of a label, without starting CP2K.
 
-    Files of CP2K's own data folder count by their names: their content goes with the version.
-    Files that are named by a path count by what they hold of each element, wherever they lie.
-    Versions before had neither in their keys, so their labels are of no level that can be proved.
+    Files in CP2K's own data folder count by name, because the version decides their content. Files
+    that are given by a path count by their content for each element, wherever they are. Keys of
+    older versions had neither, so nothing proves of which level their labels are.
 
     Raises
     ------
     FileNotFoundError
-        If a file that is named by its path is not there.
+        If a file that is given by its path does not exist.
     """
     diagonalises = settings.smearing > 0 or explicit(settings.kpoints) != GAMMA
     own = [name for name in settings.basis_files if not _is_path(name)]
@@ -34,8 +34,10 @@ def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:
         "basis files": own,
         "pseudopotentials": settings.potential,
         "cut-off": f"{settings.cutoff:g} and {settings.relative_cutoff:g} Ry",
-        "k-points": words(settings.kpoints),
-        "spin": _spin(settings),
+        "k-points": description(settings.kpoints),
+        "spin": f"polarised, multiplicity {settings.multiplicity}"
+        if settings.spin_polarised
+        else "unpolarised",
         "smearing": f"{settings.smearing:g} eV",
         "convergence": f"{settings.scf_convergence:g}, precision {settings.precision:g}",
     }
@@ -52,7 +54,7 @@ def level_of_theory(settings: Cp2kSettings) -> LevelOfTheory:
 
 
 def _by_element(settings: Cp2kSettings) -> dict[str, dict[str, str]]:
-    """Return, by symbol, basis set and potential that are not the common ones, and contents."""
+    """Return by symbol: basis set and potential unless they are the common ones, and contents."""
     common = (settings.basis, settings.potential)
     about: dict[str, dict[str, str]] = {}
     for symbol in settings.kinds:
@@ -68,9 +70,3 @@ def _by_element(settings: Cp2kSettings) -> dict[str, dict[str, str]]:
 
 def _is_path(name: str) -> bool:
     return Path(name).is_absolute()
-
-
-def _spin(settings: Cp2kSettings) -> str:
-    if not settings.spin_polarised:
-        return "unpolarised"
-    return f"polarised, multiplicity {settings.multiplicity}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ionloop.codes.common.dft import check_version
+from ionloop.codes.common.dft import check_ranks, check_version
 from ionloop.codes.cp2k.inputs import BOHR, HARTREE
 from ionloop.programs.process import ProgramError
 from ionloop.schemas.packed import Array
@@ -54,8 +54,9 @@ _RANKS = re.compile(r"Total number of message passing processes\s+(\d+)")
 def read_output(text: str) -> tuple[float, Array, Array]:
     """Read energy (eV), forces (eV/Å) and stress (eV/Å³, ASE's sign) from CP2K's output.
 
-    CP2K prints the stress with the opposite sign: positive under compression. Its tables of
-    forces, one up to 2024 and another from 2025 on, and its units of stress are told apart.
+    CP2K prints the stress with the opposite sign: positive under compression. The function reads
+    both tables of forces, that of versions up to 2024 and the one from 2025 on, and every unit of
+    stress in `PRESSURES`.
 
     Raises
     ------
@@ -83,17 +84,44 @@ def _table(rows: Sequence[tuple[str, ...]]) -> Array:
 
 
 def check_output(settings: Cp2kSettings, text: str, cores: int) -> None:
+    """Check version and number of MPI ranks in CP2K's output.
+
+    Parameters
+    ----------
+    settings
+        They say which version is expected.
+    text
+        The output.
+    cores
+        MPI ranks that were asked for.
+
+    Raises
+    ------
+    OtherLevelError
+        If the version is another one.
+    ProgramError
+        If the number of ranks is another one.
+    """
     read_version(settings, text)
-    ranks = _RANKS.search(text)
-    if ranks and int(ranks[1]) != cores:
-        raise ProgramError(
-            f"CP2K sees {ranks[1]} MPI ranks where label.cores says {cores}: set -np "
-            "{cores} in label.command, and name the mpirun of the MPI that CP2K was built with, "
-            "by its full path"
-        )
+    if ranks := _RANKS.search(text):
+        check_ranks("CP2K", int(ranks[1]), cores)
 
 
 def read_version(settings: Cp2kSettings, text: str) -> str:
+    """Return the version of CP2K that its output names.
+
+    Parameters
+    ----------
+    settings
+        They say which version is expected.
+    text
+        Output that holds the version.
+
+    Raises
+    ------
+    OtherLevelError
+        If the version is another one.
+    """
     match = VERSION.search(text)
     found = match[1] if match else "unknown"
     check_version("CP2K", found, "version", settings.version)

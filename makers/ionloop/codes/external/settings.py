@@ -30,5 +30,5 @@ class ExternalSettings(Model):
 
 
 def level_of_theory(settings: ExternalSettings) -> LevelOfTheory:
-    """Describe the level of theory by its words alone."""
+    """Return the level of theory, which is only the description in the settings."""
     return LevelOfTheory(code="external", settings={"level": settings.level})

@@ -1,4 +1,4 @@
-"""The level of theory that a universal potential stands for."""
+"""The level of theory of a universal potential."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def level_of_theory(settings: ForceFieldSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without loading the model.
+    """Describe everything that decides the value of a label, without loading the model.
 
-    Device, limits and the place of the checkpoint are left out: they do not change a value.
+    Device, limits and the path of the checkpoint are left out: they do not change a value.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _custom_version(import_path: str) -> dict[str, str]:
     module, _ = split_import_path(import_path)
     if version := _installed_version(module.split(".")[0]):
         return {"version": version}
-    # A user's own file has no version: its content is its version.
+    # A file of the user has no version, so its content identifies it.
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise InputError(f"{import_path}: there is no module {module}; check the import path")
@@ -63,10 +63,10 @@ def _custom_version(import_path: str) -> dict[str, str]:
 
 @functools.cache
 def _installed_version(package: str) -> str | None:
-    """Return the version of the distribution that brought a package, if one did.
+    """Return the version of the distribution that installed a package, if there is one.
 
-    `importlib.metadata.packages_distributions` says it too, but reads every file name of every
-    distribution: half a second in each job.
+    `importlib.metadata.packages_distributions` knows it too, but reads every file name of every
+    distribution, which takes half a second in each job.
     """
     for distribution in metadata.distributions():
         declared = (distribution.read_text("top_level.txt") or "").split()

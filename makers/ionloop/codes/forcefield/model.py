@@ -133,16 +133,16 @@ def missing_package(package: str, settings: ForceFieldSettings) -> MissingExtraE
 
 
 def _use_one_thread() -> None:
-    # Processes run side by side; two threads on busy cores made SevenNet 20 times slower.
+    # Several processes run at once: two threads on busy cores made SevenNet 20 times slower.
     import torch
 
     torch.set_num_threads(1)
 
 
 def covered_elements(settings: ForceFieldSettings) -> set[str] | None:
-    """Return the chemical symbols that the model knows, or None where it does not say.
+    """Return the chemical symbols that the model covers, or None if it does not say.
 
-    Loads a SevenNet model, because its checkpoint holds the list. CHGNet's embedding has rows
+    It loads a SevenNet model, because the checkpoint holds the list. CHGNet's embedding has rows
     up to Z = 94, of which Po to Ra were never trained (MPtrj; Deng et al. 2023).
     """
     from ase.data import chemical_symbols

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
-from ionloop.codes.common.dft import check_version, unconverged
+from ionloop.codes.common.dft import check_ranks, check_version, unconverged
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
 from ionloop.programs.probe import PROBE_SECONDS
@@ -80,7 +80,15 @@ def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 
 
 
 def parameters(settings: GpawSettings, frame: Frames) -> dict[str, Any]:
-    """Return GPAW's keyword arguments for a frame; symmetry is off, as forces are to be exact."""
+    """Return GPAW's keyword arguments for a frame; symmetry is off, for exact forces.
+
+    Parameters
+    ----------
+    settings
+        Level of theory.
+    frame
+        Frames of one.
+    """
     return {
         "mode": {"name": "pw", "ecut": settings.cutoff},
         "xc": settings.xc,
@@ -148,17 +156,8 @@ def _ask(
     if ended.status or not reply.exists():
         raise ProgramError(f"GPAW {ended.words}{last_lines(log)}")
     answer: dict[str, Any] = json.loads(reply.read_text())
-    _check_ranks(answer, cores)
+    check_ranks("GPAW", answer["ranks"], cores)
     return answer, ended
-
-
-def _check_ranks(answer: dict[str, Any], cores: int) -> None:
-    if answer["ranks"] != cores:
-        raise ProgramError(
-            f"GPAW sees {answer['ranks']} MPI ranks where label.cores says {cores}: set -np "
-            "{cores} in label.command, and name the mpirun of the MPI that GPAW was built with, "
-            "by its full path"
-        )
 
 
 def _check_versions(settings: GpawSettings, answer: dict[str, Any]) -> None:

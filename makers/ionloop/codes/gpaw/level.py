@@ -1,17 +1,17 @@
-"""The level of theory that settings of GPAW say."""
+"""The level of theory of GPAW's settings."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from ionloop.schemas.kpoints import words
+from ionloop.schemas.kpoints import description
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
     from ionloop.codes.gpaw.settings import GpawSettings
 
-# Options of GPAW that say how it computes, not what.
+# Options of GPAW that change how it computes, not what.
 ARRANGEMENT = {"parallel", "verbose", "communicator"}
 
 # GPAW takes "default" and numbers of atoms beside chemical symbols.
@@ -19,7 +19,7 @@ _SYMBOL = re.compile(r"[A-Z][a-z]?")
 
 
 def level_of_theory(settings: GpawSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without starting GPAW.
+    """Describe everything that decides the value of a label, without starting GPAW.
 
     Command, limits, time limit and step limit are left out: they decide whether there is a
     label, not its value.
@@ -29,7 +29,7 @@ def level_of_theory(settings: GpawSettings) -> LevelOfTheory:
         "setups": settings.setups_version,
         "xc": settings.xc,
         "cut-off": f"{settings.cutoff:g} eV",
-        "k-points": words(settings.kpoints),
+        "k-points": description(settings.kpoints),
         "spin": "polarised" if settings.spin_polarised else "unpolarised",
         "smearing": f"{settings.smearing:g} eV",
         "convergence": f"{settings.energy_convergence:g} eV, {settings.density_convergence:g} e",
@@ -37,7 +37,7 @@ def level_of_theory(settings: GpawSettings) -> LevelOfTheory:
     options = {k: v for k, v in settings.options.items() if k not in ARRANGEMENT}
     moments = settings.magnetic_moments if settings.spin_polarised else {}
     of_no_element = {k: v for k, v in settings.setups.items() if not _SYMBOL.fullmatch(k)}
-    # In versions before, all elements of the settings were in every key.
+    # In older versions every key covered all elements of the settings.
     before = about | _filled(
         {"special setups": settings.setups, "magnetic moments": moments, "options": options}
     )
@@ -53,7 +53,7 @@ def level_of_theory(settings: GpawSettings) -> LevelOfTheory:
 
 
 def _by_element(tables: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Turn tables by name and chemical symbol into one by symbol and name."""
+    """Turn dictionaries by name and chemical symbol into one by symbol and name."""
     symbols = sorted({symbol for table in tables.values() for symbol in table})
     return {
         symbol: {name: table[symbol] for name, table in tables.items() if symbol in table}

@@ -1,4 +1,4 @@
-"""Compare the level of theory of files with that of the settings."""
+"""Compare the level of theory of a run with that of the settings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from ionloop.codes.vasp.settings import VaspSettings
 
 
-# VASP's own account, in vasprun.xml, of the tags that it may overrule: (its name, ours).
+# Tags that VASP may overrule, by their names in vasprun.xml, which holds the values in use.
 _EFFECTIVE = {"ENMAX": "ENCUT", "ISMEAR": "ISMEAR", "SIGMA": "SIGMA", "ISPIN": "ISPIN"}
 
 
 def check_program(settings: VaspSettings, frame: Frames, folder: Path) -> None:
-    """Raise if a run was of another version of VASP, or read other POTCARs, than the level says.
+    """Check that a run used the version of VASP and the POTCARs of the level of theory.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def _potential_differences(
         return
     for asked, single, title in zip(wanted, potcar, titles, strict=True):
         found, read = identify(single), " ".join(title.split())
-        # VASP notes the first line, which is the TITEL but for a few old potentials.
+        # VASP reports the first line, which is the TITEL except in a few old potentials.
         if read not in (found.title, " ".join(single.header.split())):
             yield f"VASP read the potential {read}, and its POTCAR holds {found.title}"
         if asked is None or found != asked:
@@ -83,8 +83,8 @@ def _potential_differences(
 def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes: Any) -> str:
     """Say how the last run in a folder differs from the level that was asked for.
 
-    custodian's handlers rescue a run by changing its inputs. What decides only how a result is
-    reached (`FREE`) may change; anything else makes the label one of another level.
+    The handlers of custodian rescue a run by changing its inputs. Tags that only decide how a
+    result is reached (`FREE`) may change; any other change makes the label one of another level.
 
     Parameters
     ----------
@@ -100,23 +100,28 @@ def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes
     Returns
     -------
     str
-        A sentence, or nothing where the level is the one asked for.
+        A sentence, or an empty string if the level is the one asked for.
 
     Raises
     ------
     VaspError
         If vasprun.xml cannot be read.
     """
+    from monty.os.path import zpath
+    from pymatgen.io.vasp.inputs import Incar, Kpoints
+
     asked = requested_inputs(settings, frame, **changes)
     # pymatgen replaces some tags with nothing but a warning.
     asked["INCAR"].update(plain_tags(settings, **changes))
     vasprun = read_vasprun(folder)
-    done = _read_incar(folder)
+    done = Incar.from_file(zpath(str(folder / "INCAR")))
+    points = Path(zpath(str(folder / "KPOINTS")))
+    mesh = Kpoints.from_file(str(points)) if points.exists() else None
     arranged = Arrangement.of(frame).arrange(frame).symbols
     differences = [
         *_incar_differences(asked["INCAR"], done),
         *_effective_differences(done, vasprun.parameters),
-        *_kpoint_differences(asked["KPOINTS"], _read_kpoints(folder)),
+        *_kpoint_differences(asked["KPOINTS"], mesh),
         *_potcar_differences(asked["POTCAR.spec"].split(), vasprun.potcar_symbols),
         *_species_differences(arranged, vasprun.atomic_symbols),
     ]
@@ -179,13 +184,6 @@ def _word(value: Any) -> str:
     return "unset" if value is None else f"{plain(value)}"
 
 
-def _read_incar(folder: Path) -> Incar:
-    from monty.os.path import zpath
-    from pymatgen.io.vasp.inputs import Incar
-
-    return Incar.from_file(zpath(str(folder / "INCAR")))
-
-
 def _read_potcar(folder: Path) -> Potcar:
     from monty.os.path import zpath
     from pymatgen.io.vasp.inputs import Potcar
@@ -193,16 +191,8 @@ def _read_potcar(folder: Path) -> Potcar:
     path = zpath(str(folder / "POTCAR"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # one that pymatgen does not know is told by the check
+            warnings.simplefilter("ignore")  # the pre-flight check reports unknown POTCARs
             potcar: Potcar = Potcar.from_file(path)
     except (OSError, LookupError, ValueError, AttributeError) as problem:
         raise VaspError(f"{path}, the potentials of the run, cannot be read: {problem}") from None
     return potcar
-
-
-def _read_kpoints(folder: Path) -> Kpoints | None:
-    from monty.os.path import zpath
-    from pymatgen.io.vasp.inputs import Kpoints
-
-    path = Path(zpath(str(folder / "KPOINTS")))
-    return Kpoints.from_file(str(path)) if path.exists() else None

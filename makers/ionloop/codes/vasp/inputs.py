@@ -1,4 +1,4 @@
-"""Inputs of VASP: tags, k-points, POTCARs, as they will be written."""
+"""The input files of VASP: tags, k-points, POTCARs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 
 
 def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
-    """Return the INCAR tags of a force label, with changes for another kind of run."""
+    """Return the INCAR tags of a force label.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    **changes
+        Tags of another kind of run; None removes one.
+    """
     spacing = kpoints(settings)
     mesh = {"KSPACING": spacing, "KGAMMA": True} if isinstance(spacing, float | int) else {}
     tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
@@ -43,15 +51,22 @@ def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
 
 
 def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
-    """Return the INCAR tags that are one value, not one for every species or atom."""
+    """Return the INCAR tags with one value for all species and atoms.
+
+    Parameters
+    ----------
+    settings, **changes
+        As for `incar`.
+    """
     tags = incar(settings, **changes)
     return {tag: value for tag, value in tags.items() if not isinstance(value, dict | list)}
 
 
 def effort(settings: VaspSettings) -> dict[str, Any]:
-    """Return what a rejected calculation hangs on, outside the level of theory.
+    """Return the settings outside the level of theory that decide whether a calculation converges.
 
-    The way of the electronic steps (NELM, ALGO, mixing), and how often custodian may correct it.
+    They are those of the electronic steps (NELM, ALGO, mixing), and the number of corrections that
+    custodian may make.
     """
     tags = {tag: plain(value) for tag, value in incar(settings).items() if tag in ELECTRONIC}
     return {**tags, "max_errors": settings.max_errors}
@@ -83,7 +98,7 @@ def dynamics(run: MolecularDynamics) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How a frame is handed to VASP: atoms grouped by species, the cell right-handed.
+    """How a frame is passed to VASP: atoms grouped by species, the cell right-handed.
 
     Parameters
     ----------
@@ -104,24 +119,19 @@ class Arrangement:
         return cls(order, 1 if np.linalg.det(frame.cells[0]) > 0 else -1)
 
     def arrange(self, frame: Frames) -> Frames:
-        """Return the frame as VASP gets it."""
-        return Frames(
-            tuple(frame.symbols[index] for index in self.order),
-            self.hand * frame.positions[:, self.order],
-            self.hand * frame.cells,
-        )
+        """Return the frame as it is passed to VASP."""
+        return self._ordered(frame, self.order)
 
     def restore_frame(self, frame: Frames) -> Frames:
-        """Return frames that VASP gave as those of the frame itself."""
-        back = np.argsort(self.order)
-        return Frames(
-            tuple(frame.symbols[index] for index in back),
-            self.hand * frame.positions[:, back],
-            self.hand * frame.cells,
-        )
+        """Return frames of VASP in the order and orientation of the original frame."""
+        return self._ordered(frame, np.argsort(self.order))
+
+    def _ordered(self, frame: Frames, order: Array) -> Frames:
+        symbols = tuple(frame.symbols[index] for index in order)
+        return Frames(symbols, self.hand * frame.positions[:, order], self.hand * frame.cells)
 
     def restore(self, result: Calculated) -> Calculated:
-        """Return a result of the arranged frame as one of the frame itself."""
+        """Return a result of VASP in the order and orientation of the original frame."""
         back = np.argsort(self.order)
         return replace(
             result,
@@ -137,9 +147,9 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
     Parameters
     ----------
     settings
-        The level of theory; where meshes are kept, that `of_frame`.
+        The level of theory; with kept meshes, the result of `of_frame`.
     **changes
-        INCAR tags of another kind of run, such as `relaxation` returns them.
+        INCAR tags of another kind of run, such as those of `relaxation`.
     """
     from pymatgen.io.vasp.inputs import Kpoints
     from pymatgen.io.vasp.sets import VaspInputSet
@@ -154,10 +164,10 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
                 "POTCAR": symbols,
                 "POTCAR_FUNCTIONAL": settings.potcar_functional,
             },
-            # As the user's, no tag is dropped or replaced.
+            # pymatgen drops or replaces none of the tags that it takes for the user's.
             user_incar_settings=incar(settings, **changes),
             user_kpoints_settings=mesh,
-            # pymatgen replaces W by W_sv in PBE_54 unless told twice.
+            # pymatgen replaces W by W_sv in PBE_54 unless it is named here too.
             user_potcar_settings={"W": symbols["W"]} if "W" in symbols else {},
             sort_structure=False,
             validate_magmom=False,
@@ -166,6 +176,13 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
 
 def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> VaspInput:
     """Return the inputs of a frame, with the names of the POTCARs instead of their content.
+
+    Parameters
+    ----------
+    settings, **changes
+        As for `incar`.
+    frame
+        Frames of one.
 
     Raises
     ------
@@ -180,7 +197,7 @@ def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> V
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what pymatgen says about settings that were chosen on purpose."""
+    """Hide pymatgen's warnings about settings that were chosen on purpose."""
     from pymatgen.io.vasp.sets import BadInputSetWarning
 
     with warnings.catch_warnings():
@@ -189,7 +206,7 @@ def _quiet() -> Iterator[None]:
 
 
 def to_structure(frame: Frames) -> Structure:
-    """Return the pymatgen Structure of a frame as VASP gets it, grouped and right-handed.
+    """Return the pymatgen Structure of a frame, grouped by species and right-handed.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The level of theory that settings of VASP say."""
+"""The level of theory of VASP's settings."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ from ionloop.codes.vasp.inputs import incar
 from ionloop.codes.vasp.potcars import pinned
 from ionloop.codes.vasp.presets import check_elements, cutoff, kpoints, potcars
 from ionloop.codes.vasp.tags import FREE_BY_PURPOSE, plain
-from ionloop.schemas.kpoints import GAMMA, Kept, KPoints, explicit, times, words
+from ionloop.schemas.kpoints import GAMMA, Kept, KPoints, description, explicit, times
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
     from ionloop.codes.vasp.settings import VaspSettings
 
 FREE = frozenset(tag for tags in FREE_BY_PURPOSE for tag in tags.split())
-"""INCAR tags that decide how a result is reached, how fast, or what is written, not its value."""
+"""INCAR tags that decide how a result is reached or what is written, but not its value."""
 
 
 RESCUES = frozenset({"NBANDS"})
-"""Tags that decide a value where they are asked for, and may be added where they are not.
+"""Tags that decide a value if the user sets them, and that custodian may add if he does not.
 
-Too few bands make another energy, so NBANDS is in the key; custodian gives more than VASP's own
-number, with which a converged result is the same.
+Too few bands change the energy, so NBANDS is in the key. custodian only adds bands to VASP's own
+number, which does not change a converged result.
 """
 
 
 def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
-    """Describe everything that decides a label's value, without starting VASP.
+    """Describe everything that decides the value of a label, without starting VASP.
 
-    Tags that decide only how a result is reached (`FREE`), the command and the limits are left
-    out. Two ways of writing one level, as a preset or in full, are one level, and so are two
-    names of one POTCAR: its title and content count. Where the settings do not say what the
-    POTCARs are, those of this host are read. An element whose POTCAR is not known either way is
-    named by its POTCAR's name; no label of it is bought (`check_known`).
+    Tags that only decide how a result is reached (`FREE`), the command and the limits are left
+    out. The same settings written as a preset or in full are one level. POTCARs count by title and
+    content, not by name. If the settings do not identify the POTCARs, those of this host are read.
+    An element whose POTCAR is not known either way appears with the name of its POTCAR; it cannot
+    be labelled (`check_known`).
     """
     tags = deciding(incar(settings))
     for tag in ("ENCUT", "KSPACING", "KGAMMA"):
         tags.pop(tag, None)
     known = pinned(settings).potentials or {}
     points = kpoints(settings)
-    # Moments and Hubbard parameters are said by symbol, and count for the frames that hold it.
+    # Moments and Hubbard parameters are given by symbol, and count for frames with that element.
     by_element = {tag: table for tag, table in tags.items() if _is_by_element(settings, table)}
     return LevelOfTheory(
         code="vasp",
         settings={
             "version": settings.version,
             "ENCUT": plain(cutoff(settings)),
-            "k-points": words(points),
+            "k-points": description(points),
             **{tag: tags[tag] for tag in sorted(tags.keys() - by_element)},
         },
         elements={
@@ -65,22 +65,22 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
 
 
 def _is_by_element(settings: VaspSettings, value: Any) -> bool:
-    """Tell whether the value of a tag is a table of numbers by chemical symbol."""
+    """Tell whether the value of a tag is a dictionary of numbers by chemical symbol."""
     if not isinstance(value, Mapping) or not value.keys() <= potcars(settings).keys():
         return False
     return not any(isinstance(each, Mapping) for each in value.values())
 
 
 def doubtful_keys(settings: VaspSettings) -> list[str]:
-    """Return the hash under which version 0.1 kept labels that may be of this level.
+    """Return the hash under which version 0.1 stored labels that may be of this level.
 
-    It held the POTCARs' names alone, of all elements of the settings, and not VASP's version; and
-    no label of that time says what it was calculated with. So nothing proves that they are of
-    this level, and nothing that they are not.
+    It covered only the names of the POTCARs of all elements of the settings, and not the version
+    of VASP, and no label of that time says what it was calculated with. So it cannot be known
+    whether they are of this level.
     """
     spacing = kpoints(settings)
     if not isinstance(spacing, str | float | int):
-        return []  # another mesh than Γ alone or a spacing was not to be had
+        return []  # version 0.1 knew only Γ and a spacing
     free = FREE | {"ISYM", "SYMPREC", "NBANDS", "LDIAG"}
     tags = {tag: value for tag, value in incar(settings).items() if tag not in free}
     for tag in ("ENCUT", "KSPACING", "KGAMMA"):
@@ -96,9 +96,9 @@ def doubtful_keys(settings: VaspSettings) -> list[str]:
 
 
 def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the INCAR tags that decide the value of a converged result, each in one form.
+    """Return the INCAR tags that decide the value of a converged result, in one notation each.
 
-    Without symmetry (ISYM at 0 or below) it does not matter how exactly symmetry is looked for.
+    Without symmetry (ISYM at 0 or below) the tolerance of the symmetry search does not matter.
     """
     kept = {tag: plain(value) for tag, value in tags.items() if tag not in FREE}
     if isinstance(kept.get("ISYM"), int) and kept["ISYM"] <= 0:
@@ -108,7 +108,7 @@ def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_words(settings: VaspSettings, elements: Sequence[str]) -> dict[str, str]:
-    """Return INCAR, KPOINTS and POTCAR.spec of a label in one line each.
+    """Describe INCAR, KPOINTS and POTCAR.spec of a label in one line each.
 
     Parameters
     ----------

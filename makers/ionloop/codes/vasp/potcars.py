@@ -1,4 +1,4 @@
-"""Which POTCARs there are, and which are used."""
+"""Find and identify POTCARs."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class PotcarIdentity(Model):
 
 
 def pinned(settings: VaspSettings) -> VaspSettings:
-    """Return settings that say what each POTCAR is: read on this host, unless they say already.
+    """Return settings that identify each POTCAR; those of this host, unless they do so already.
 
-    Elements whose POTCAR is not here are left out, and stay out: a Maker that travels buys
-    labels of the level that it had where it was made.
+    Elements whose POTCAR this host does not have are left out for good: a Maker labels at the
+    level that it had on the host where it was made, wherever its jobs run.
     """
     if settings.potentials is not None:
         return settings
@@ -62,7 +62,14 @@ def pinned(settings: VaspSettings) -> VaspSettings:
 
 
 def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
-    """Raise if it is not known which POTCAR the labels of some element would be of.
+    """Check that the POTCAR of every element is identified.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    elements
+        Chemical symbols.
 
     Raises
     ------
@@ -93,7 +100,12 @@ def _unknown(settings: VaspSettings, symbol: str) -> str:
 
 
 def check_potcars(settings: VaspSettings, elements: Sequence[str]) -> None:
-    """Raise if this host's POTCARs are not those of the level of theory.
+    """Check that the POTCARs of this host are those of the level of theory.
+
+    Parameters
+    ----------
+    settings, elements
+        As for `check_known`.
 
     Raises
     ------
@@ -123,9 +135,9 @@ SAME_POTCAR = (
 
 
 def identify(potcar: PotcarSingle) -> PotcarIdentity:
-    """Return what a POTCAR is.
+    """Return title and hash of a POTCAR.
 
-    Neither white space counts nor the lines of later releases that give a hash and a copyright.
+    White space does not count, nor do the lines with hash and copyright of later releases.
     """
     lines = (" ".join(line.split()) for line in potcar.data.strip().splitlines())
     content = "\n".join(line for line in lines if not line.startswith(NOTES))
@@ -134,12 +146,12 @@ def identify(potcar: PotcarSingle) -> PotcarIdentity:
 
 
 NOTES = ("SHA256", "COPYR")
-"""Beginnings of lines that say something about a POTCAR and are no part of the potential."""
+"""First words of lines that are about a POTCAR and no part of the potential."""
 
 
 @dataclass(frozen=True)
 class Potential:
-    """What the header of a POTCAR says.
+    """The header of a POTCAR.
 
     Parameters
     ----------
@@ -152,7 +164,7 @@ class Potential:
     enmax
         Recommended cut-off in eV.
     known
-        Whether pymatgen knows its content, so that it is whole and of the release it should be.
+        Whether pymatgen knows its content: then it is complete and of the right release.
     """
 
     symbol: str
@@ -164,6 +176,13 @@ class Potential:
 
 def find_potential(symbol: str, functional: str) -> Potential:
     """Look for a POTCAR where pymatgen looks for it.
+
+    Parameters
+    ----------
+    symbol
+        Its name, such as Li_sv.
+    functional
+        Its release, such as PBE_54.
 
     Raises
     ------
@@ -183,7 +202,7 @@ def find_potential(symbol: str, functional: str) -> Potential:
             single = PotcarSingle.from_symbol_and_functional(symbol, functional)
     except (OSError, ValueError) as problem:
         raise MissingPotcarError(_potcar_sentence(symbol, functional)) from problem
-    except (LookupError, AttributeError) as problem:  # what pymatgen looks for is not in it
+    except (LookupError, AttributeError) as problem:  # pymatgen misses something in it
         raise MissingPotcarError(
             f"the POTCAR of {symbol} ({functional}) cannot be read, it may be cut short"
         ) from problem

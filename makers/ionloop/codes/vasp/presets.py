@@ -162,7 +162,15 @@ def kpoints(settings: VaspSettings) -> KPoints:
 
 
 def of_frame(settings: VaspSettings, frame: Frames) -> VaspSettings:
-    """Return settings that say the mesh of a frame, where it is kept from its start cell."""
+    """Return settings with the mesh of a frame, if meshes are kept from the start cells.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    frame
+        Frames of one.
+    """
     if not isinstance(kpoints(settings), Kept):
         return settings
     return settings.model_copy(update={"kpoints": mesh_of(kpoints(settings), frame)})
@@ -175,13 +183,28 @@ def potcars(settings: VaspSettings) -> dict[str, str]:
 
 
 def valence(settings: VaspSettings, element: str) -> int | None:
-    """Return the valence electrons that the preset wants of a POTCAR, None where it is silent."""
+    """Return the valence electrons of a POTCAR in the preset, or None if it does not say.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    element
+        Chemical symbol.
+    """
     preset = PRESETS[settings.preset] if settings.preset else None
     return preset.valences.get(element) if preset and element not in settings.potcars else None
 
 
 def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:
-    """Raise if an element has no POTCAR in the settings.
+    """Check that the settings name a POTCAR for every element.
+
+    Parameters
+    ----------
+    settings
+        The level of theory.
+    elements
+        Chemical symbols.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a VASP run gave, and how it differs from what was asked for."""
+"""Read the results of a VASP run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_results(folder: Path) -> list[Calculated]:
     Raises
     ------
     VaspError
-        If it is absent, cut short, or holds no ionic step.
+        If it is missing, cut short, or holds no ionic step.
     """
     vasprun = read_vasprun(folder)
     limit = vasprun.parameters["NELM"]
@@ -52,18 +52,18 @@ def _result(step: Mapping[str, Any], limit: int) -> Calculated:
         virial=None if stress is None else np.array(stress) * structure.volume / KBAR,
         positions=structure.cart_coords,
         cell=structure.lattice.matrix.copy(),
-        # A run that needed its last step to converge is taken as one that did not.
+        # A run that used its last electronic step counts as not converged.
         converged=len(step["electronic_steps"]) < limit,
     )
 
 
 def check_ended(folder: Path) -> None:
-    """Raise if VASP did not come to its own end, whatever else it wrote.
+    """Check that VASP ended by itself, whatever files it wrote.
 
     Raises
     ------
     VaspError
-        If OUTCAR, gzipped or not, is absent or lacks the times that VASP writes last.
+        If OUTCAR, gzipped or not, is missing or lacks the timings that VASP writes at the end.
     """
     from monty.io import zopen
     from monty.os.path import zpath
@@ -77,7 +77,7 @@ def check_ended(folder: Path) -> None:
 
 
 def read_final_frame(folder: Path) -> Frames:
-    """Read where a relaxation ended, atoms in the order of the POSCAR.
+    """Read the last structure of a relaxation, atoms in the order of the POSCAR.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_final_frame(folder: Path) -> Frames:
 
 
 def is_unconverged(folder: Path) -> bool:
-    """Return whether a run wrote a whole vasprun.xml and its electronic steps did not converge."""
+    """Return whether a run wrote a complete vasprun.xml but did not converge electronically."""
     try:
         return not all(result.converged for result in read_results(folder))
     except VaspError:
@@ -101,13 +101,20 @@ def is_unconverged(folder: Path) -> bool:
 
 
 def read_vasprun(folder: Path) -> Vasprun:
+    """Read vasprun.xml, gzipped or not.
+
+    Raises
+    ------
+    VaspError
+        If it is missing or cannot be read.
+    """
     from monty.os.path import zpath
     from pymatgen.io.vasp.outputs import Vasprun
 
     path = zpath(str(folder / "vasprun.xml"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # convergence and overflows are judged by us
+            warnings.simplefilter("ignore")  # we judge convergence and overflows ourselves
             vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except FileNotFoundError as problem:
         raise VaspError(f"VASP wrote no {path}") from problem

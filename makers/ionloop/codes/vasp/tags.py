@@ -19,7 +19,7 @@ OURS = {
     "IMAGES": "a label is one frame, not a path",
     "ML_LMLFF": "a label is from DFT, not from a force field that VASP learns",
 }
-"""INCAR tags that are not for `incar`, and why."""
+"""INCAR tags that a user may not set, and why."""
 
 
 GROUND_STATES = ("Normal", "Fast", "Veryfast", "All", "Conjugate", "Damped")
@@ -27,14 +27,14 @@ GROUND_STATES = ("Normal", "Fast", "Veryfast", "All", "Conjugate", "Damped")
 
 
 SELF_CONSISTENT = (0, 1, 2)
-"""Values of ICHARG that let the charge density go its way; from 10 on it is kept as it began."""
+"""Values of ICHARG with a self-consistent charge density; from 10 on it stays as it began."""
 
 
 FREE_BY_PURPOSE = (
-    # the way of the electronic steps, and where they start
+    # how the electronic steps proceed, and where they start
     "ALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LSUBROT ISEARCH TIME WEIMIN",
     "AMIX BMIX AMIN AMIX_MAG BMIX_MAG IMIX INIMIX MAXMIX MIXPRE MREMOVE WC LMAXMIX",
-    # the way of the ions: where they end up is checked against the request
+    # how the ions move: their positions are compared with the request
     "NSW IBRION ISIF POTIM EDIFFG NFREE SMASS TEBEG TEEND MDALGO LANGEVIN_GAMMA NBLOCK KBLOCK",
     # where it is computed
     "NCORE NPAR KPAR NSIM LPLANE LSCALU LSCALAPACK LASYNC",
@@ -43,11 +43,11 @@ FREE_BY_PURPOSE = (
 )
 
 ELECTRONIC = frozenset(" ".join(FREE_BY_PURPOSE[:2]).split())
-"""INCAR tags of the way of the electronic steps: whether they converge hangs on them."""
+"""INCAR tags of the electronic steps, which decide whether they converge."""
 
 
 def refusals(tags: Mapping[str, Any]) -> Iterator[str]:
-    """Say which INCAR tags of a user would make the result something else than a label."""
+    """Yield a sentence for each INCAR tag of a user with which the result would be no label."""
     for tag, why in OURS.items():
         if tag in tags:
             yield f"{tag} is not set there: {why}"
@@ -55,7 +55,7 @@ def refusals(tags: Mapping[str, Any]) -> Iterator[str]:
 
 
 def no_ground_state(tags: Mapping[str, Any]) -> Iterator[str]:
-    """Say which INCAR tags keep a run from the self-consistent ground state."""
+    """Yield a sentence for each INCAR tag that prevents the self-consistent ground state."""
     algorithm, charge = tags.get("ALGO"), tags.get("ICHARG")
     initials = {name[0] for name in GROUND_STATES}
     if algorithm is not None and plain(str(algorithm)) not in {*GROUND_STATES, *initials}:
@@ -68,7 +68,7 @@ def no_ground_state(tags: Mapping[str, Any]) -> Iterator[str]:
 
 
 def plain(value: Any) -> Any:
-    """Return one form of a value that INCAR can say in several, such as 500 and 500.0."""
+    """Return a value in one notation, where INCAR has several, such as 500 and 500.0."""
     if isinstance(value, str):
         word = value.strip()
         return word.upper() if len(word) <= 2 else word.capitalize()

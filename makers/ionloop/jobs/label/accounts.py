@@ -35,15 +35,31 @@ def collect_labels(
     calculated: list[str],
     awaited: list[Any],
     late: bool = False,
-    allowance: int = ALLOWANCE,
-    limits: AcceptanceLimits | None = None,
+    **tolerances: Any,
 ) -> Labels:
     """Account for every requested frame: accepted, rejected with its reason, or late.
 
-    The ledger is the truth here, not the batches' outputs: labels that a batch had finished
-    before it died count. `awaited` makes this job wait. `late` says that frames without a label
-    may still come. `limits` are those of this run, whoever bought a label; a job that version 0.1
-    wrote into a queue has none, and takes the verdicts that are there.
+    The ledger counts, not the outputs of the batches: a label that a batch recorded before it
+    failed is in the account.
+
+    Parameters
+    ----------
+    level
+        Level of theory of the labels.
+    floor
+        Smallest accepted fraction.
+    frames
+        List of the requested Frames, together with the reference to it.
+    calculated
+        Ids of the frames that had no label before this step.
+    awaited
+        Outputs of the jobs that this one has to wait for.
+    late
+        Whether frames without a label may still come.
+    **tolerances
+        `allowance`, the labels that may be lost whatever the fraction, and `limits`, the
+        AcceptanceLimits of this run, by which every label is judged, also one of another run. An
+        older stored job has no limits, and takes the verdicts that the labels have.
 
     Raises
     ------
@@ -51,9 +67,9 @@ def collect_labels(
         If too few labels were accepted.
     """
     wanted = unique_ids(frames.value)
-    found = _judged(wanted, level, limits)
+    found = _judged(wanted, level, tolerances.get("limits"))
     labels = account(level, wanted, found, set(calculated), late=late)
-    tolerances = {"floor": floor, "allowance": allowance} | changed()
+    tolerances = {"floor": floor, "allowance": ALLOWANCE} | tolerances | changed()
     check_floor(labels, tolerances["floor"], tolerances["allowance"])
     return labels.model_copy(update={**stamp(level), "notes": _not_taken(calculated, level)})
 
@@ -65,9 +81,18 @@ def join_late_labels(
     after: Any = None,
     limits: AcceptanceLimits | None = None,
 ) -> Labels:
-    """Account for labels that came after the quorum of their turn; they were counted there.
+    """Account for labels that came after the quorum of their turn, which counted them as late.
 
-    `after` makes this job wait.
+    Parameters
+    ----------
+    level
+        Level of theory of the labels.
+    frame_ids
+        Ids of the late frames.
+    after
+        Output of the job that this one has to wait for.
+    limits
+        AcceptanceLimits of this run; an older stored job has none.
     """
     found = _judged(frame_ids, level, limits)
     labels = account(level, frame_ids, found, set(found), late=True)
@@ -78,7 +103,7 @@ def _not_taken(frame_ids: list[str], level: LevelOfTheory) -> list[str]:
     others = current_ledger().not_taken(frame_ids, level)
     return [
         f"the store has {n} labels of these frames at {words}, which were not taken: nothing "
-        f"proves that this is the level of this run, {level.words}"
+        f"proves that this is the level of this run, {level.description}"
         for words, n in sorted(others.items())
     ]
 

@@ -19,18 +19,19 @@ from ionloop.schemas.process import alive, identity
 from ionloop.stores.connect import write_if
 
 BEAT_SECONDS = 10.0
-"""How often a claim says that it is alive, in s."""
+"""Interval in s at which a claim is renewed."""
 
 
 SILENT_SECONDS = 60.0
-"""Silence after which a claim from another host counts as dead, in s, by the clock of who looks."""
+"""Time in s without renewal after which a claim from another host counts as dead."""
 
 
 class Claims:
-    """The frames that are being calculated, one document each while they are.
+    """The frames that are being calculated, one stored claim each.
 
-    A claim is alive while its counter moves. Who looks measures that by its own clock: those of
-    two hosts are never compared. On the same host, and of the same job, it is known at once.
+    A claim is alive while its counter increases. Each process measures that with its own clock;
+    clocks of two hosts are never compared. For a claim of the same host or of an earlier attempt
+    at the same job it is known at once.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class Claims:
             self._store.remove_docs({"label_id": label_id, "token": claim["token"]})
 
     def held(self, label_ids: Iterable[str]) -> set[str]:
-        """Return those that somebody has claimed, alive or dead."""
+        """Return those for which there is a claim, alive or dead."""
         criteria = {"label_id": {"$in": list(label_ids)}}
         return {each["label_id"] for each in self._store.query(criteria, properties=["label_id"])}
 
@@ -75,7 +76,7 @@ class Claims:
         if there is not None and not self._is_dead(there):
             return None
         claim = {"label_id": label_id, "token": uuid.uuid4().hex, "beat": 0, **_owner()}
-        replaced = [{"token": claim["token"]}]  # a write that was repeated finds itself
+        replaced = [{"token": claim["token"]}]  # a repeated write finds its own first attempt
         if there is not None:
             replaced.append({"token": there["token"], "beat": there["beat"]})
         return claim if write_if(self._store, claim, {"$or": replaced}) else None
@@ -86,7 +87,7 @@ class Claims:
             beat += 1
             try:
                 write_if(self._store, {**claim, "beat": beat}, {"token": claim["token"]})
-            except Exception:  # noqa: BLE001  # the next beat tells the store again
+            except Exception:  # noqa: BLE001  # the next renewal tries again
                 continue
 
     def _is_dead(self, claim: dict[str, Any]) -> bool:
@@ -116,7 +117,7 @@ def _owner() -> dict[str, Any]:
 
 
 def _is_of_this_job(claim: dict[str, Any]) -> bool:
-    """Tell whether an earlier attempt at this very job made the claim: engines run it once."""
+    """Tell whether an earlier attempt at this job made the claim: engines run a job only once."""
     job = CURRENT_JOB.job
     mine = (os.getpid(), _machine())
     return job is not None and claim["job"] == job.uuid and (claim["pid"], claim["machine"]) != mine
@@ -124,7 +125,7 @@ def _is_of_this_job(claim: dict[str, Any]) -> bool:
 
 @functools.cache
 def _machine() -> str:
-    """Return where a process id means anything: a host since its start, or a container there."""
+    """Return the scope of a process id: a host since it was started, or a container on it."""
     host: str = identity()["host"]
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

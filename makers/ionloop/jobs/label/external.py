@@ -1,4 +1,4 @@
-"""Labels from outside: the frames are written out, the run pauses, results are imported."""
+"""Labels from outside: frames are written to files, the run pauses, results are imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExternalLabelMaker(BatchLabelMaker):
     Parameters
     ----------
     settings
-        The level of theory in words, and where the frames are written.
+        Description of the level of theory, and the folder for the frames.
     """
 
     name: str = "label outside"
@@ -95,7 +95,16 @@ class ExternalLabelMaker(BatchLabelMaker):
 def wait_for_labels(
     maker: ExternalLabelMaker, frames: list[Frames], frame_ids: list[str]
 ) -> LabelBatch:
-    """Write frames out until all of them have labels.
+    """Write the frames without a label to files; end when all of them have one.
+
+    Parameters
+    ----------
+    maker
+        The labeller.
+    frames
+        Frames that hold those to label.
+    frame_ids
+        Ids of the frames to label.
 
     Raises
     ------
@@ -122,7 +131,7 @@ def _write_out(settings: ExternalSettings, frames: list[Frames]) -> str:
 
 
 def _step() -> str:
-    """Name the step of the run: the turn, or what comes before and after the loop."""
+    """Name the step of the run: the turn, or what comes before or after the loop."""
     job = CURRENT_JOB.job
     turn = job.metadata.get("iteration") if job else None
     if turn is not None:
@@ -131,12 +140,20 @@ def _step() -> str:
 
 
 def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
-    """Return the entry of a frame whose label has not come yet."""
+    """Return the ledger entry of a frame whose label has not arrived yet.
+
+    Parameters
+    ----------
+    frame
+        Frames of one.
+    level
+        Level of theory of the label.
+    """
     of_frame = level.of(frame.species)
     return LabelDoc(
         frame_id=frame.ids[0],
         level=of_frame.hash,
-        level_words=of_frame.words,
+        level_words=of_frame.description,
         status=LabelStatus.REJECTED,
         reason=RejectReason.NO_RESULT,
         detail="waits for its label from outside",
@@ -178,14 +195,14 @@ def import_labels(
     paths
         Files, or folders of DeePMD data, with one labelled frame or many.
     fmt
-        Format in the words of dpdata or ASE; worked out from each path when not given.
+        Name that dpdata or ASE has for the format; by default it follows from each path.
     check_units
-        Take nothing from a file whose numbers look like those of other units.
+        Whether to refuse files whose numbers look like those of other units.
 
     Returns
     -------
     Imported
-        The fate of every calculation, and how many frames still wait.
+        What became of every calculation, and how many frames still have no label.
     """
     level = level_of_theory(settings)
     known = {label.frame_id: label for label in ledger.of_run(run, level)}
@@ -200,9 +217,15 @@ def import_labels(
         elif judged(known[match[0]], settings.limits).status is LabelStatus.ACCEPTED:
             report.duplicates.append(f"{name}: frame {match[0]} has its label")
         else:
-            known[match[0]] = _judge(known[match[0]], match[1], level, settings)
-            ledger.record([known[match[0]]])
-            _note(report, known[match[0]])
+            label = _judge(known[match[0]], match[1], level, settings)
+            known[label.frame_id] = label
+            ledger.record([label])
+            if label.reason is None:
+                report.accepted.append(label.frame_id)
+            else:
+                report.rejected.append(
+                    Rejection(frame_id=label.frame_id, reason=label.reason, detail=label.detail)
+                )
     terms = Terms(level=level, limits=settings.limits)
     waiting = sum(not stands(label, terms) for label in known.values())
     return report.model_copy(update={"n_missing": waiting})
@@ -231,12 +254,3 @@ def _judge(
         verdict = rejected(verdict, RejectReason.OUTLIER, detail)
     belongs = {"run": waiting.run, "iteration": waiting.iteration}
     return verdict.model_copy(update={**belongs, "provenance": waiting.provenance})
-
-
-def _note(report: Imported, label: LabelDoc) -> None:
-    if label.reason is None:
-        report.accepted.append(label.frame_id)
-    else:
-        report.rejected.append(
-            Rejection(frame_id=label.frame_id, reason=label.reason, detail=label.detail)
-        )

@@ -1,4 +1,4 @@
-"""Labels that were calculated elsewhere: judged like bought ones, and never entered over one."""
+"""Labels that were calculated elsewhere: judged like our own, never written over another one."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from ionloop.selection.physical import PhysicalLimits, nearest_atoms, unphysical
 from ionloop.selection.plausible import crowded, impossible_energies
 
 EQUAL_ENERGIES = 1e-4
-"""eV/atom up to which two labels of one frame are the same: what files and programs round away."""
+"""Difference in eV/atom up to which two labels of one frame count as the same, as files round."""
 
 
 EQUAL_FORCES = 1e-3
-"""eV/Å up to which two labels of one frame are the same."""
+"""Difference in eV/Å up to which two labels of one frame count as the same."""
 
 
 def judge(
     parts: Sequence[Frames], terms: Terms, physical: PhysicalLimits | None = None
 ) -> list[LabelDoc]:
-    """Judge labels that were calculated elsewhere, by what bought ones are judged by and more.
+    """Judge labels that were calculated elsewhere.
 
-    Nobody chose these frames, so distances and energies are looked at too.
+    Besides the limits that hold for our own labels, distances and energies are checked too,
+    because these frames did not pass our selection.
 
     Parameters
     ----------
     parts
-        Labelled frames that are finite.
+        Labelled frames with finite numbers.
     terms
         Level of theory and limits of acceptance.
     physical
-        Limits of distances; the defaults of `PhysicalLimits` without.
+        Limits of distances; by default those of `PhysicalLimits`.
 
     Returns
     -------
@@ -82,7 +83,15 @@ def calculated(frame: Frames) -> Calculated:
 
 
 def rejected(label: LabelDoc, reason: RejectReason, detail: str) -> LabelDoc:
-    """Return a label as rejected."""
+    """Return a label as rejected.
+
+    Parameters
+    ----------
+    label
+        Any label.
+    reason, detail
+        Why, as a word and as a sentence.
+    """
     changes = {"status": LabelStatus.REJECTED, "reason": reason, "detail": detail}
     return label.model_copy(update=changes)
 
@@ -100,9 +109,9 @@ def rejections_in_words(labels: Sequence[LabelDoc]) -> str:
 def enter(
     ledger: Ledger, labels: Sequence[LabelDoc], terms: Terms
 ) -> tuple[dict[str, LabelDoc], list[str]]:
-    """Enter accepted labels into the ledger; what was bought at their level stays.
+    """Enter accepted labels into the ledger; a label that is there at their level stays.
 
-    Rejected ones are not entered: nothing was bought, and the same frame may be asked for.
+    Rejected ones are not entered: a run may still want to calculate the same frame.
 
     Parameters
     ----------
@@ -116,9 +125,9 @@ def enter(
     Returns
     -------
     found
-        The labels that count, by frame id in order: bought, entered, or rejected.
+        The labels that count, by frame id in order: there before, entered, or rejected.
     notes
-        What a reader has to know, in sentences.
+        Sentences for the user.
     """
     ids = [label.frame_id for label in labels]
     bought = _accepted(ledger.settled(ids, terms))
@@ -152,7 +161,7 @@ def differences_in_words(pairs: Sequence[tuple[LabelDoc, LabelDoc]]) -> str:
 
 
 def difference(first: LabelDoc, second: LabelDoc) -> tuple[float, float]:
-    """Return how far apart two labels of one frame are, in eV/atom and at most in eV/Å."""
+    """Return how far apart two labels of one frame are: in eV/atom, and the largest in eV/Å."""
     one, other = first.frame, second.frame
     assert one.energies is not None and other.energies is not None
     assert one.forces is not None and other.forces is not None

@@ -29,7 +29,22 @@ def ingest(
     physical: PhysicalLimits | None = None,
     check_units: bool = True,
 ) -> Labels:
-    """Read labelled frames, judge them, and enter them into the ledger as bought at a level.
+    """Read labelled frames, judge them, and enter them into the ledger as labels of a level.
+
+    Parameters
+    ----------
+    paths
+        Files or folders.
+    fmt
+        Name that dpdata or ASE has for the format; by default it follows from each path.
+    type_map
+        Chemical symbols of the types, for formats that name types only.
+    level
+        Level of theory of the labels.
+    limits, physical
+        Limits of acceptance and of distances; by default those of their classes.
+    check_units
+        Whether to refuse files whose numbers look like those of other units.
 
     Raises
     ------
@@ -54,7 +69,12 @@ def ingest(
 def read_labelled(
     path: Path, fmt: str | None, type_map: list[str] | None, check_units: bool = True
 ) -> list[Frames]:
-    """Read labelled frames.
+    """Read labelled frames from a file or a folder.
+
+    Parameters
+    ----------
+    path, fmt, type_map, check_units
+        As for `ingest`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The ledger of labels: every label that was ever bought, by frame id and level of theory."""
+"""The ledger: every label that was ever calculated, by frame id and level of theory."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from ionloop.stores.errors import StoreError
 from ionloop.stores.server import persistent
 
 POLL_SECONDS = 1.0
-"""How often it is looked whether a label that another process calculates is there, in s."""
+"""Interval in s at which a label that another process calculates is looked for."""
 
 
 _LOG = logging.getLogger(__name__)
 
 
 class Ledger:
-    """Labels in the store, one document each, written as soon as they are there.
+    """The labels in the store, one document each, written as soon as they are calculated.
 
     Parameters
     ----------
     store
         A connected maggma store with the key ``label_id``.
     claims
-        The claims of labels that are being calculated; without them two processes may calculate
-        the same one.
+        Claims of the labels that are being calculated; without claims two processes may calculate
+        the same label.
     """
 
     def __init__(self, store: Any, claims: Claims | None = None) -> None:
@@ -46,10 +46,17 @@ class Ledger:
         self._claims = claims
 
     def find(self, frame_ids: Iterable[str], level: LevelOfTheory) -> dict[str, LabelDoc]:
-        """Return the labels that are there, by frame id.
+        """Return the stored labels, by frame id.
 
-        A label's key holds only the elements of its frame, and labels of exactly this level may
-        be there under the hash of an earlier version; today's goes before it.
+        The key of a label covers only the elements of its frame. A label of exactly this level may
+        also be stored under the hash of an earlier version; today's is preferred.
+
+        Parameters
+        ----------
+        frame_ids
+            Ids of the frames.
+        level
+            Level of theory.
         """
         found = self._of_level({"frame_id": {"$in": list(frame_ids)}}, level)
         former_first = sorted(found, key=lambda label: label.level in level.former, reverse=True)
@@ -58,14 +65,29 @@ class Ledger:
     def judged(
         self, frame_ids: Iterable[str], level: LevelOfTheory, limits: AcceptanceLimits
     ) -> dict[str, LabelDoc]:
-        """Return the labels that are there with their verdicts by these limits, by frame id."""
+        """Return the stored labels with their verdicts by these limits, by frame id.
+
+        Parameters
+        ----------
+        frame_ids, level
+            As for `find`.
+        limits
+            Limits of acceptance.
+        """
         found = self.find(frame_ids, level)
         return {frame_id: judged(label, limits) for frame_id, label in found.items()}
 
     def settled(self, frame_ids: Iterable[str], terms: Terms) -> dict[str, LabelDoc]:
-        """Return the labels that need no calculation on these terms, by frame id, judged by them.
+        """Return the labels that need no calculation on these terms, judged by them, by frame id.
 
-        They are accepted, or rejected for what another calculation would not change.
+        They are accepted, or rejected for a reason that another calculation would not change.
+
+        Parameters
+        ----------
+        frame_ids
+            Ids of the frames.
+        terms
+            Conditions on which a label counts.
         """
         found = self.find(frame_ids, terms.level)
         return {
@@ -75,16 +97,16 @@ class Ledger:
         }
 
     def to_calculate(self, frames: Iterable[Frames], terms: Terms) -> Generator[Frames]:
-        """Yield the single frames that need a calculation, each claimed while it is worked on.
+        """Yield the frames that need a calculation, each claimed while the caller works on it.
 
-        Those that another process works on come last, if they still need one when it has ended.
+        Those that another process works on come last, if they still need one by then.
 
         Parameters
         ----------
         frames
             Single frames.
         terms
-            On what terms a label counts.
+            Conditions on which a label counts.
         """
         left = list(frames)
         while left := self._unsettled(left, terms):
@@ -109,7 +131,15 @@ class Ledger:
         return self._claims.claimed(_key(frame, level))
 
     def being_calculated(self, frames: Iterable[Frames], level: LevelOfTheory) -> set[str]:
-        """Return the ids of the single frames that somebody calculates."""
+        """Return the ids of the single frames that some process is calculating.
+
+        Parameters
+        ----------
+        frames
+            Single frames.
+        level
+            Level of theory.
+        """
         if self._claims is None:
             return set()
         ids = {_key(frame, level): frame.ids[0] for frame in frames}
@@ -121,16 +151,27 @@ class Ledger:
         self._store.remove_docs({"label_id": {"$in": keys}})
 
     def count(self, frame_ids: Iterable[str], level: LevelOfTheory) -> int:
-        """Return how many of the frames have a label or a failed attempt at one."""
+        """Return how many of the frames have a label or a failed attempt at one.
+
+        Parameters
+        ----------
+        frame_ids, level
+            As for `find`.
+        """
         criteria = {"frame_id": {"$in": list(frame_ids)}}
         found = self._store.query(criteria, properties=["frame_id", "level", "species"])
         return len({each["frame_id"] for each in found if _is_of(each, level)})
 
     def not_taken(self, frame_ids: Iterable[str], level: LevelOfTheory) -> Counter[str]:
-        """Count accepted labels of the same code at levels that are not this one, by their words.
+        """Count accepted labels of the same code at other levels, by the description of the level.
 
-        An earlier version may have kept labels of this very level under a key that does not say
-        all that decides it: nothing proves that they are of it.
+        An earlier version may have stored labels of this same level under a key that does not
+        cover everything that decides it: nothing proves that they are of this level.
+
+        Parameters
+        ----------
+        frame_ids, level
+            As for `find`.
         """
         criteria = {"frame_id": {"$in": list(frame_ids)}, "status": LabelStatus.ACCEPTED.value}
         found = self._store.query(criteria, properties=["level", "level_words", "species"])
@@ -138,11 +179,27 @@ class Ledger:
         return Counter(each for each in words if level.is_same_code(each))
 
     def of_run(self, run: str, level: LevelOfTheory) -> list[LabelDoc]:
-        """Return the labels of a level that a run asked for first."""
+        """Return the labels of a level that a run was the first to ask for.
+
+        Parameters
+        ----------
+        run
+            Id of the run.
+        level
+            Level of theory.
+        """
         return self._of_level({"run": run}, level)
 
     def alike(self, keys: Iterable[str], terms: Terms) -> dict[str, list[LabelDoc]]:
-        """Return the labels that need no calculation on these terms, by `LabelDoc.likeness`."""
+        """Return the labels that need no calculation on these terms, by `LabelDoc.likeness`.
+
+        Parameters
+        ----------
+        keys
+            Values of `LabelDoc.likeness`.
+        terms
+            Conditions on which a label counts.
+        """
         self._complete()
         found = self._of_level({"likeness": {"$in": list(keys)}}, terms.level)
         groups: dict[str, list[LabelDoc]] = {}
@@ -152,7 +209,7 @@ class Ledger:
         return groups
 
     def _complete(self) -> None:
-        """Write their likeness into labels of versions that had none; what is accepted is final."""
+        """Write the likeness into accepted labels of older versions, which had none."""
         older = self._store.query({"likeness": None, "status": LabelStatus.ACCEPTED.value})
         while batch := [LabelDoc.from_stored(each) for each in islice(older, 500)]:
             self.record(batch)
@@ -164,13 +221,13 @@ class Ledger:
     def record(self, labels: Sequence[LabelDoc]) -> None:
         """Write labels; when this returns they are safe.
 
-        A job that does not reach the store of the run writes to its files; the engine copies
-        them there by the key of jobflow's blobs, which every label therefore has. A write that
-        was on its way when the connection broke is repeated: its key makes that harmless.
+        A job that cannot reach the store of the run writes to files of its own; the engine copies
+        them by the key of jobflow's blobs, which is why every label has one. A write that was
+        interrupted by a broken connection is repeated, which its key makes harmless.
         """
         documents = [label.model_dump(mode="json") for label in labels]
         keyed = [document | {"blob_uuid": document["label_id"]} for document in documents]
-        # A store that is not ionloop's own does not write again by itself.
+        # A store that is not ionloop's own does not repeat a write by itself.
         persistent(partial(self._store.update, keyed, key="label_id"))
 
 
@@ -187,7 +244,7 @@ def current_ledger() -> Ledger:
         store: Any = run_store()
     except StoreError:
         return Ledger(_labels(exposed))
-    if not isinstance(store, LoopStore):  # what another kind of store does at once, nobody knows
+    if not isinstance(store, LoopStore):  # claims need writes that no other process interrupts
         return Ledger(_labels(store))
     return Ledger(_labels(store), Claims(collection(store, "claims")))
 

@@ -1,4 +1,4 @@
-"""A labeller's first calculation, on cells of two atoms, before a thousand are asked of it."""
+"""The first calculation of a labeller, on cells of two atoms, before a run relies on it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _pair(first: str, second: str) -> Frames:
 
 
 def probe(maker: BatchLabelMaker, frames: Sequence[Frames], seconds: float) -> list[LabelDoc]:
-    """Label frames as a job would, in a process of its own, and enter nothing into a ledger.
+    """Label frames as a job would, in a separate process, and write nothing to a ledger.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def probe(maker: BatchLabelMaker, frames: Sequence[Frames], seconds: float) -> l
     frames
         Single frames.
     seconds
-        Time limit of them all, in s.
+        Time limit for all of them together, in s.
 
     Raises
     ------
     ProgramError
-        If they were not through within the limit, or the process died.
+        If the time limit was exceeded, or the process died.
     """
     with TemporaryDirectory(prefix="ionloop-probe-") as name:
         folder = Path(name)
@@ -74,7 +74,15 @@ def probe(maker: BatchLabelMaker, frames: Sequence[Frames], seconds: float) -> l
 
 
 def first_label(maker: BatchLabelMaker, frame: Frames) -> LabelDoc:
-    """Return the label of a frame, or why there is none, as a job would."""
+    """Return the label of a frame, or the failure, as a job would.
+
+    Parameters
+    ----------
+    maker
+        The labeller.
+    frame
+        Frames of one.
+    """
     begin = time.monotonic()
     try:
         return maker.label(frame)

@@ -17,7 +17,7 @@ from ionloop.schemas.label import LabelDoc
 
 
 class LabelBatch(Document):
-    """Receipt of a batch: its labels are in the ledger."""
+    """What a labelling job returns; the labels themselves are in the ledger."""
 
     frame_ids: list[str]
     n_calculated: int
@@ -28,9 +28,16 @@ class LabellerError(IonloopError, RuntimeError):
 
 
 def without_twins(frames: Sequence[Frames], terms: Terms) -> list[str]:
-    """Return the ids of single frames whose configuration has no label in any description.
+    """Return the ids of single frames whose configuration has no label, in whatever description.
 
-    The labels of the others are entered as those of the given frames.
+    The labels of the others are recorded as labels of the given frames.
+
+    Parameters
+    ----------
+    frames
+        Single frames without a label of their own.
+    terms
+        Conditions on which a label counts.
     """
     ledger = current_ledger()
     adopted = adopt_twins(ledger, frames, terms)
@@ -46,19 +53,19 @@ def record_labels(
 ) -> int:
     """Calculate frames one by one, recording each label before the next one starts.
 
-    Those that have a label on these terms are left out: an interrupted batch goes on where it was.
-    A frame is claimed while it is calculated; those that others calculate are waited for.
+    Frames that have a label on these terms are skipped, so that an interrupted batch continues. A
+    frame is claimed while it is calculated; frames that other processes calculate are waited for.
 
     Parameters
     ----------
     frames
         Single frames.
     terms
-        Level of theory of the labels, and on what terms one that is there counts.
+        Level of theory, and conditions on which an existing label counts.
     calculate
         Labels one frame.
     cores
-        Cores of a calculation, which a failed one has cost too.
+        Cores of a calculation, which count for a failed one too.
 
     Returns
     -------
@@ -68,8 +75,8 @@ def record_labels(
     Raises
     ------
     LabellerError
-        At the end, if some frames gave no result: the job counts as failed, so that it can be
-        retried, and the turn goes on without those frames.
+        At the end, if some frames gave no result: the job counts as failed, so that it can be run
+        again, and the turn goes on without those frames.
     """
     ledger, n_calculated, lost = current_ledger(), 0, []
     with closing(ledger.to_calculate(frames, terms)) as claimed:

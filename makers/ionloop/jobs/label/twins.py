@@ -1,4 +1,4 @@
-"""Twins: two frames that describe one configuration, of which one label is bought."""
+"""Twins: two frames that describe one configuration, which is calculated only once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ionloop.schemas.likeness import SAME, likeness, likenesses_near
 
 
 def distinct(frames: Sequence[Frames]) -> list[Frames]:
-    """Return single frames, one for each configuration, the first one, in order.
+    """Return the first single frame of each configuration, in order.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def _is_among(frame: Frames, alike: dict[str, list[Frames]]) -> bool:
 
 
 def adopt_twins(ledger: Ledger, frames: Sequence[Frames], terms: Terms) -> dict[str, LabelDoc]:
-    """Find the labels of frames whose configuration was bought in another description.
+    """Find labels of configurations that were calculated in another description.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def adopt_twins(ledger: Ledger, frames: Sequence[Frames], terms: Terms) -> dict[
     frames
         Single frames without a label of their own.
     terms
-        Level of theory, and on what terms a label counts.
+        Level of theory, and conditions on which a label counts.
 
     Returns
     -------
     dict
-        By frame id the labels as those of the given frames, not yet recorded: energies are the
-        same, forces and virials in the order and orientation of the frame.
+        By frame id the labels of the given frames, not yet recorded: the energies are the same,
+        forces and virials have the order and orientation of the frame.
     """
     keys = {frame.ids[0]: likenesses_near(frame) for frame in frames}
     alike = ledger.alike({key for near in keys.values() for key in near}, terms)
@@ -75,14 +75,14 @@ def _adopted(
 
 
 def _copy(label: LabelDoc, frame: Frames, found: Match, level: LevelOfTheory) -> LabelDoc:
-    # What it comes from is the original's: both stand on one side of training and validation.
+    # The groups are the original's: both frames belong to training, or both to validation.
     copied = replace(frame.unlabelled(), groups=label.frame.origins)
     if label.frame.is_labelled:
         copied = replace(relabelled(copied, label.frame, found), level=level.hash)
     changes = {
         "frame_id": frame.ids[0],
         "level": level.hash,
-        "level_words": level.words,
+        "level_words": level.description,
         "frame": copied,
         "copied_from": label.copied_from or label.label_id,
         "seconds": 0.0,
