@@ -91,6 +91,13 @@ class LabelMaker(FrozenMaker, ABC):
 
         Every `run.every`-th step is a label at the Maker's level of theory.
 
+        Parameters
+        ----------
+        frames
+            List of Frames: where the runs start.
+        run
+            Temperature, length and time step of each run.
+
         Raises
         ------
         NotImplementedError
@@ -140,7 +147,15 @@ class TrainMaker(FrozenMaker, ABC):
 
     @abstractmethod
     def evaluate(self, ensemble: Reference, labels: Reference) -> Job:
-        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`."""
+        """Compare an ensemble with `Labels`; the output is an `EvaluationDoc`.
+
+        Parameters
+        ----------
+        ensemble
+            The models.
+        labels
+            `Labels` that the models were not trained on.
+        """
 
 
 @dataclass

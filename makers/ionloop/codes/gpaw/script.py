@@ -42,7 +42,15 @@ def probe(request: dict) -> dict:
 
 
 def has_setup(symbol: str, request: dict) -> bool:
-    """Return whether GPAW finds the setup that it would use for an element."""
+    """Return whether GPAW finds the setup that it would use for an element.
+
+    Parameters
+    ----------
+    symbol
+        Chemical symbol of the element.
+    request
+        What is to be calculated: the functional under ``xc``, setups by symbol under ``setups``.
+    """
     from gpaw.setup import create_setup
 
     try:

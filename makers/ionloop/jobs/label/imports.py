@@ -161,7 +161,18 @@ def differences_in_words(pairs: Sequence[tuple[LabelDoc, LabelDoc]]) -> str:
 
 
 def difference(first: LabelDoc, second: LabelDoc) -> tuple[float, float]:
-    """Return how far apart two labels of one frame are: in eV/atom, and the largest in eV/Å."""
+    """Return how much two labels of one frame differ.
+
+    Parameters
+    ----------
+    first, second
+        The labels.
+
+    Returns
+    -------
+    tuple
+        Difference of the energies in eV/atom, and the largest difference of a force in eV/Å.
+    """
     one, other = first.frame, second.frame
     assert one.energies is not None and other.energies is not None
     assert one.forces is not None and other.forces is not None
