@@ -99,7 +99,7 @@ def test_watching_looks_once_at_a_time(run, writer, monkeypatch):
     monkeypatch.setattr(
         look_commands,
         "status_data",
-        lambda *args: looks.append(args) or status_data(*args),  # type: ignore[func-returns-value]
+        lambda *args: looks.append(args) or status_data(*args),
     )
     run("status", "lgps", "--watch")
     assert len(looks) == 1

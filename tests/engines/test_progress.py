@@ -115,7 +115,8 @@ def test_live_table_on_a_terminal() -> None:
 
 def test_jobs_in_a_queue_and_paused_jobs_are_shown_as_waiting() -> None:
     states = {"completed": 1, "queued": 2, "paused": 3, "waiting": 4, "skipped": 5}
-    console = Console(file=io.StringIO(), width=90)
+    screen = io.StringIO()
+    console = Console(file=screen, width=90)
     console.print(table(Snapshot("lgps", {"label": states}, running=()), START))
-    row = next(line for line in console.file.getvalue().splitlines() if "label" in line)
+    row = next(line for line in screen.getvalue().splitlines() if "label" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["label", "1 of 15", "", "9", "5", ""]

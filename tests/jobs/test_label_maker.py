@@ -152,7 +152,7 @@ def test_unlabelled_data_are_refused(gold_copper: Frames, tmp_path: Path) -> Non
 def test_jobs_that_version_0_1_stored_with_settings_alone_still_run(
     store: JobStore, gold_copper: Frames
 ) -> None:
-    from ionloop.makers.label import (  # type: ignore[import-not-found]
+    from ionloop.makers.label import (  # type: ignore[import-untyped]
         label_with_force_field,
         relax_with_force_field,
     )

@@ -13,13 +13,12 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobflow import JobStore
 from pymongo import MongoClient
 
 from ionloop.export.models import export_models
 from ionloop.schemas.potential import EnsembleDoc, TrainingDoc
 from ionloop.schemas.process import identity
-from ionloop.stores.connect import blob_sizes, collection, open_store
+from ionloop.stores.connect import LoopStore, blob_sizes, collection, open_store
 from ionloop.stores.contents import UNUSED, blobs_of, contents
 from ionloop.stores.errors import StoreError
 from ionloop.stores.pruning import (
@@ -164,7 +163,7 @@ def test_a_blob_is_named_by_what_it_holds() -> None:
     assert dict(blobs_of(document)) == {"a": "checkpoints", "ma": "models", "f": "frames"}
 
 
-def test_a_finished_run_is_pruned_and_exported(opened: JobStore, tmp_path: Path) -> None:
+def test_a_finished_run_is_pruned_and_exported(opened: LoopStore, tmp_path: Path) -> None:
     written = whole_run(opened, n_turns=3)
     labels = sorted(each["label_id"] for each in collection(opened, "labels").query())
     before = {share.kind: share.n for share in contents(opened).shares if share.run == "lgps"}
@@ -181,7 +180,7 @@ def test_a_finished_run_is_pruned_and_exported(opened: JobStore, tmp_path: Path)
         assert models <= {*written.models} and len(models) == (1 if turn is None else 2)
 
 
-def test_the_newest_ensemble_keeps_what_a_training_starts_from(opened: JobStore) -> None:
+def test_the_newest_ensemble_keeps_what_a_training_starts_from(opened: LoopStore) -> None:
     writer = Writer(opened, "lgps")
     writer.begin()
     references = [writer.ensemble(turn, 50.0) for turn in range(3)]
@@ -192,7 +191,7 @@ def test_the_newest_ensemble_keeps_what_a_training_starts_from(opened: JobStore)
     assert [member.checkpoint.content for member in new.members] == [b"heavy"] * 2
 
 
-def test_a_pruned_training_is_read(opened: JobStore) -> None:
+def test_a_pruned_training_is_read(opened: LoopStore) -> None:
     writer = Writer(opened, "lgps")
     writer.begin()
     for turn in range(2):
@@ -204,7 +203,7 @@ def test_a_pruned_training_is_read(opened: JobStore) -> None:
     assert all(member.model.content.startswith(b"model") for member in found)
 
 
-def test_blobs_that_nothing_refers_to_are_removed(opened: JobStore) -> None:
+def test_blobs_that_nothing_refers_to_are_removed(opened: LoopStore) -> None:
     lost = {"blob_uuid": "lost", "job_uuid": "gone", "job_index": 1, "data": {"x": "y" * 1000}}
     collection(opened, "data").update([lost])
     assert [share.n for share in contents(opened).shares if share.kind == UNUSED] == [1]
@@ -238,7 +237,7 @@ def test_what_was_removed_is_said_where_the_file_cannot_shrink(tmp_path: Path) -
         blob = {"blob_uuid": "b", "job_uuid": "j", "job_index": 1, "data": {}}
         collection(store, "data").update([blob])
         found = find_removable(store)
-        store.docs_store._file._link.connection.execute("PRAGMA busy_timeout = 50")
+        store.docs_store._file._link.connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             remove_docs = collection(store, "data").remove_docs
 
@@ -252,7 +251,7 @@ def test_what_was_removed_is_said_where_the_file_cannot_shrink(tmp_path: Path) -
         assert blob_sizes(store) == {}
 
 
-def test_nothing_is_removed_while_a_run_is_at_work(opened: JobStore) -> None:
+def test_nothing_is_removed_while_a_run_is_at_work(opened: LoopStore) -> None:
     writer = whole_run(opened, n_turns=2)
     runs = collection(opened, "runs")
     document = runs.query_one({"run": "lgps"})
