@@ -133,13 +133,15 @@ def test_what_somebody_else_removed_meanwhile(root: Path, monkeypatch: pytest.Mo
     begin("old-job")
     with unfinished() as old:
         pass
-    age = base._age
+    exists = Path.exists
 
-    def remove_first(path: Path) -> float:
-        shutil.rmtree(path.parent, ignore_errors=True)
-        return age(path)
+    def removed_after(path: Path) -> bool:
+        found = exists(path)
+        if path.name == base.FINISHED:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        return found
 
-    monkeypatch.setattr(base, "_age", remove_first)
+    monkeypatch.setattr(Path, "exists", removed_after)
     begin("a-job")
     with unfinished() as folder:
         assert folder.exists()
