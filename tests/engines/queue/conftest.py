@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -29,11 +29,19 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return finished_toy(tmp_path_factory.mktemp("local"))
 
 
-@pytest.fixture(autouse=True)
-def slurm_at_hand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
-    """Let no other test process use Slurm while a test stops its daemon."""
-    folder = Path(os.environ.get("IONLOOP_TEST_SHARED", tmp_path))
-    alone = request.node.originalname == ALONE
+@pytest.fixture(scope="session")
+def slurm_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IO[str]]:
+    """Open what the test processes lock that share Slurm."""
+    folder = Path(os.environ.get("IONLOOP_TEST_SHARED", tmp_path_factory.getbasetemp()))
     with (folder / "slurm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
+        yield lock
+
+
+@pytest.fixture(autouse=True)
+def slurm_at_hand(request: pytest.FixtureRequest, slurm_lock: IO[str]) -> Iterator[None]:
+    """Let no other test process use Slurm while a test stops its daemon."""
+    alone = request.node.originalname == ALONE
+    fcntl.flock(slurm_lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    yield
+    if not alone:  # the next one may have to be alone too: nobody should come between
+        fcntl.flock(slurm_lock, fcntl.LOCK_UN)
