@@ -24,9 +24,7 @@ class DatasetDoc(Document):
     """Ids of the labels and the split; the frames themselves stay with the labels."""
 
     level: str = Field(description="hash of the level of theory; of mixed ones, joined by +")
-    notes: list[str] = Field(
-        default_factory=list, description="what a reader of its results has to know"
-    )
+    notes: list[str] = Field([], description="what a reader of its results has to know")
     training: list[str] = Field(description="frame ids trained on")
     validation: list[str] = Field(description="frame ids held back, for good")
     sha256: str = Field(description="hash of level and sorted frame ids")

@@ -40,7 +40,7 @@ class Provenance(Model):
 
     job: str | None = Field(None, description="uuid of the job that wrote it")
     host: str | None = Field(None, description="host that ran the job")
-    versions: dict[str, str] = Field(default_factory=dict, description="versions of the codes")
+    versions: dict[str, str] = Field({}, description="versions of the codes")
     input_hash: str | None = Field(None, description="sha256 of the settings it was made with")
 
 

@@ -195,7 +195,7 @@ class ExplorationDoc(Document):
     trajectories: list[TrajectoryDoc]
     summary: list[DeviationSummary]
     parts: list[ByReference] = Field(description="ExplorationPart of every batch, by reference")
-    failures: list[str] = Field(default_factory=list, description="a sentence per loss")
+    failures: list[str] = Field([], description="a sentence per loss")
     core_seconds: Seconds = 0.0
 
     @property

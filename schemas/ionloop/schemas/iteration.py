@@ -35,7 +35,7 @@ class TurnCounts(VerdictCounts):
     """What one turn found, as far as decisions need it."""
 
     conditions: list[ConditionCounts] = Field(
-        default_factory=list, description="verdict counts by temperature, pressure and composition"
+        [], description="verdict counts by temperature, pressure and composition"
     )
     n_trajectories: int = Field(0, description="trajectories that were asked for")
     n_finished: int = Field(0, description="trajectories that came to their end")
@@ -57,14 +57,10 @@ class StageProgress(Model):
     stage: int = Field(0, description="stage, counted from 0")
     turn_of_stage: int = Field(0, description="turn within the stage, counted from 0")
     accurate_fractions: list[float] = Field(
-        default_factory=list, description="of the turns of this stage, over all conditions"
+        [], description="of the turns of this stage, over all conditions"
     )
-    history: list[TurnCounts] = Field(
-        default_factory=list, description="verdict counts of every turn of the run"
-    )
-    notes: list[str] = Field(
-        default_factory=list, description="what a reader of the run's results has to know"
-    )
+    history: list[TurnCounts] = Field([], description="verdict counts of every turn of the run")
+    notes: list[str] = Field([], description="what a reader of the run's results has to know")
     n_labels: int = Field(0, description="labels requested so far, initial data included")
     core_hours: CoreHours = 0.0
 
@@ -82,10 +78,10 @@ class IterationDoc(Document):
     temperatures: list[Temperature]
     counts: VerdictCounts
     conditions: list[ConditionCounts] = Field(
-        default_factory=list, description="verdict counts by temperature, pressure and composition"
+        [], description="verdict counts by temperature, pressure and composition"
     )
     unfinished: list[Unfinished] = Field(
-        default_factory=list, description="trajectories that stopped early, with the reason"
+        [], description="trajectories that stopped early, with the reason"
     )
     accurate_fraction: float
     n_requested: int
@@ -102,20 +98,16 @@ class IterationDoc(Document):
     new_label_errors: ForceErrors | None = Field(
         None, description="ensemble mean against the new labels, before training on them"
     )
-    failures: list[str] = Field(default_factory=list)
+    failures: list[str] = Field([])
     n_models: int | None = Field(None, description="models whose deviation was judged")
     n_models_asked: int | None = Field(None, description="models that were to be trained")
-    notes: list[str] = Field(
-        default_factory=list, description="what a reader of this turn's numbers has to know"
-    )
+    notes: list[str] = Field([], description="what a reader of this turn's numbers has to know")
     rank_correlation: float | None = Field(
         None, description="Spearman correlation of deviation and true error of the new labels"
     )
     progress: StageProgress = Field(description="the run up to and including this turn")
     dataset: DatasetDoc
-    labels: list[ByReference] = Field(
-        default_factory=list, description="Labels of the data set, by reference"
-    )
+    labels: list[ByReference] = Field([], description="Labels of the data set, by reference")
     ensemble: ByReference = Field(None, description="EnsembleDoc of this turn, by reference")
-    jobs: dict[str, str] = Field(default_factory=dict, description="step to job uuid")
+    jobs: dict[str, str] = Field({}, description="step to job uuid")
     decision: Decision

@@ -66,9 +66,7 @@ class Kept(Model):
     """The mesh that a spacing gives in the start cell, kept in all cells made from it."""
 
     kept: Spacing = Field(description="largest distance of k-points in the start cell in 1/Å")
-    start_cells: list[StartCell] = Field(
-        default_factory=list, description="filled in by the run: its start cells"
-    )
+    start_cells: list[StartCell] = Field([], description="filled in by the run: its start cells")
 
     def of_starts(self, structures: Sequence[Frames]) -> Self:
         """Return the same with the start cells of a run, each once, in one order.

@@ -31,15 +31,13 @@ class LevelOfTheory(Model):
     code: str = Field(description="program or model family, such as sevennet or vasp")
     settings: dict[str, Any] = Field(description="functional, cut-off, model name, …")
     elements: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="by chemical symbol: pseudopotential, basis set, …"
+        {}, description="by chemical symbol: pseudopotential, basis set, …"
     )
     start_cells: list[StartCell] = Field(
-        default_factory=list,
-        description="where k-points are kept: the start cells whose meshes they are",
+        [], description="where k-points are kept: the start cells whose meshes they are"
     )
     former: list[str] = Field(
-        default_factory=list,
-        description="hashes under which earlier versions kept labels of exactly this level",
+        [], description="hashes under which earlier versions kept labels of exactly this level"
     )
 
     @property
@@ -167,7 +165,7 @@ class LabelDoc(Document):
         None, description="none where there was no result, or where version 0.1 rejected the label"
     )
     effort: dict[str, Any] = Field(
-        default_factory=dict,
+        {},
         description="settings outside the level that decide whether there is a result, such as "
         "the most electronic steps",
     )
@@ -213,17 +211,16 @@ class Labels(Document):
     level: LevelOfTheory
     n_requested: int
     n_reused: int = Field(0, description="labels that were in the store already")
-    rejections: list[Rejection] = Field(default_factory=list)
+    rejections: list[Rejection] = Field([])
     late: list[str] = Field(
-        default_factory=list,
-        description="frame ids still being labelled when the quorum was in; they may join later",
+        [], description="frame ids still being labelled when the quorum was in; they may join later"
     )
     seconds: Seconds = Field(0.0, description="wall time of the new calculations, summed")
     core_seconds: Seconds = Field(0.0, description="wall time times cores, summed")
     n_accepted: int = 0
-    frames: list[Frames] = Field(default_factory=list, description="accepted, one per composition")
+    frames: list[Frames] = Field([], description="accepted, one per composition")
     notes: list[str] = Field(
-        default_factory=list, description="what a reader of results from these labels has to know"
+        [], description="what a reader of results from these labels has to know"
     )
 
     @property

@@ -91,8 +91,7 @@ class Packed:
             return value.as_dict() if hasattr(value, "as_dict") else value
 
         return core_schema.no_info_plain_validator_function(
-            cls._validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(serialise),
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(serialise)
         )
 
     @classmethod

@@ -131,17 +131,15 @@ class EnsembleDoc(Document):
     n_asked: int
     members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
     numbers: list[int] = Field(
-        default_factory=list,
+        [],
         description="member number of every model, from 0; none where a document of schema "
         "version 1 does not tell them",
     )
     seeds: list[int]
-    failures: list[str] = Field(default_factory=list, description="a sentence per lost training")
-    notes: list[str] = Field(
-        default_factory=list, description="such as which models had to start from scratch"
-    )
-    train_errors: list[ForceErrors] = Field(default_factory=list)
-    validation_errors: list[ForceErrors] = Field(default_factory=list)
+    failures: list[str] = Field([], description="a sentence per lost training")
+    notes: list[str] = Field([], description="such as which models had to start from scratch")
+    train_errors: list[ForceErrors] = Field([])
+    validation_errors: list[ForceErrors] = Field([])
     core_seconds: Seconds = 0.0
 
 
@@ -153,9 +151,7 @@ class EvaluationDoc(Document):
     """
 
     errors: ForceErrors | None = Field(None, description="of the ensemble mean")
-    model_errors: list[ForceErrors] = Field(
-        default_factory=list, description="of each model, in their order"
-    )
+    model_errors: list[ForceErrors] = Field([], description="of each model, in their order")
     deviation_against_error: Table
     energies: Table = Field(description="reference and predicted energy per atom in eV")
     rank_correlation: float | None = Field(

@@ -54,18 +54,14 @@ class RunDoc(Document):
     state: RunState
     host: str
     runner: dict[str, Any] | None = Field(None, description="the process that runs it now")
-    changes: list[Change] = Field(
-        default_factory=list, description="what was changed in the run file since it began"
-    )
+    changes: list[Change] = Field([], description="what was changed in the run file since it began")
 
 
 class ValidationDoc(Document):
     """Errors of the production potential on frames it has never seen."""
 
     errors: ForceErrors = Field(description="of the potential; of several, of the worst")
-    models: list[ForceErrors] = Field(
-        default_factory=list, description="of each production model, in their order"
-    )
+    models: list[ForceErrors] = Field([], description="of each production model, in their order")
     temperatures: list[Temperature] = Field(description="of the frames")
     stage: Stage | None = Field(None, description="conditions of the validation MD")
     n_trajectories: int | None = Field(None, description="trajectories of the validation MD")
@@ -91,13 +87,10 @@ class SummaryDoc(Document):
     accurate_fractions: list[float]
     counts: list[TurnCounts]
     unfinished: list[Unfinished] = Field(
-        default_factory=list,
-        description="trajectories of the last turn that stopped early, with the reason",
+        [], description="trajectories of the last turn that stopped early, with the reason"
     )
     core_hours: CoreHours
     potential: Any = Field(description="the production potential, by reference")
-    train_errors: list[ForceErrors] = Field(default_factory=list)
+    train_errors: list[ForceErrors] = Field([])
     validation: ValidationDoc | None = None
-    notes: list[str] = Field(
-        default_factory=list, description="what a reader of the results has to know"
-    )
+    notes: list[str] = Field([], description="what a reader of the results has to know")

@@ -126,7 +126,7 @@ class SelectionDoc(Document):
     counts: VerdictCounts
     by_temperature: list[TemperatureCounts]
     conditions: list[ConditionCounts] = Field(
-        default_factory=list, description="by temperature, pressure and composition"
+        [], description="by temperature, pressure and composition"
     )
     histogram: Histogram
     picks: list[Pick]
