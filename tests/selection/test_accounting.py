@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from ionloop.schemas.document import Document
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
 from ionloop.schemas.table import Table
-from ionloop.selection import Selection, SelectSettings, classify, select
+from ionloop.selection import SelectSettings, classify, select
 from ionloop.selection.accounting import NOT_SENT
 from ionloop.selection.pick import OVER_MAX
 
@@ -93,7 +91,7 @@ def test_a_selection_says_where_its_picks_come_from():
 def test_a_selection_fills_its_document():
     table, candidates = exploration()
     selection = select(table, candidates, [], TRUST, SelectSettings(max_labels=1))
-    names = {field.name for field in fields(Selection)}
+    names = selection.model_fields_set
     assert names == set(SelectionDoc.model_fields) - set(Document.model_fields)
     document = SelectionDoc(run="r", **{name: getattr(selection, name) for name in names})
     assert document.set_aside[OVER_MAX] + document.set_aside.get("too near pick", 0) == 2

@@ -15,7 +15,6 @@ from ionloop.selection.physical import (
     PhysicalLimits,
     inspect,
     skewness,
-    unphysical,
 )
 
 LGPS = Path(__file__).parents[3] / "shared/data/lgps_dpgen"
@@ -63,7 +62,7 @@ def test_an_atom_sees_its_own_images_in_a_cell_smaller_than_the_cutoff():
 def test_two_atoms_on_one_place_have_ratio_zero():
     frames = Frames(("Li", "S"), np.full((1, 2, 3), 0.3), 8 * np.eye(3)[None])
     assert inspect(frames).min_distance_ratios[0] == 0
-    assert unphysical(frames).tolist() == ["Li-S too near"]
+    assert inspect(frames).faults.tolist() == ["Li-S too near"]
 
 
 def test_distances_go_over_the_boundary():
@@ -75,9 +74,9 @@ def test_distances_go_over_the_boundary():
 
 def test_a_limit_can_be_given_for_a_pair_in_either_order():
     frames = Frames(("Li", "S"), np.array([[[0, 0, 0], [1.5, 0, 0]]]), 10 * np.eye(3)[None])
-    assert unphysical(frames).tolist() == [""]
+    assert inspect(frames).faults.tolist() == [""]
     limits = PhysicalLimits(distances={"S-Li": 1.6})
-    assert unphysical(frames, limits).tolist() == ["Li-S too near"]
+    assert inspect(frames, limits).faults.tolist() == ["Li-S too near"]
     assert inspect(frames, limits).min_distance_ratios[0] == pytest.approx(1.5 / 1.6)
 
 
@@ -112,7 +111,7 @@ def test_cells_are_compared_with_the_start():
         "flat cell",
         "not finite",
     ]
-    assert unphysical(frames[:4]).tolist() == ["", "", "", ""]
+    assert inspect(frames[:4]).faults.tolist() == ["", "", "", ""]
 
 
 def test_a_skewed_start_allows_a_skewed_cell():

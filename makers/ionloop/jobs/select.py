@@ -91,7 +91,7 @@ def select_frames(
     seed
         Seed of the random order.
     """
-    selection = select(
+    return select(
         exploration.deviations,
         exploration.candidates,
         [frames for labels in dataset for frames in labels.frames],
@@ -99,5 +99,4 @@ def select_frames(
         maker.settings.model_copy(update={"max_labels": max_labels}),
         seed=seed,
         limits=maker.limits,
-    )
-    return SelectionDoc(**stamp(maker), **vars(selection))
+    ).model_copy(update=stamp(maker))

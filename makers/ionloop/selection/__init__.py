@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ionloop.selection.accounting import Selection, select
+from ionloop.selection.accounting import select
 from ionloop.selection.calibration import calibrate
 from ionloop.selection.physical import PhysicalLimits
 from ionloop.selection.pick import SelectSettings
@@ -12,7 +12,6 @@ __all__ = [
     "Observed",
     "PhysicalLimits",
     "SelectSettings",
-    "Selection",
     "calibrate",
     "classify",
     "judge",

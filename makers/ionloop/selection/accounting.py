@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from ionloop.schemas.selection import (
     ConditionCounts,
     Histogram,
     Pick,
+    SelectionDoc,
     TemperatureCounts,
     TrustWindow,
     Verdict,
@@ -33,23 +33,6 @@ _BINS = 40
 _CONDITION = ("temperature", "pressure", "composition")
 
 
-@dataclass(frozen=True)
-class Selection:
-    """What a `SelectionDoc` holds beyond a `Document`; the fields are described there."""
-
-    trust: TrustWindow
-    seed: int
-    max_labels: int
-    counts: VerdictCounts
-    by_temperature: list[TemperatureCounts]
-    conditions: list[ConditionCounts]
-    histogram: Histogram
-    picks: list[Pick]
-    set_aside: dict[str, int]
-    picked: list[Frames]
-    verdicts: Table
-
-
 def select(
     deviations: Table,
     candidates: Sequence[Frames],
@@ -59,7 +42,7 @@ def select(
     *,
     seed: int = 0,
     limits: PhysicalLimits | None = None,
-) -> Selection:
+) -> SelectionDoc:
     """Pick from an exploration, and give every frame of it a reason.
 
     Parameters
@@ -77,10 +60,10 @@ def select(
 
     Returns
     -------
-    Selection
-        The fields of a `SelectionDoc`. Its histogram counts all frames that were judged and have
-        a finite deviation; what is above its last edge, at twice the upper trust level, is
-        counted in the last bin.
+    SelectionDoc
+        Without the run and the job that it belongs to. Its histogram counts all frames that were
+        judged and have a finite deviation; what is above its last edge, at twice the upper trust
+        level, is counted in the last bin.
 
     Raises
     ------
@@ -94,7 +77,7 @@ def select(
     )
     chosen = rows[picks.indices]
     verdicts = _final_verdicts(deviations, ids, picks.reasons)
-    return Selection(
+    return SelectionDoc(
         trust=trust,
         seed=seed,
         max_labels=settings.max_labels,

@@ -88,24 +88,6 @@ class Inspection(NamedTuple):
     min_distance_ratios: Array
 
 
-def unphysical(
-    frames: Frames,
-    limits: PhysicalLimits | None = None,
-    *,
-    start: Frames | None = None,
-    temperatures: Array | None = None,
-    target: float | None = None,
-) -> Array:
-    """Return what is wrong with every frame, "" where nothing is, (f,); see `inspect`.
-
-    Parameters
-    ----------
-    frames, limits, start, temperatures, target
-        As for `inspect`.
-    """
-    return inspect(frames, limits, start=start, temperatures=temperatures, target=target).faults
-
-
 def inspect(
     frames: Frames,
     limits: PhysicalLimits | None = None,
@@ -259,9 +241,8 @@ def _distorted(frames: Frames, start: Frames | None, limits: PhysicalLimits) -> 
     volumes = np.abs(np.linalg.det(cells)) / start.volumes
     smallest, largest = limits.volume_ratio
     skewed = skewness(cells) > limits.skew_ratio * skewness(start.cells)
-    faults = np.where(skewed, "skewed cell", "")
-    faults = np.where(volumes > largest, "inflated cell", faults)
-    return np.where(volumes < smallest, "collapsed cell", faults)
+    distortions = [volumes < smallest, volumes > largest, skewed]
+    return np.select(distortions, ["collapsed cell", "inflated cell", "skewed cell"], "")
 
 
 def _exploded(

@@ -150,11 +150,9 @@ def judge(
     faults, ratios = inspect(
         frames, limits, start=start, temperatures=observed.temperatures, target=target
     )
-    skipped = np.asarray(observed.steps) < skip
-    verdicts = np.where(faults != "", Verdict.FAILED.value, verdicts)
-    verdicts = np.where(skipped, Verdict.SKIPPED.value, verdicts)
-    reasons = np.where(faults != "", faults, reasons)
-    reasons = np.where(skipped, f"before step {skip}", reasons)
+    first = [np.asarray(observed.steps) < skip, faults != ""]
+    verdicts = np.select(first, [Verdict.SKIPPED.value, Verdict.FAILED.value], verdicts)
+    reasons = np.select(first, [f"before step {skip}", faults], reasons)
     return Judgement(verdicts, reasons, ratios)
 
 
@@ -171,13 +169,13 @@ def _levels(deviation: ArrayLike, window: Window, name: str) -> tuple[Array, Arr
 def _trust_reasons(verdicts: Array, observed: Observed, trust: TrustWindow) -> Array:
     """Say which deviation decided, per frame."""
     forces = np.asarray(observed.max_devi_f, dtype=float)
-    reasons = np.where(
-        verdicts == Verdict.ACCURATE, "below the trust window", "in the trust window"
-    )
-    failed = verdicts == Verdict.FAILED
-    reasons = np.where(failed, "virial deviation above the trust window", reasons)
-    reasons = np.where(forces >= trust.high, "force deviation above the trust window", reasons)
     finite = np.isfinite(forces)
     if trust.v is not None and observed.max_devi_v is not None:
         finite &= np.isfinite(np.asarray(observed.max_devi_v, dtype=float))
-    return np.where(finite, reasons, "deviation not finite")
+    first = {
+        "deviation not finite": ~finite,
+        "force deviation above the trust window": forces >= trust.high,
+        "virial deviation above the trust window": verdicts == Verdict.FAILED,
+        "below the trust window": verdicts == Verdict.ACCURATE,
+    }
+    return np.select(list(first.values()), list(first), "in the trust window")

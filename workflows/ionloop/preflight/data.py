@@ -17,7 +17,7 @@ from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.label import LevelOfTheory
-from ionloop.selection.physical import unphysical
+from ionloop.selection.physical import inspect
 from ionloop.selection.plausible import doubts
 
 THIN = 2.0
@@ -53,7 +53,7 @@ def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
             yield error("structures", sentence, cure)
         for doubt in doubts([frames]):
             yield warning("structures", doubt, "convert them to Å")
-        for fault in sorted({fault for fault in unphysical(frames, limits).tolist() if fault}):
+        for fault in sorted(set(inspect(frames, limits).faults.tolist()) - {""}):
             cure = "relax it first (initial.relax) or correct it"
             yield warning("structures", f"a start structure of {frames.formula}: {fault}", cure)
 

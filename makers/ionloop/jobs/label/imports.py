@@ -14,7 +14,7 @@ from ionloop.jobs.provenance import stamp
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LabelStatus, RejectReason
-from ionloop.selection.physical import PhysicalLimits, nearest_atoms, unphysical
+from ionloop.selection.physical import PhysicalLimits, inspect, nearest_atoms
 from ionloop.selection.plausible import crowded, impossible_energies
 
 EQUAL_ENERGIES = 1e-4
@@ -52,7 +52,7 @@ def judge(
 
 def _judge_part(part: Frames, terms: Terms, physical: PhysicalLimits | None) -> list[LabelDoc]:
     faults = np.where(crowded(part), "atoms beyond any density", "")
-    faults[faults == ""] = unphysical(part[faults == ""], physical)
+    faults[faults == ""] = inspect(part[faults == ""], physical).faults
     impossible = impossible_energies(part)
     labels = []
     for index in range(len(part)):
