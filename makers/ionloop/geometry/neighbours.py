@@ -8,11 +8,13 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from ionloop.geometry.periodic import fractional, heights, nearest_image
+from ionloop.geometry.periodic import heights
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
-_CHUNK = 100_000  # pairs of images handled at once: a few MB, which fit into the cache
+_CHUNK = 100_000  # pairs handled at once, from both sides: a few MB, which fit into the cache
+
+_BOX = 2.5  # Å: with fewer atoms in a box, going through the boxes takes most of the time
 
 _FLAT = 0.5  # Å: no material has a thinner cell, and it would have too many images
 
@@ -49,9 +51,7 @@ class Neighbours:
 def neighbours(frames: Frames, cutoff: float) -> Iterator[Neighbours]:
     """Find all pairs within a cutoff, in any cell, however small or skewed.
 
-    A pair is followed axis by axis: with its fractional separation s in [-1/2, 1/2] and the
-    height h of the cell along an axis, only the lattice shifts n with ``|s + n| h <= cutoff``
-    can bring it within reach.
+    pymatgen's search sorts the atoms into boxes, so that the time is linear in their number.
 
     Parameters
     ----------
@@ -72,12 +72,11 @@ def neighbours(frames: Frames, cutoff: float) -> Iterator[Neighbours]:
     """
     if not np.all(measurable(frames)):
         raise ValueError("distances need finite positions and cells of non-zero volume")
-    pairs = np.triu_indices(frames.n_atoms)
-    images = np.maximum(2 * cutoff / heights(frames.cells), 1).prod(axis=-1)
-    size = max(1, int(_CHUNK / (len(pairs[0]) * images.max(initial=1))))
+    within_sphere = 1 + 4 / 3 * np.pi * cutoff**3 * frames.n_atoms / frames.volumes
+    size = max(1, int(_CHUNK / (frames.n_atoms * within_sphere.max(initial=1))))
     for start in range(0, len(frames), size):
         chunk = slice(start, min(start + size, len(frames)))
-        yield Neighbours(chunk, *_within(frames[chunk], pairs, cutoff))
+        yield Neighbours(chunk, *_within(frames[chunk], cutoff))
 
 
 def measurable(frames: Frames) -> Array:
@@ -114,30 +113,19 @@ def pair_kinds(frames: Frames) -> tuple[Array, list[str]]:
     return table[atoms[:, None], atoms], names
 
 
-def _within(
-    frames: Frames, pairs: tuple[Array, Array], cutoff: float
-) -> tuple[Array, Array, Array, Array]:
+def _within(frames: Frames, cutoff: float) -> tuple[Array, Array, Array, Array]:
     """Return frame, first and second atom and distance of the pairs within the cutoff."""
-    scaled = fractional(frames.positions, frames.cells)
-    frame = np.repeat(np.arange(len(frames)), len(pairs[0]))
-    first, second = (np.tile(atoms, len(frames)) for atoms in pairs)
-    separation = np.empty((len(frame), 0))
-    for axis, reach in enumerate((cutoff / heights(frames.cells)).T):
-        along = scaled[:, :, axis]
-        step = along[frame, second] - along[frame, first]
-        entry, shifted = _shifts(nearest_image(step), reach[frame])
-        frame, first, second = frame[entry], first[entry], second[entry]
-        separation = np.column_stack([separation[entry], shifted])
-    distance = np.linalg.norm(np.einsum("ei,eij->ej", separation, frames.cells[frame]), axis=1)
-    itself = (first == second) & ~separation.any(axis=1)
-    near = (distance <= cutoff) & ~itself
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    periodic = np.ones(3, dtype=np.int64)
+    positions, cells = map(np.ascontiguousarray, (frames.positions, frames.cells))
+    found = [
+        find_points_in_spheres(atoms, atoms, cutoff, periodic, cell, min_r=_BOX)
+        for atoms, cell in zip(positions, cells, strict=True)
+    ]
+    frame = np.repeat(np.arange(len(found)), [len(first) for first, *_ in found])
+    first, second, shifts, distance = map(np.concatenate, zip(*found, strict=True))
+    itself = (first == second) & ~shifts.any(axis=1)
+    # The search lists every pair from both sides, and allows the cutoff a tolerance.
+    near = (first <= second) & (distance <= cutoff) & ~itself
     return frame[near], first[near], second[near], distance[near]
-
-
-def _shifts(step: Array, reach: Array) -> tuple[Array, Array]:
-    """Return entry and shifted separation for all lattice shifts along an axis within reach."""
-    largest = int(np.max(reach, initial=0.0) + 0.5)
-    shifts = np.arange(-largest, largest + 1)
-    kept = [np.flatnonzero(np.abs(step + shift) <= reach) for shift in shifts]
-    shifted = [step[entry] + shift for entry, shift in zip(kept, shifts, strict=True)]
-    return np.concatenate(kept), np.concatenate(shifted)
