@@ -37,9 +37,10 @@ SCRIPT = Path(__file__).with_name("run_toy.py")
 KILLS = 10
 
 
-def start(folder: Path, flow: str) -> subprocess.Popen[str]:
+def start(folder: Path, flow: str, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), str(folder), flow],
+        env=os.environ | variables,
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -148,6 +149,25 @@ def test_killed_around_every_write_of_the_runner(
     assert kills > 8
     assert runner.resume(RUN).ok
     check_everything(tmp_path)
+
+
+def test_no_process_outlives_the_runner(tmp_path: Path) -> None:
+    slow_end = "if any('forkserver' in word for word in sys.orig_argv): "
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import atexit, sys, time\n{slow_end}atexit.register(time.sleep, 30)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = start(tmp_path, "everything", PYTHONPATH=path)
+    (server,) = wait_until(
+        lambda: [
+            child
+            for child in psutil.Process(process.pid).children()
+            if "multiprocessing.forkserver" in " ".join(child.cmdline())
+        ]
+    )
+    assert process.wait(timeout=60) == 0
+    assert gone(server.pid)
+    assert output_of(process)
 
 
 def test_orphans_end_with_the_runner(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver, util
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -162,6 +163,17 @@ def stop_requests() -> Iterator[StopRequests]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
+
+
+def _end_server() -> None:
+    # It would outlive this process by seconds, and write into its terminal or log meanwhile.
+    if pid := getattr(forkserver._forkserver, "_forkserver_pid", None):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+# After multiprocessing has waited for its processes, before it removes its temporary folder.
+util.Finalize(None, _end_server, exitpriority=-1)
 
 
 def _signal_group(pid: int | None, number: signal.Signals) -> None:
