@@ -1,22 +1,26 @@
 """What a test file may take, in seconds, so that the whole check stays a matter of minutes.
 
-``budget.toml`` says how long a file takes on two free cores, its fixtures included; a file that is
-not named there has to do with ``default``. Machines differ and are busy with other things, so every
-file may take ``factor`` times as long. A file over that is reported at the end of the run; the run
-fails by it where IONLOOP_TEST_BUDGET is ``enforced``, as `.ci/run` has it.
+``budget.toml`` says what a file takes on two free cores, its fixtures included; a file that is not
+named there has to do with ``default``. Machines differ and are busy with other things. So a file
+is over its budget if it took ``busy`` times as much processor time, with the programs that its
+tests started, or ``idle`` times as long, most of it waiting. A file over its budget is reported at
+the end of the run; the run fails by it where IONLOOP_TEST_BUDGET is ``enforced``, as `.ci/run` has
+it.
 """
 
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-KINDS = ("slow", "integration", "quick")
+KINDS = ("slow", "integration")
 
 
 class Budget:
@@ -24,29 +28,37 @@ class Budget:
 
     def __init__(self, path: Path) -> None:
         self.limits: dict[str, Any] = tomllib.loads(path.read_text())
-        self.kinds: dict[str, str] = {}
-        self.spent: defaultdict[tuple[str, str], float] = defaultdict(float)
+        self.spent: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            marks = [kind for kind in KINDS if item.get_closest_marker(kind)]
-            self.kinds[item.nodeid] = (*marks, "quick")[0]
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        busy, begin = processor_time(), time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            self.add(item, processor_time() - busy, time.perf_counter() - begin)
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        file = report.nodeid.partition("::")[0]
-        self.spent[self.kinds.get(report.nodeid, "quick"), file] += report.duration
+    def add(self, item: pytest.Item, busy: float, seconds: float) -> None:
+        """Add a test: processor time and duration in s."""
+        kind = next((mark for mark in KINDS if item.get_closest_marker(mark)), "quick")
+        spent = self.spent[kind, item.nodeid.partition("::")[0]]
+        spent[0] += busy
+        spent[1] += seconds
 
-    def limit(self, kind: str, file: str) -> float:
-        """Return the seconds that a file may take on this machine."""
+    def limits_of(self, kind: str, file: str) -> tuple[float, float]:
+        """Return the processor time and the duration in s that a file may take."""
         seconds = self.limits[kind].get(file, self.limits[kind]["default"])
-        return float(seconds * self.limits["factor"])
+        return seconds * self.limits["busy"], seconds * self.limits["idle"]
 
     def over(self) -> list[str]:
         """Return a sentence for every file that took too long."""
         return [
-            f"{file}: its {kind} tests took {seconds:.0f} s of {self.limit(kind, file):.0f} s"
-            for (kind, file), seconds in sorted(self.spent.items())
-            if kind != "slow" and seconds > self.limit(kind, file)
+            f"{file}: its {kind} tests took {busy:.0f} s of processor time in {seconds:.0f} s, "
+            "and may take {:.0f} s in {:.0f} s".format(*self.limits_of(kind, file))
+            for (kind, file), (busy, seconds) in sorted(self.spent.items())
+            if kind != "slow"
+            for most_busy, most in [self.limits_of(kind, file)]
+            if busy > most_busy or seconds > most
         ]
 
     @pytest.hookimpl(trylast=True)
@@ -59,3 +71,8 @@ class Budget:
             terminalreporter.section("over the budget of tests/budget.toml")
             for sentence in over:
                 terminalreporter.line(sentence)
+
+
+def processor_time() -> float:
+    """Return the processor time in s of this process and of the programs that it waited for."""
+    return sum(os.times()[:4])

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from budget import Budget  # type: ignore[import-not-found]
+from budget import Budget, processor_time  # type: ignore[import-not-found]
 
 HERE = Path(__file__).parent
 
 
-def spent(seconds: float, kind: str = "quick") -> Budget:
+def spent(busy: float, seconds: float = 0.0, kind: str = "quick") -> Budget:
     budget = Budget(HERE / "budget.toml")
     for when in range(2):
-        report: Any = SimpleNamespace(
-            nodeid=f"tests/test_new.py::test_{when}", duration=seconds / 2
+        item: Any = SimpleNamespace(
+            nodeid=f"tests/test_new.py::test_{when}", get_closest_marker=kind.__eq__
         )
-        budget.kinds[report.nodeid] = kind
-        budget.pytest_runtest_logreport(report)
+        budget.add(item, busy / 2, seconds / 2)
     return budget
 
 
 @pytest.mark.parametrize("kind", ["quick", "integration"])
 def test_a_new_file_has_the_default(kind: str) -> None:
-    limit = Budget(HERE / "budget.toml").limit(kind, "tests/test_new.py")
-    assert spent(0.9 * limit, kind).over() == []
-    (sentence,) = spent(1.1 * limit, kind).over()
-    assert sentence.startswith(f"tests/test_new.py: its {kind} tests took")
+    busy, seconds = Budget(HERE / "budget.toml").limits_of(kind, "tests/test_new.py")
+    assert spent(0.9 * busy, 0.9 * seconds, kind).over() == []
+    for over in (spent(1.1 * busy, kind=kind).over(), spent(0.0, 1.1 * seconds, kind).over()):
+        (sentence,) = over
+        assert sentence.startswith(f"tests/test_new.py: its {kind} tests took")
+
+
+def test_the_processor_time_of_programs_counts() -> None:
+    before = processor_time()
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
+    assert processor_time() > before + 0.05
 
 
 def test_tests_that_are_called_slow_are_free() -> None:
-    assert spent(1e6, "slow").over() == []
+    assert spent(1e6, 1e6, "slow").over() == []
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(0.1, 0), (1e6, pytest.ExitCode.TESTS_FAILED)])
