@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -77,14 +77,18 @@ class Frames(Packed):
             "forces": (f, n, 3),
             "virials": (f, 3, 3),
         }
-        for name, expected in shapes.items():
-            array = getattr(self, name)
-            if array is not None and array.shape != expected:
-                raise ValueError(f"{name} has shape {array.shape}, expected {expected}")
+        for name, array in self._arrays().items():
+            if array.shape != shapes[name]:
+                raise ValueError(f"{name} has shape {array.shape}, expected {shapes[name]}")
         if (self.energies is None) != (self.forces is None):
             raise ValueError("a label has both energies and forces")
         if self.groups is not None and len(self.groups) != f:
             raise ValueError(f"{len(self.groups)} groups for {f} frames: give one each")
+
+    def _arrays(self) -> dict[str, Array]:
+        """Return the arrays that are there."""
+        found = {name: getattr(self, name) for name in _ARRAYS}
+        return {name: array for name, array in found.items() if array is not None}
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -93,12 +97,14 @@ class Frames(Packed):
     def __getitem__(self, index: Any) -> Frames:
         """Select frames by an integer, a slice, a list of integers or a boolean mask."""
         where = np.atleast_1d(np.arange(len(self))[index])
-        chosen: dict[str, Any] = {
-            name: array[where] for name in _ARRAYS if (array := getattr(self, name)) is not None
-        }
+        chosen: dict[str, Any] = {name: array[where] for name, array in self._arrays().items()}
         if self.groups is not None:
             chosen["groups"] = tuple(self.groups[number] for number in where)
         return replace(self, **chosen)
+
+    def __iter__(self) -> Iterator[Frames]:
+        """Yield the frames one by one."""
+        return map(self.__getitem__, range(len(self)))
 
     def __repr__(self) -> str:
         """Return a short description."""
@@ -107,9 +113,13 @@ class Frames(Packed):
 
     def __eq__(self, other: object) -> bool:
         """Compare everything exactly."""
-        return isinstance(other, Frames) and (
+        if not isinstance(other, Frames):
+            return False
+        mine, others = self._arrays(), other._arrays()
+        return (
             (self.symbols, self.level, self.groups) == (other.symbols, other.level, other.groups)
-            and all(_same(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
+            and mine.keys() == others.keys()
+            and all(np.array_equal(mine[name], others[name], equal_nan=True) for name in mine)
         )
 
     __hash__ = None  # type: ignore[assignment]  # equality is by value and the arrays are large
@@ -181,16 +191,11 @@ class Frames(Packed):
 
     def pack(self) -> dict[str, Any]:
         """Return symbols, level, groups and arrays as JSON values."""
-        arrays = {
-            name: encode_array(array)
-            for name in _ARRAYS
-            if (array := getattr(self, name)) is not None
-        }
         return {
             "symbols": " ".join(self.symbols),
             "level": self.level,
             "groups": self.groups and list(self.groups),
-            "arrays": arrays,
+            "arrays": {name: encode_array(array) for name, array in self._arrays().items()},
         }
 
     @classmethod
@@ -244,20 +249,10 @@ def concatenate(parts: Iterable[Frames]) -> list[Frames]:
 def _join(group: Sequence[Frames]) -> Frames:
     if len({part.is_labelled for part in group}) > 1:
         raise ValueError("labelled and unlabelled frames cannot be joined")
+    parts = [part._arrays() for part in group]
     joined: dict[str, Any] = {
-        name: _stack([getattr(part, name) for part in group]) for name in _ARRAYS
+        name: np.concatenate([arrays[name] for arrays in parts]) for name in parts[0]
     }
     if any(part.groups is not None for part in group):
         joined["groups"] = tuple(origin for part in group for origin in part.origins)
     return replace(group[0], **joined)
-
-
-def _stack(arrays: Sequence[Array | None]) -> Array | None:
-    present = [array for array in arrays if array is not None]
-    return np.concatenate(present) if present else None
-
-
-def _same(a: Array | None, b: Array | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=True))

@@ -63,33 +63,22 @@ class JobRow(Model):
     @classmethod
     def from_journal(cls, entry: dict[str, Any]) -> Self:
         """Return the row of an entry of the local runner's journal."""
+        state, error = entry["state"], entry.get("error") or {}
         return cls(
-            job_id=entry["job_id"],
-            uuid=entry.get("uuid", ""),
-            index=entry.get("index", 1),
-            name=entry["name"],
-            role=entry["role"],
-            state=_LOCAL.get(entry["state"]) or JobState(entry["state"]),
-            iteration=entry.get("iteration"),
+            **{name: entry[name] for name in _SHARED if name in entry},
+            state=JobState.RUNNING if state == "finished" else JobState(state),
             worker=entry.get("host"),
-            tries=entry.get("tries", 0),
-            error=(entry.get("error") or {}).get("summary"),
-            started=entry.get("started"),
-            ended=entry.get("ended"),
-            folder=entry.get("folder"),
+            error=error.get("summary"),
         )
 
 
-JOURNAL_FIELDS = [
-    *("job_id", "uuid", "index", "name", "role", "state", "iteration", "host", "tries", "error"),
-    *("started", "ended", "folder", "order"),
-]
+# The journal has them under the same names.
+_SHARED = JobRow.model_fields.keys() - {"state", "worker", "queue_id", "error"}
+
+JOURNAL_FIELDS = [*_SHARED, "state", "host", "error", "order"]
 """The fields of a journal entry that a row needs, and its place in the order."""
 
 
 def journal_table(entries: Iterable[dict[str, Any]]) -> list[JobRow]:
     """Return the rows of a run's entries in the local runner's journal, in their order."""
     return [JobRow.from_journal(each) for each in sorted(entries, key=lambda each: each["order"])]
-
-
-_LOCAL = {"finished": JobState.RUNNING}
