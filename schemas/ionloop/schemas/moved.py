@@ -11,30 +11,24 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pkgutil import iter_modules
 from types import CodeType, ModuleType
 from typing import Any
 
-# Old module: the modules that its names are in today. All lie below `ionloop`.
+# Old module: the modules, or the package, that its names are in today. All lie below `ionloop`.
 MOVED = {
     "codes.acceptance": "codes.common.acceptance",
     "codes.advance": "codes.common.progress",
-    "codes.conversions": (
-        "formats.reading formats.errors formats.ase formats.pymatgen formats.dpdata formats.writing"
-    ),
+    "codes.conversions": "formats",
     "codes.deepmd_checkpoint": "codes.deepmd.checkpoint",
-    "codes.deepmd_input": (
-        "codes.deepmd.inputs codes.deepmd.network codes.deepmd.warm_start codes.deepmd.data"
-    ),
+    "codes.deepmd_input": "codes.deepmd",
     "codes.deepmd_predict": "codes.deepmd.prediction codes.common.prediction",
     "codes.deepmd_settings": "codes.deepmd.settings",
     "codes.dft": "codes.common.dft",
     "codes.dynamics": "codes.common.dynamics",
     "codes.errors": "programs.errors codes.common.errors",
     "codes.gpaw_script": "codes.gpaw.script",
-    "codes.lammps_files": (
-        "codes.lammps.script codes.lammps.settings codes.common.trajectory "
-        "codes.lammps.restart codes.lammps.cell codes.lammps.output"
-    ),
+    "codes.lammps_files": "codes.lammps codes.common.trajectory",
     "codes.lammps_folder": "codes.lammps.restart",
     "codes.leftovers": "programs.resume_marker",
     "codes.matching": "geometry.matching",
@@ -44,15 +38,8 @@ MOVED = {
     "codes.tether": "programs.die_with_parent",
     "codes.vasp_presets": "codes.vasp.presets",
     "codes.vasp_results": "codes.vasp.results codes.vasp.comparison codes.vasp.log",
-    "config.check": (
-        "preflight.check preflight.inputs preflight.data "
-        "preflight.first_labels preflight.loop preflight.store preflight.machine"
-    ),
-    "config.codes": (
-        "runfile.sections.registry runfile.sections.base runfile.sections.forcefield "
-        "runfile.sections.gpaw runfile.sections.cp2k runfile.sections.vasp "
-        "runfile.sections.external runfile.sections.deepmd runfile.sections.lammps"
-    ),
+    "config.check": "preflight",
+    "config.codes": "runfile.sections",
     "config.data": "preflight.data",
     "config.document": "runfile.reference",
     "config.engines": "runs.queue runs.launch",
@@ -65,19 +52,12 @@ MOVED = {
     "config.run_file": "runfile.model runfile.reading runfile.yaml",
     "config.sampling": "preflight.sampling",
     "config.tolerances": "runfile.tolerances",
-    "makers.base": (
-        "jobs.roles jobs.decorators jobs.context jobs.unfinished jobs.provenance jobs.placement"
-    ),
+    "makers.base": "jobs",
     "makers.claims": "jobs.label.claims",
     "makers.dynamics": "jobs.label.dynamics",
-    "makers.explore": (
-        "jobs.explore.lammps jobs.explore.starts jobs.explore.reduction jobs.explore.accounts"
-    ),
+    "makers.explore": "jobs.explore",
     "makers.imports": "jobs.label.imports",
-    "makers.label": (
-        "jobs.label.batches jobs.label.forcefield jobs.label.accounts jobs.label.record "
-        "jobs.label.ingest"
-    ),
+    "makers.label": "jobs.label",
     "makers.label_dft": "jobs.label.dft",
     "makers.label_external": "jobs.label.external",
     "makers.label_vasp": "jobs.label.vasp",
@@ -89,10 +69,7 @@ MOVED = {
     "makers.twins": "jobs.label.twins",
     "monitor.queries": ("monitor.records monitor.runs monitor.jobs monitor.turns monitor.frames"),
     "runners.engine": "engines.base",
-    "runners.fireworks": (
-        "engines.fireworks.engine engines.fireworks.launchpad engines.fireworks.recovery "
-        "engines.fireworks.placement"
-    ),
+    "runners.fireworks": "engines.fireworks",
     "runners.fireworks_queue": "engines.fireworks.queue",
     "runners.fireworks_table": "engines.fireworks.records",
     "runners.fireworks_task": "engines.fireworks.task",
@@ -108,11 +85,7 @@ MOVED = {
     "runners.schedule": "engines.local.schedule",
     "runners.worker": "engines.local.worker",
     "selection.distances": "geometry.neighbours geometry.periodic",
-    "workflows.concurrent_learning": (
-        "flows.concurrent_learning.maker flows.concurrent_learning.settings "
-        "flows.concurrent_learning.validation flows.concurrent_learning.accounts "
-        "flows.concurrent_learning.turn flows.concurrent_learning.initial"
-    ),
+    "workflows.concurrent_learning": "flows.concurrent_learning",
     "workflows.decision": "flows.concurrent_learning.decision",
     "workflows.export": "export.folder export.frames export.models",
 }
@@ -150,7 +123,7 @@ class MovedModules(MetaPathFinder, Loader):
         path, target
             Not used: see `importlib.abc.MetaPathFinder`.
         """
-        return ModuleSpec(fullname, self) if _today(fullname) else None
+        return ModuleSpec(fullname, self) if _places(fullname) else None
 
     def exec_module(self, module: ModuleType) -> None:
         """Let the module look its names up where they are today."""
@@ -160,20 +133,29 @@ class MovedModules(MetaPathFinder, Loader):
             if old in RENAMED:
                 place, new = RENAMED[old].split(":")
                 return getattr(import_module(f"ionloop.{place}"), new)
-            for today in map(import_module, _today(module.__name__)):
-                if hasattr(today, name):
-                    return getattr(today, name)
+            for place in _places(module.__name__):
+                for today in map(import_module, _modules(place)):
+                    if hasattr(today, name):
+                        return getattr(today, name)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__dict__["__getattr__"] = lookup
 
     def get_code(self, fullname: str) -> CodeType | None:
         """Return the code that ``python -m`` runs."""
-        spec = find_spec(_today(fullname)[0])
+        spec = find_spec(_places(fullname)[0])
         assert spec is not None
         code: CodeType | None = spec.loader.get_code(spec.name)  # type: ignore[union-attr]
         return code
 
 
-def _today(module: str) -> list[str]:
+def _places(module: str) -> list[str]:
     return [f"ionloop.{name}" for name in MOVED.get(module.removeprefix("ionloop."), "").split()]
+
+
+def _modules(place: str) -> list[str]:
+    """Return the name of a module, or the names of the modules in a package."""
+    spec = find_spec(place)
+    if spec is None or spec.submodule_search_locations is None:
+        return [place]
+    return [f"{place}.{each.name}" for each in iter_modules(spec.submodule_search_locations)]
