@@ -27,7 +27,6 @@ from ionloop.jobs.explore.starts import (
     Perturbation,
     cooled,
     planned,
-    single_frames,
     trajectory_tasks,
 )
 from ionloop.jobs.roles import FloorError
@@ -313,4 +312,4 @@ def test_the_summary_leaves_out_what_does_not_count(gold_copper: Frames) -> None
 
 
 def test_single_frames(gold_copper: Frames) -> None:
-    assert [frame.ids[0] for frame in single_frames(gold_copper)] == list(gold_copper.ids)
+    assert [frame.ids[0] for frame in gold_copper] == list(gold_copper.ids)

@@ -37,7 +37,6 @@ class WindowSelectMaker(SelectMaker):
     'random'
     """
 
-    name: str = "select"
     settings: SelectSettings = field(default_factory=SelectSettings)
     limits: PhysicalLimits = field(default_factory=PhysicalLimits)
 

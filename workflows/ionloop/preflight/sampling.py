@@ -81,7 +81,7 @@ def _uses(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[Use]:
     initial = run_file.initial
     strain = initial.strain if initial.n_perturbed else 0.0
     disturbed = getattr(getattr(run_file.explore, "perturbation", None), "strain", 0.0)
-    starts = [part[index] for part in structures for index in range(len(part))]
+    starts = [start for part in structures for start in part]
     yield from (Use(start, (1, 1, 1), strain, "initial.strain") for start in starts)
     for stage in run_file.stages:
         npt = stage.ensemble != "nvt"

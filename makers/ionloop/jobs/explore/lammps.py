@@ -19,7 +19,6 @@ from ionloop.jobs.explore.starts import (
     Perturbation,
     cooled,
     planned,
-    single_frames,
     trajectory_tasks,
 )
 from ionloop.jobs.placement import Role, assign
@@ -74,9 +73,7 @@ class LammpsExploreMaker(ExploreMaker):
 
     drives: ClassVar[frozenset[str]] = frozenset(lammps.PAIR_STYLES)
 
-    name: str = "explore"
     settings: LammpsSettings = field(default_factory=LammpsSettings)
-    type_map: list[str] = field(default_factory=list)
     limits: PhysicalLimits = field(default_factory=PhysicalLimits)
     perturbation: Perturbation = field(default_factory=Perturbation)
     batch_size: int = 8
@@ -148,7 +145,7 @@ def spread_trajectories(
     maker = in_force(maker)
     maker.check_kind(ensemble.value.kind)
     given = getattr(structures, "value", structures)  # relaxed ones come by reference
-    starts = [start for part in given for start in single_frames(part)]
+    starts = [start for part in given for start in part]
     left_off = previous.value.last_good_frames if previous else {}
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
     originals = [supercell(start, stage.supercell) for start in starts]

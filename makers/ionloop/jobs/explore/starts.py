@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -144,25 +144,11 @@ def cooled(trajectory: Trajectory, damping: float) -> Trajectory:
 
 def planned(task: TrajectoryTask) -> TrajectoryDoc:
     """Describe a trajectory before it has run."""
-    return not_run(
-        task.index,
-        (task.temperature, task.pressure),
-        task.steps,
-        composition=task.start.formula,
-        seed=task.seed,
-        start_id=task.start.ids[0],
-    )
+    start = {"composition": task.start.formula, "seed": task.seed, "start_id": task.start.ids[0]}
+    return not_run(task.index, (task.temperature, task.pressure), task.steps, **start)
 
 
-def not_run(
-    index: int,
-    condition: tuple[float, float],
-    steps: int,
-    *,
-    composition: str = "",
-    seed: int = 0,
-    start_id: str = "",
-) -> TrajectoryDoc:
+def not_run(index: int, condition: tuple[float, float], steps: int, **start: Any) -> TrajectoryDoc:
     """Describe a trajectory of which nothing came back.
 
     Parameters
@@ -173,25 +159,18 @@ def not_run(
         Temperature in K and pressure in bar.
     steps
         MD steps that were asked for.
-    composition, seed, start_id
-        Formula, seed and id of its start; jobs of version 0.1 do not tell them.
+    **start
+        Composition, seed and id of its start; jobs of version 0.1 do not tell them.
     """
     temperature, pressure = condition
     return TrajectoryDoc(
         index=index,
         temperature=temperature,
         pressure=pressure,
-        composition=composition,
-        seed=seed,
-        start_id=start_id,
         steps_asked=steps,
         steps_done=0,
         n_frames=0,
         finished=False,
         stop_reason=LOST,
+        **({"seed": 0, "start_id": ""} | start),
     )
-
-
-def single_frames(frames: Frames) -> list[Frames]:
-    """Return the frames one by one."""
-    return [frames[index] for index in range(len(frames))]

@@ -23,7 +23,7 @@ from ionloop.jobs.decorators import collecting_job, stored_job
 from ionloop.jobs.label.accounts import ALLOWANCE, collect_labels, unique_ids
 from ionloop.jobs.label.dynamics import run_dynamics
 from ionloop.jobs.label.ledger import current_ledger
-from ionloop.jobs.label.record import LabelBatch, by_id, record_labels, singles, without_twins
+from ionloop.jobs.label.record import LabelBatch, by_id, record_labels, without_twins
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import LabelMaker, Reference
@@ -57,7 +57,6 @@ class BatchLabelMaker(LabelMaker):
         What calculates the labels: level of theory, limits, and one way to calculate a frame.
     """
 
-    name: str = "label"
     batch_size: int = 25
     floor: float = 0.9
     allowance: int = ALLOWANCE
@@ -180,7 +179,8 @@ def relax_frames(maker: BatchLabelMaker | Labeller, frames: list[Frames]) -> lis
     maker = _as_maker(maker)
     return [
         maker.settings.relax(frame, Path.cwd() / f"relax-{frame.ids[0]}", maker.cores)
-        for frame in singles(frames)
+        for part in frames
+        for frame in part
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.jobs.decorators import stored_job
 from ionloop.jobs.label.accounts import account, check_floor
 from ionloop.jobs.label.ledger import current_ledger
-from ionloop.jobs.label.record import singles
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.tolerances import in_force
 from ionloop.schemas.frames import Frames
@@ -32,7 +32,8 @@ def run_dynamics(maker: Any, frames: list[Frames], run: MolecularDynamics) -> La
     run
         Temperature, length, and which steps become labels.
     """
-    return enter(maker, (doc for frame in singles(frames) for doc in trajectory(maker, frame, run)))
+    starts = chain.from_iterable(frames)
+    return enter(maker, (label for start in starts for label in trajectory(maker, start, run)))
 
 
 def trajectory(maker: Any, frame: Frames, run: MolecularDynamics) -> Iterator[LabelDoc]:

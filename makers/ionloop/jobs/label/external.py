@@ -18,7 +18,7 @@ from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.jobs.label.imports import calculated, rejected
 from ionloop.jobs.label.ingest import read_labelled
 from ionloop.jobs.label.ledger import Ledger, current_ledger
-from ionloop.jobs.label.record import LabelBatch, by_id, singles
+from ionloop.jobs.label.record import LabelBatch, by_id
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
@@ -240,7 +240,7 @@ def _read(
         except (FrameFileError, ValueError) as error:
             unreadable.append(str(error))
             continue
-        frames = singles(parts)
+        frames = [frame for part in parts for frame in part]
         for number, frame in enumerate(frames, 1):
             yield (str(path) if len(frames) == 1 else f"{path}, frame {number}"), frame
 

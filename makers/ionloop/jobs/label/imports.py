@@ -55,8 +55,7 @@ def _judge_part(part: Frames, terms: Terms, physical: PhysicalLimits | None) -> 
     faults[faults == ""] = inspect(part[faults == ""], physical).faults
     impossible = impossible_energies(part)
     labels = []
-    for index in range(len(part)):
-        frame = part[index]
+    for index, frame in enumerate(part):
         label = accept(frame.unlabelled(), calculated(frame), terms.level, terms.limits)
         detail = label.detail
         if impossible[index]:

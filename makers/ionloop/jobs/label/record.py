@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from ionloop.codes.common.acceptance import Terms, failed
@@ -92,11 +92,6 @@ def record_labels(
     if lost:
         raise LabellerError(f"{len(lost)} of {n_calculated} frames gave no result; {lost[0]}")
     return n_calculated
-
-
-def singles(frames: Iterable[Frames]) -> list[Frames]:
-    """Return the frames one by one."""
-    return [part[index] for part in frames for index in range(len(part))]
 
 
 def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -58,12 +58,9 @@ class DeepmdTrainMaker(TrainMaker):
 
     kind: ClassVar[str] = DEEPMD
 
-    name: str = "train"
     settings: DeepmdSettings = field(default_factory=lambda: DeepmdSettings(steps=400_000))
-    type_map: list[str] = field(default_factory=list)
     n_models: int = 4
     min_models: int = 2
-    validation_fraction: float = 0.05
     cores: int = 1
     per_gpu: int = 1
 
@@ -173,7 +170,7 @@ def train_in(
     training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
     checkpoint = previous_checkpoint(previous, number, maker.n_models)
     lost = previous is not None and checkpoint is None
-    result = deepmd.train(
+    trained = deepmd.train(
         maker.settings,
         training,
         validation,
@@ -182,24 +179,18 @@ def train_in(
         folder=folder,
         checkpoint=checkpoint,
     )
+    if lost and maker.settings.warm_steps:
+        trained = replace(trained, obstacle=LOST)
     versions = {"deepmd-kit": deepmd.program_version(maker.settings.command)}
     return TrainingDoc(
         **stamp(maker.settings, **versions),
+        **vars(trained),
         kind=maker.kind,
         member=number,
         seed=seed,
         backend=maker.settings.backend,
         type_map=maker.type_map,
-        steps=result.steps,
-        warm_start=result.warm_start,
-        obstacle=LOST if maker.settings.warm_steps and lost else result.obstacle,
-        train_errors=result.train_errors,
-        validation_errors=result.validation_errors,
-        learning_curve=result.learning_curve,
-        seconds=result.seconds,
         cores=maker.cores,
-        model=result.model,
-        checkpoint=result.checkpoint,
     )
 
 

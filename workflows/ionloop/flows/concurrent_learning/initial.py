@@ -33,7 +33,10 @@ def initial_jobs(
     tuple
         The jobs, and the references to their `Labels`.
     """
-    starts = _one_by_one(structures, n_starts)
+    if isinstance(structures, OutputReference):  # relaxed structures are single frames already
+        starts = [structures[number] for number in range(n_starts)]
+    else:
+        starts = [frame for part in structures for frame in part]
     runs = [run for section in loop.initial.aimd for run in section.runs]
     sources: list[Flow | Job] = [
         *(_ingest(loop, data) for data in loop.initial.data),
@@ -84,10 +87,3 @@ def _ingest(loop: Loop, data: ExistingData) -> Job:
         data.check_units,
     )
     return assign(job, Role.LABEL, f"ingest {data.path}", bookkeeping=True)
-
-
-def _one_by_one(structures: Reference, n_starts: int) -> list[Reference]:
-    """Return the start structures as single frames; relaxed ones are single frames already."""
-    if isinstance(structures, OutputReference):
-        return [structures[number] for number in range(n_starts)]
-    return [part[index] for part in structures for index in range(len(part))]
