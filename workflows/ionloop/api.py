@@ -5,8 +5,8 @@ Nothing heavy is imported before it is used, so that ``from ionloop.api import l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,15 +200,12 @@ def frames(store: str | Path | JobStore, run: str | None = None, **criteria: Any
     return DataFrame(dict(found.columns))
 
 
-@contextmanager
-def _opened(store: str | Path | JobStore) -> Iterator[JobStore]:
+def _opened(store: str | Path | JobStore) -> AbstractContextManager[JobStore]:
     from ionloop.stores.connect import open_store
 
-    if not isinstance(store, str | Path):
-        yield store
-        return
-    with closing(open_store(store, read_only=True)) as opened:
-        yield opened
+    if isinstance(store, str | Path):
+        return closing(open_store(store, read_only=True))
+    return nullcontext(store)
 
 
 def _known(store: JobStore, run: str | None) -> str:

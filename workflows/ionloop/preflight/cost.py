@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import isnan, prod
 
 from pydantic import Field
 
@@ -143,32 +143,22 @@ def _cost(
     run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage], *, new_labels: bool
 ) -> Cost:
     explored = [*turns, *([run_file.validation_stage] if run_file.validation.n_labels else [])]
-    labels, label_time = _labels(run_file, structures, turns if new_labels else [])
-    spent = [
-        label_time,
-        _training_time(run_file, _mean_atoms(structures), len(turns)),
-        *(_md_time(run_file, stage, structures) for stage in explored),
-    ]
-    seconds = _sum(spent)
+    labels, seconds = _labels(run_file, structures, turns if new_labels else [])
+    seconds += _training_time(run_file, _mean_atoms(structures), len(turns))
+    seconds += sum(_md_time(run_file, stage, structures) for stage in explored)
     return Cost(
         turns=len(turns),
         labels=labels,
         trainings=len(turns) * run_file.train.n_models + run_file.production.n_models,
         md_steps=sum(n_trajectories(stage, structures) * stage.steps for stage in explored),
-        core_hours=None if seconds is None else seconds / 3600,
+        core_hours=None if isnan(seconds) else seconds / 3600,
     )
-
-
-def _sum(parts: Sequence[float | None]) -> float | None:
-    """Return the sum, None where a part is not known."""
-    known = [part for part in parts if part is not None]
-    return sum(known) if len(known) == len(parts) else None
 
 
 def _labels(
     run_file: RunFile, structures: Sequence[Frames], turns: Sequence[Stage]
-) -> tuple[int, float | None]:
-    """Return the number of labels and their core seconds, None where the rate is not known."""
+) -> tuple[int, float]:
+    """Return the number of labels and their core seconds, nan where the rate is not known."""
     small = _mean_atoms(structures)
     asked = [(n_perturbed(run_file, structures), small)]
     if n := run_file.validation.n_labels:
@@ -177,38 +167,32 @@ def _labels(
     of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
     total = sum(n for n, _ in asked) + of_dynamics
     labels = max(min(total, run_file.limits.max_labels or total), of_dynamics)
-    rates = [label_seconds(run_file.label, n_atoms) for _, n_atoms in asked]
-    steps = _dynamics_time(run_file, structures)
-    if None in rates or steps is None:
-        return labels, None
-    seconds = sum(n * rate for (n, _), rate in zip(asked, rates, strict=True) if rate)
-    return labels, seconds * (labels - of_dynamics) / max(total - of_dynamics, 1) + steps
+    seconds = sum(n * label_seconds(run_file.label, n_atoms) for n, n_atoms in asked)
+    share = (labels - of_dynamics) / max(total - of_dynamics, 1)
+    return labels, seconds * share + _dynamics_time(run_file, structures)
 
 
-def _dynamics_time(run_file: RunFile, structures: Sequence[Frames]) -> float | None:
-    """Return the core seconds of the labeller's own MD, None where its rate is not known."""
+def _dynamics_time(run_file: RunFile, structures: Sequence[Frames]) -> float:
+    """Return the core seconds of the labeller's own MD, nan where its rate is not known."""
     steps = sum(run.steps for section in run_file.initial.aimd for run in section.runs)
     if not steps:
         return 0.0
-    step = dynamics_seconds(run_file.label, _mean_atoms(structures))
-    return None if step is None else step * steps * n_starts(structures)
+    return dynamics_seconds(run_file.label, _mean_atoms(structures)) * steps * n_starts(structures)
 
 
-def _training_time(run_file: RunFile, n_atoms: int, n_turns: int) -> float | None:
+def _training_time(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
     train, production = run_file.train, run_file.train.for_production(run_file.production)
     cold = training_seconds(train, n_atoms, warm=False)
     warm = training_seconds(train, n_atoms, warm=True)
     last = training_seconds(production, n_atoms, warm=run_file.production.warm_start)
-    if cold is None or warm is None or last is None:
-        return None
     turns = train.n_models * (cold + warm * (n_turns - 1)) if n_turns else 0.0
     return turns + production.n_models * last
 
 
-def _md_time(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float | None:
+def _md_time(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float:
     n_atoms = _mean_atoms(structures) * prod(stage.supercell)
     step = step_seconds(run_file.explore, n_atoms, run_file.train.n_models, stage.dump_every)
-    return None if step is None else n_trajectories(stage, structures) * stage.steps * step
+    return n_trajectories(stage, structures) * stage.steps * step
 
 
 def _mean_atoms(structures: Sequence[Frames]) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
+from math import nan
 
 from ionloop.preflight.findings import Finding, error, ok
 from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSection, TrainSection
@@ -55,8 +56,8 @@ def look_at_models(explorer: ExploreSection, trainer: TrainSection) -> Iterator[
 
 
 @singledispatch
-def label_seconds(section: LabelSection, n_atoms: int) -> float | None:
-    """Estimate the core seconds of one label, None where nothing is known.
+def label_seconds(section: LabelSection, n_atoms: int) -> float:
+    """Estimate the core seconds of one label, nan where nothing is known.
 
     Parameters
     ----------
@@ -65,11 +66,11 @@ def label_seconds(section: LabelSection, n_atoms: int) -> float | None:
     n_atoms
         Atoms of the frame.
     """
-    return None
+    return nan
 
 
 @singledispatch
-def dynamics_seconds(section: LabelSection, n_atoms: int) -> float | None:
+def dynamics_seconds(section: LabelSection, n_atoms: int) -> float:
     """Estimate the core seconds of one step of the labeller's own molecular dynamics.
 
     Parameters
@@ -81,15 +82,15 @@ def dynamics_seconds(section: LabelSection, n_atoms: int) -> float | None:
 
     Returns
     -------
-    float or None
+    float
         By default as many as a label takes.
     """
     return label_seconds(section, n_atoms)
 
 
 @singledispatch
-def training_seconds(section: TrainSection, n_atoms: int, *, warm: bool) -> float | None:
-    """Estimate the core seconds of the training of one model, None where nothing is known.
+def training_seconds(section: TrainSection, n_atoms: int, *, warm: bool) -> float:
+    """Estimate the core seconds of the training of one model, nan where nothing is known.
 
     Parameters
     ----------
@@ -100,14 +101,12 @@ def training_seconds(section: TrainSection, n_atoms: int, *, warm: bool) -> floa
     warm
         Whether it starts from a model of the turn before.
     """
-    return None
+    return nan
 
 
 @singledispatch
-def step_seconds(
-    section: ExploreSection, n_atoms: int, n_models: int, dump_every: int
-) -> float | None:
-    """Estimate the core seconds of one step of molecular dynamics, None where nothing is known.
+def step_seconds(section: ExploreSection, n_atoms: int, n_models: int, dump_every: int) -> float:
+    """Estimate the core seconds of one step of molecular dynamics, nan where nothing is known.
 
     Parameters
     ----------
@@ -120,7 +119,7 @@ def step_seconds(
     dump_every
         Steps from one frame that is judged to the next.
     """
-    return None
+    return nan
 
 
 def level_finding(section: LabelSection) -> Finding:

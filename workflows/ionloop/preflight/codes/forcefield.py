@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import nan
 
 from ionloop.codes.forcefield import model
 from ionloop.preflight.codes.base import label_seconds, look_at_code, sentence_of
@@ -41,7 +42,6 @@ def _look_at_force_field(section: ForceFieldSection, elements: Sequence[str]) ->
 
 
 @label_seconds.register(ForceFieldSection)
-def _force_field_seconds(section: ForceFieldSection, n_atoms: int) -> float | None:
-    """Estimate the core seconds of one label; None for a model that was not measured."""
-    rate = SECONDS_OF_50_ATOMS.get(section.model.lower())
-    return None if rate is None else rate * n_atoms / 50
+def _force_field_seconds(section: ForceFieldSection, n_atoms: int) -> float:
+    """Estimate the core seconds of one label; nan for a model that was not measured."""
+    return SECONDS_OF_50_ATOMS.get(section.model.lower(), nan) * n_atoms / 50

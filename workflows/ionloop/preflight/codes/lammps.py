@@ -39,8 +39,6 @@ def _refusal(problem: lammps.LammpsError) -> Finding:
 
 
 @step_seconds.register(LammpsSection)
-def _lammps_step_seconds(
-    section: LammpsSection, n_atoms: int, n_models: int, dump_every: int
-) -> float:
+def _lammps_seconds(section: LammpsSection, n_atoms: int, n_models: int, dump_every: int) -> float:
     """Estimate the core seconds of one MD step; all models but one run at dumps only."""
     return n_atoms * 2.5e-4 * (1 + (n_models - 1) / dump_every)
