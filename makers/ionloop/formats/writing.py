@@ -70,11 +70,24 @@ def _write_extxyz(parts: list[Frames], path: Path) -> None:
     ase.io.write(path, images, format="extxyz")
 
 
-def _write_poscars(parts: list[Frames], path: Path) -> None:
+def _write_new_poscars(parts: list[Frames], path: Path) -> None:
     _make_folder(path)
+    write_poscars(parts, path)
+
+
+def write_poscars(parts: Iterable[Frames], folder: Path) -> None:
+    """Write a POSCAR for every frame, named by formula and frame id.
+
+    Parameters
+    ----------
+    parts
+        The frames.
+    folder
+        Where to; it exists and may hold other files.
+    """
     for part in parts:
         for frame_id, text in zip(part.ids, poscars(part), strict=True):
-            (path / f"{part.formula}-{frame_id}.vasp").write_text(text)
+            (folder / f"{part.formula}-{frame_id}.vasp").write_text(text)
 
 
 def poscars(frames: Frames) -> list[str]:
@@ -111,5 +124,5 @@ _WRITERS: dict[str, Callable[[list[Frames], Path], None]] = {
     "deepmd/npy": _write_npy,
     "deepmd/hdf5": _write_hdf5,
     "extxyz": _write_extxyz,
-    "poscar": _write_poscars,
+    "poscar": _write_new_poscars,
 }

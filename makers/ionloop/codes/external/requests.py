@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ionloop.formats.writing import poscars, write_frames
+from ionloop.formats.writing import write_frames, write_poscars
 from ionloop.geometry.matching import fit
 from ionloop.schemas.frames import Frames, concatenate
 
@@ -23,9 +23,7 @@ def write_requests(frames: Sequence[Frames], folder: Path) -> None:
         Where to; made if it is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for part in frames:
-        for frame_id, text in zip(part.ids, poscars(part), strict=True):
-            (folder / f"{part.formula}-{frame_id}.vasp").write_text(text)
+    write_poscars(frames, folder)
     write_frames(concatenate(frames), folder / "frames.extxyz", "extxyz")
 
 

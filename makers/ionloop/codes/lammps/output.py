@@ -11,9 +11,9 @@ import numpy as np
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.codes.lammps.cell import BOX_BOUNDS, RestrictedCell
-from ionloop.codes.lammps.restart import Leg, cause_of_end, legs, log_of, seconds_of, started
+from ionloop.codes.lammps.restart import Leg, end_mark, legs, log_of, seconds_of, started
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.geometry.neighbours import measurable, neighbours
+from ionloop.geometry.neighbours import finite, measurable, neighbours
 from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.packed import Array
 
@@ -69,14 +69,11 @@ def _valid_prefix(
     hottest, distance = settings.hottest(task.temperature), settings.stop_distance
     steps = np.arange(len(temperatures)) * task.dump_every
     steady = temperatures - task.heat_at(steps, settings.thermostat_damping)
-    coordinates = np.concatenate([frames.positions, frames.cells], axis=1)
+    largest = settings.stop_max_devi_f
     faults = [
         ("the model deviation is not finite", ~np.isfinite(max_devi_f + max_devi_v)),
-        ("positions or cell are not finite", ~np.isfinite(coordinates).all(axis=(1, 2))),
-        (
-            f"max_devi_f exceeds {settings.stop_max_devi_f:g} eV/Å",
-            ~(max_devi_f <= settings.stop_max_devi_f),
-        ),
+        ("positions or cell are not finite", ~finite(frames)),
+        (f"max_devi_f exceeds {largest:g} eV/Å", ~(max_devi_f <= largest)),
         (f"the temperature exceeds {hottest:g} K", ~(steady <= hottest)),
     ]
     firsts = [(_first(bad), fault) for fault, bad in faults]
@@ -108,7 +105,7 @@ def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -
     text = logs[-1].read_text() if logs else ""
     if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
         return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
-    cause = cause_of_end(task.name, folder)
+    cause = end_mark(task.name, folder).read_text().strip()
     return cause or f"frames are missing from {folder}; is its disk full?"
 
 

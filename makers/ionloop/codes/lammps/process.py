@@ -17,10 +17,9 @@ from ionloop.codes.lammps.program import START_LOG, LammpsError, command_words
 from ionloop.codes.lammps.restart import (
     Leg,
     add_seconds,
-    is_over,
+    end_mark,
     legs_to_run,
     log_of,
-    mark_over,
     seconds_of,
     started,
 )
@@ -132,7 +131,7 @@ def _run_in_turn(
     for name, text in starts.items():
         (folder / name).write_text(text)
     begun = False
-    while left := [task for task in tasks if not is_over(task.name, folder)]:
+    while left := [task for task in tasks if not end_mark(task.name, folder).exists()]:
         plans = [legs_to_run(task, settings, folder) for task in left]
         sections = map(lambda task, plan: script(task, first_leg=plan[0].number), left, plans)
         (folder / _SCRIPT).write_text("".join(sections))
@@ -175,11 +174,11 @@ def _run_process(plan: Sequence[Leg], settings: LammpsSettings, folder: Path, be
         if not begun:
             raise LammpsError(f"LAMMPS did not begin a trajectory: {cause} (in {folder})")
         stopped = [leg.trajectory for leg in (started(plan, folder) or plan[:1])[-1:]]
-    stopped = [name for name in stopped if not is_over(name, folder)]
+    stopped = [name for name in stopped if not end_mark(name, folder).exists()]
     rest = time.monotonic() - start - (_counted(names, folder) - counted)
     add_seconds([*stopped, *names][0], folder, rest)
     for name in stopped:
-        mark_over(name, folder, cause)
+        end_mark(name, folder).write_text(cause)
     return begun
 
 

@@ -83,8 +83,8 @@ def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
     ]
 
 
-def is_over(trajectory: str, folder: Path) -> bool:
-    """Tell whether a trajectory has ended, finished or not.
+def end_mark(trajectory: str, folder: Path) -> Path:
+    """Return the file that is there when a trajectory has ended, with the cause of a crash in it.
 
     Parameters
     ----------
@@ -93,35 +93,7 @@ def is_over(trajectory: str, folder: Path) -> bool:
     folder
         Working folder of LAMMPS.
     """
-    return _over(trajectory, folder).exists()
-
-
-def mark_over(trajectory: str, folder: Path, cause: str = "") -> None:
-    """Note that a trajectory has ended.
-
-    Parameters
-    ----------
-    trajectory
-        Stem of its file names.
-    folder
-        Working folder.
-    cause
-        Why LAMMPS crashed or was ended, if it was.
-    """
-    _over(trajectory, folder).write_text(cause)
-
-
-def cause_of_end(trajectory: str, folder: Path) -> str:
-    """Return what `mark_over` noted as the cause, or nothing.
-
-    Parameters
-    ----------
-    trajectory
-        Stem of its file names.
-    folder
-        Working folder of LAMMPS.
-    """
-    return _over(trajectory, folder).read_text().strip()
+    return folder / f"{trajectory}.over"
 
 
 def legs_to_run(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> list[Leg]:
@@ -200,10 +172,6 @@ def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
     """
     with _seconds(trajectory, folder).open("a") as file:
         file.write(f"{max(amount, 0.0)}\n")
-
-
-def _over(trajectory: str, folder: Path) -> Path:
-    return folder / f"{trajectory}.over"
 
 
 def _seconds(trajectory: str, folder: Path) -> Path:
