@@ -17,76 +17,80 @@ from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
 
 
-class Standing(Model):
+class Row(Model, use_attribute_docstrings=True):
+    """What a query answers with."""
+
+
+class Standing(Row):
     """Where a run stands, in words."""
 
     state: RunState
     sentence: str
-    cure: str = Field("", description="command that goes on with the run, if it needs one")
+    cure: str = ""
+    """command that goes on with the run, if it needs one"""
 
 
-class RunRow(Model):
+class RunRow(Row):
     """A run in one line."""
 
     run: str
     started: datetime | None = None
     host: str | None = None
     standing: Standing
-    n_turns: int = Field(0, description="finished turns")
-    n_labels: int = Field(
-        0, description="labels requested: up to the last finished turn, in all once it has ended"
-    )
-    n_accepted: int = Field(0, description="of them accepted")
-    accurate_fraction: float | None = Field(None, description="of the last finished turn")
-    core_hours: CoreHours = Field(
-        0.0, description="up to the last finished turn, in all once it has ended"
-    )
+    n_turns: int = 0
+    """finished turns"""
+    n_labels: int = 0
+    """labels requested: up to the last finished turn, in all once it has ended"""
+    n_accepted: int = 0
+    """of them accepted"""
+    accurate_fraction: float | None = None
+    """of the last finished turn"""
+    core_hours: CoreHours = 0.0
+    """up to the last finished turn, in all once it has ended"""
 
 
-class TurnRow(Model):
+class TurnRow(Row):
     """A finished turn in one line."""
 
-    turn: int = Field(description="counted from 0")
-    stage: int = Field(description="counted from 0")
+    turn: int
+    """counted from 0"""
+    stage: int
+    """counted from 0"""
     temperatures: list[Temperature]
     counts: VerdictCounts
-    conditions: list[ConditionCounts] = Field(
-        default_factory=list, description="verdict counts by temperature, pressure and composition"
-    )
-    unfinished: list[Unfinished] = Field(
-        default_factory=list, description="trajectories that stopped early, with the reason"
-    )
-    n_requested: int = Field(description="labels asked for")
+    conditions: list[ConditionCounts] = Field(default_factory=list)
+    """verdict counts by temperature, pressure and composition"""
+    unfinished: list[Unfinished] = Field(default_factory=list)
+    """trajectories that stopped early, with the reason"""
+    n_requested: int
+    """labels asked for"""
     n_accepted: int
-    rejected: dict[str, int] = Field(description="rejected labels by reason")
-    n_late: int = Field(0, description="labels still running when the quorum was in")
-    n_training_frames: int = Field(description="frames in the data set after the turn")
-    train_rmse: float | None = Field(
-        description="force error on training frames, mean over the models",
-        json_schema_extra={"unit": "meV/Å"},
-    )
-    validation_rmse: float | None = Field(
-        description="force error on frames held back, mean over the models",
-        json_schema_extra={"unit": "meV/Å"},
-    )
-    new_label_rmse: float | None = Field(
-        description="force error of the ensemble mean on the new labels, before training on them",
-        json_schema_extra={"unit": "meV/Å"},
-    )
-    new_label_rms: float | None = Field(
-        description="the new labels' own force RMS", json_schema_extra={"unit": "meV/Å"}
-    )
-    rank_correlation: float | None = Field(
-        description="Spearman correlation of deviation and true error of the new labels"
-    )
-    core_hours: CoreHours = Field(description="spent on the turn; the first has the initial data")
-    wall_seconds: Seconds | None = Field(
-        description="first start to last end of its jobs, interruptions included"
-    )
-    action: str = Field(description="what was decided")
+    rejected: dict[str, int]
+    """rejected labels by reason"""
+    n_late: int = 0
+    """labels still running when the quorum was in"""
+    n_training_frames: int
+    """frames in the data set after the turn"""
+    train_rmse: float | None = Field(json_schema_extra={"unit": "meV/Å"})
+    """force error on training frames, mean over the models"""
+    validation_rmse: float | None = Field(json_schema_extra={"unit": "meV/Å"})
+    """force error on frames held back, mean over the models"""
+    new_label_rmse: float | None = Field(json_schema_extra={"unit": "meV/Å"})
+    """force error of the ensemble mean on the new labels, before training on them"""
+    new_label_rms: float | None = Field(json_schema_extra={"unit": "meV/Å"})
+    """the new labels' own force RMS"""
+    rank_correlation: float | None
+    """Spearman correlation of deviation and true error of the new labels"""
+    core_hours: CoreHours
+    """spent on the turn; the first has the initial data"""
+    wall_seconds: Seconds | None
+    """first start to last end of its jobs, interruptions included"""
+    action: str
+    """what was decided"""
     reason: str
     failures: list[str]
-    notes: list[str] = Field(default_factory=list, description="such as mixed levels of theory")
+    notes: list[str] = Field(default_factory=list)
+    """such as mixed levels of theory"""
 
     @property
     def fractions(self) -> tuple[float, float, float]:
@@ -96,11 +100,13 @@ class TurnRow(Model):
         return (counts.accurate / judged, counts.candidate / judged, counts.failed / judged)
 
 
-class JobsOverview(Model):
+class JobsOverview(Row):
     """The jobs of a run."""
 
-    counts: dict[str, dict[str, int]] = Field(description="role to state to number of jobs")
-    rows: list[JobRow] = Field(default_factory=list, description="all of them, in order")
+    counts: dict[str, dict[str, int]]
+    """role to state to number of jobs"""
+    rows: list[JobRow] = Field(default_factory=list)
+    """all of them, in order"""
 
     @property
     def running(self) -> list[JobRow]:
@@ -126,7 +132,7 @@ class RunStatus(RunRow):
     summary: SummaryDoc | None = None
 
 
-class LabelRow(Model):
+class LabelRow(Row):
     """A label without its frame."""
 
     label_id: str
@@ -143,7 +149,7 @@ class LabelRow(Model):
     iteration: int | None = None
 
 
-class Found(Model):
+class Found(Row):
     """One stored thing, found by its key."""
 
     kind: Literal["run", "job", "label", "frame"]

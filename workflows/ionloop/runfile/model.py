@@ -21,8 +21,7 @@ from ionloop.flows.concurrent_learning.decision import Convergence, Limits
 from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
 from ionloop.flows.concurrent_learning.settings import STAGES, TRUST, ExistingData, InitialData
 from ionloop.flows.concurrent_learning.validation import Validation
-from ionloop.formats.reading import read_frames
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures, read_frames
 from ionloop.jobs.roles import TrainMaker
 from ionloop.jobs.select import WindowSelectMaker
 from ionloop.runfile.errors import all_refused, refused
@@ -51,67 +50,57 @@ _NAME = matching(
 )
 
 
-class RunFile(Model):
+class RunFile(Model, use_attribute_docstrings=True):
     """Everything that decides a run."""
 
-    name: Annotated[str, Field(max_length=200), _NAME] = Field(
-        "run", description="name of the run; a second run of that name becomes name-2"
-    )
-    structures: list[Path] = Field(
-        min_length=1,
-        description="start structures, in any format that ASE, pymatgen or dpdata reads",
-    )
-    type_map: list[str] | None = Field(
-        None,
-        description="chemical symbols in the order of the models' types; none: in the order of "
-        "appearance in structures and data",
-    )
-    store: str = Field(
-        "ionloop.db",
-        description="where all results go: a file, or mongodb://host:port/database",
-    )
-    scratch: Path | None = Field(
-        None,
-        description="folder for the work of the jobs; none: 'scratch' beside the store's file, or "
-        "in the current folder",
-    )
-    keep: Literal["failed", "all"] = Field(
-        "failed", description="jobs whose folder stays in scratch when they end"
-    )
-    cores: PositiveInt | None = Field(
-        None, description="cores of this machine that the run may use; none: all"
-    )
-    runner: EngineName = Field(
-        "local", description="who runs it: this machine, FireWorks, or jobflow-remote (`remote`)"
-    )
-    launchpad: Path | None = Field(
-        None, description="FireWorks: LaunchPad file; none: FireWorks' own configuration"
-    )
-    project: str | None = Field(
-        None, description="jobflow-remote: project; none: its own default project"
-    )
-    resources: ResourceTable = Field(
-        ResourceTable(), description="what the jobs of each role ask of a queue"
-    )
-    seed: int = Field(1, ge=0, le=LARGEST_SEED, description="seed from which all others follow")
-    initial: InitialData = Field(InitialData(), description="the first training set")
-    label: AnyLabelSection = Field(ForceFieldSection(), description="the labeller")
-    train: AnyTrainSection = Field(DeepmdSection(), description="the ensemble of every turn")
-    explore: AnyExploreSection = Field(LammpsSection(), description="the exploration")
-    select: SelectSettings = Field(SelectSettings(), description="the pick of every turn")
-    trust: TrustWindow = Field(
-        TRUST,
-        description="trust levels of the model deviation, where a stage has none of its own",
-    )
-    stages: list[Stage] = Field(
-        list(STAGES),
-        min_length=1,
-        description="stages of the exploration, in order",
-    )
-    convergence: Convergence = Field(Convergence(), description="when a stage is converged")
-    limits: Limits = Field(Limits(), description="where the loop stops all the same")
-    production: Production = Field(Production(), description="the training at the end")
-    validation: Validation = Field(Validation(), description="frames that judge the potential")
+    name: Annotated[str, Field(max_length=200), _NAME] = "run"
+    """name of the run; a second run of that name becomes name-2"""
+    structures: list[Path] = Field(min_length=1)
+    """start structures, in any format that ASE, pymatgen or dpdata reads"""
+    type_map: list[str] | None = None
+    """chemical symbols in the order of the models' types; none: in the order of appearance in
+    structures and data"""
+    store: str = "ionloop.db"
+    """where all results go: a file, or mongodb://host:port/database"""
+    scratch: Path | None = None
+    """folder for the work of the jobs; none: 'scratch' beside the store's file, or in the current
+    folder"""
+    keep: Literal["failed", "all"] = "failed"
+    """jobs whose folder stays in scratch when they end"""
+    cores: PositiveInt | None = None
+    """cores of this machine that the run may use; none: all"""
+    runner: EngineName = "local"
+    """who runs it: this machine, FireWorks, or jobflow-remote (`remote`)"""
+    launchpad: Path | None = None
+    """FireWorks: LaunchPad file; none: FireWorks' own configuration"""
+    project: str | None = None
+    """jobflow-remote: project; none: its own default project"""
+    resources: ResourceTable = ResourceTable()
+    """what the jobs of each role ask of a queue"""
+    seed: int = Field(1, ge=0, le=LARGEST_SEED)
+    """seed from which all others follow"""
+    initial: InitialData = InitialData()
+    """the first training set"""
+    label: AnyLabelSection = ForceFieldSection()
+    """the labeller"""
+    train: AnyTrainSection = DeepmdSection()
+    """the ensemble of every turn"""
+    explore: AnyExploreSection = LammpsSection()
+    """the exploration"""
+    select: SelectSettings = SelectSettings()
+    """the pick of every turn"""
+    trust: TrustWindow = TRUST
+    """trust levels of the model deviation, where a stage has none of its own"""
+    stages: list[Stage] = Field(list(STAGES), min_length=1)
+    """stages of the exploration, in order"""
+    convergence: Convergence = Convergence()
+    """when a stage is converged"""
+    limits: Limits = Limits()
+    """where the loop stops all the same"""
+    production: Production = Production()
+    """the training at the end"""
+    validation: Validation = Validation()
+    """frames that judge the potential"""
 
     @model_validator(mode="before")
     @classmethod

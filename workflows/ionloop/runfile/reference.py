@@ -73,7 +73,7 @@ def _section(title: str, model: type[BaseModel]) -> Iterator[str]:
     properties = model.model_json_schema()["properties"]
     for name in _ordered(model):
         schema, field = properties[name], model.model_fields[name]
-        meaning = schema.get("description", "")
+        meaning = " ".join(schema.get("description", "").split())
         cells = [f"`{name}`", _type(schema), _unit(schema), _default(field), meaning]
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
     yield ""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ionloop.codes.common.dft import DftSettings
 from ionloop.jobs.label.batches import BatchLabelMaker
@@ -38,13 +38,14 @@ Allowance = Annotated[
 ]
 
 
-class CodeSection(Model, ABC):
+class CodeSection(Model, ABC, use_attribute_docstrings=True):
     """One code in its role: its settings and the fields of its Maker."""
 
     settings_type: ClassVar[type[Model]]
     maker_type: ClassVar[Any]
 
-    code: str = Field(description="name of the code, or import path of a section class")
+    code: str
+    """name of the code, or import path of a section class"""
 
     def build(self, **given: Any) -> Any:
         """Return the Maker; `given` are fields of the Maker that the section does not hold."""
@@ -89,21 +90,16 @@ class LabelSection(CodeSection):
 class BatchLabelSection(LabelSection):
     """A labeller whose jobs label batches of frames."""
 
-    batch_size: PositiveInt = Field(
-        BatchLabelMaker.batch_size,
-        description="frames per job; every label is safe as soon as it is calculated",
-    )
-    floor: Fraction = Field(
-        BatchLabelMaker.floor,
-        description="smallest accepted fraction of the labels with which a turn goes on",
-    )
+    batch_size: PositiveInt = BatchLabelMaker.batch_size
+    """frames per job; every label is safe as soon as it is calculated"""
+    floor: Fraction = BatchLabelMaker.floor
+    """smallest accepted fraction of the labels with which a turn goes on"""
     allowance: Allowance = BatchLabelMaker.allowance
-    quorum: Fraction = Field(
-        BatchLabelMaker.quorum,
-        description="fraction of the labels with which a turn goes on while the others are still "
-        "calculated; those join the next turn",
-    )
-    cores: PositiveInt = Field(BatchLabelMaker.cores, description="cores of one job")
+    quorum: Fraction = BatchLabelMaker.quorum
+    """fraction of the labels with which a turn goes on while the others are still calculated; those
+    join the next turn"""
+    cores: PositiveInt = BatchLabelMaker.cores
+    """cores of one job"""
 
 
 class DftSection(BatchLabelSection, DftSettings):
@@ -111,11 +107,10 @@ class DftSection(BatchLabelSection, DftSettings):
 
     starts_a_program = True
 
-    batch_size: PositiveInt = Field(
-        DftLabelMaker.batch_size,
-        description="frames per job; every label is safe as soon as it is calculated",
-    )
-    cores: PositiveInt = Field(DftLabelMaker.cores, description="MPI ranks of a calculation")
+    batch_size: PositiveInt = DftLabelMaker.batch_size
+    """frames per job; every label is safe as soon as it is calculated"""
+    cores: PositiveInt = DftLabelMaker.cores
+    """MPI ranks of a calculation"""
 
     @property
     def sampling(self) -> KPoints:
@@ -123,27 +118,19 @@ class DftSection(BatchLabelSection, DftSettings):
         return self.kpoints
 
 
-class Production(Model):
+class Production(Model, extra="allow", use_attribute_docstrings=True):
     """The training at the end; any key of `train` may be given here too and then replaces it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-
-    steps: PositiveInt | None = Field(
-        None, description="training steps, also of a warm start; none: those of `train.steps`"
-    )
-    n_models: PositiveInt = Field(
-        1, le=MOST_MODELS, description="models, of which the first is the potential"
-    )
-    warm_start: bool = Field(
-        True,
-        description="start from the last ensemble, not from scratch; another network than the "
-        "ensemble's starts from scratch in any case",
-    )
-    train_on_all: bool = Field(
-        False,
-        description="train on the frames too that `train.validation_fraction` holds back; the "
-        "potential then has no held-back error",
-    )
+    steps: PositiveInt | None = None
+    """training steps, also of a warm start; none: those of `train.steps`"""
+    n_models: PositiveInt = Field(1, le=MOST_MODELS)
+    """models, of which the first is the potential"""
+    warm_start: bool = True
+    """start from the last ensemble, not from scratch; another network than the ensemble's starts
+    from scratch in any case"""
+    train_on_all: bool = False
+    """train on the frames too that `train.validation_fraction` holds back; the potential then has
+    no held-back error"""
 
     @model_validator(mode="after")
     def _check_held_back(self) -> Self:

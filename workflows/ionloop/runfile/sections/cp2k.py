@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from ionloop.codes.cp2k.settings import Cp2kSettings
 from ionloop.jobs.label.dft import Cp2kLabelMaker
 from ionloop.runfile.sections.base import DftSection
@@ -17,4 +15,5 @@ class Cp2kSection(Cp2kSettings, DftSection):
     settings_type = Cp2kSettings
     maker_type = Cp2kLabelMaker
 
-    code: Literal["cp2k"] = Field("cp2k", description="CP2K")
+    code: Literal["cp2k"] = "cp2k"
+    """CP2K"""

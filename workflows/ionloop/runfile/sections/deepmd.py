@@ -18,26 +18,20 @@ class DeepmdSection(TrainSection, DeepmdSettings):
     settings_type = DeepmdSettings
     maker_type = DeepmdTrainMaker
 
-    code: Literal["deepmd"] = Field("deepmd", description="DeePMD-kit")
-    n_models: PositiveInt = Field(
-        DeepmdTrainMaker.n_models,
-        le=MOST_MODELS,
-        description="models in the ensemble, 2 or more",
-    )
-    min_models: PositiveInt = Field(
-        DeepmdTrainMaker.min_models, description="models that must succeed for a turn to go on"
-    )
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
-        DeepmdTrainMaker.validation_fraction,
-        description="fraction of the frames held back from training, for good and by whole "
-        "trajectories; of files 20 frames in a row",
-    )
-    cores: PositiveInt = Field(DeepmdTrainMaker.cores, description="cores of one training")
-    per_gpu: PositiveInt = Field(
-        DeepmdTrainMaker.per_gpu,
-        description="trainings that run at the same time in one job, which share its GPU (by "
-        "NVIDIA's MPS where it is installed)",
-    )
+    code: Literal["deepmd"] = "deepmd"
+    """DeePMD-kit"""
+    n_models: PositiveInt = Field(DeepmdTrainMaker.n_models, le=MOST_MODELS)
+    """models in the ensemble, 2 or more"""
+    min_models: PositiveInt = DeepmdTrainMaker.min_models
+    """models that must succeed for a turn to go on"""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = DeepmdTrainMaker.validation_fraction
+    """fraction of the frames held back from training, for good and by whole trajectories; of files
+    20 frames in a row"""
+    cores: PositiveInt = DeepmdTrainMaker.cores
+    """cores of one training"""
+    per_gpu: PositiveInt = DeepmdTrainMaker.per_gpu
+    """trainings that run at the same time in one job, which share its GPU (by NVIDIA's MPS where it
+    is installed)"""
 
     def for_production(self, production: Production, **changes: Any) -> Self:
         """Return the section that trains the potential at the end; see `TrainSection`."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
-
 from ionloop.codes.external.settings import ExternalSettings
 from ionloop.jobs.label.external import ExternalLabelMaker
 from ionloop.runfile.sections.base import Allowance, Fraction, LabelSection
@@ -21,11 +19,10 @@ class ExternalSection(LabelSection, ExternalSettings):
     relaxes = False
     runs_dynamics = False
 
-    code: Literal["external"] = Field("external", description="labels from outside")
-    floor: Fraction = Field(
-        ExternalLabelMaker.floor,
-        description="smallest fraction of the labels with which a turn goes on",
-    )
+    code: Literal["external"] = "external"
+    """labels from outside"""
+    floor: Fraction = ExternalLabelMaker.floor
+    """smallest fraction of the labels with which a turn goes on"""
     allowance: Allowance = ExternalLabelMaker.allowance
 
     def located(self, folder: Path) -> Self:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
-
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.runfile.sections.base import BatchLabelSection
@@ -19,7 +17,8 @@ class ForceFieldSection(BatchLabelSection, ForceFieldSettings):
     settings_type = ForceFieldSettings
     maker_type = ForceFieldLabelMaker
 
-    code: Literal["forcefield"] = Field("forcefield", description="a universal potential")
+    code: Literal["forcefield"] = "forcefield"
+    """a universal potential"""
 
     def located(self, folder: Path) -> Self:
         """Return the section with the checkpoint's path made absolute."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from ionloop.codes.gpaw.settings import GpawSettings
 from ionloop.jobs.label.dft import GpawLabelMaker
 from ionloop.runfile.sections.base import DftSection
@@ -17,4 +15,5 @@ class GpawSection(GpawSettings, DftSection):
     settings_type = GpawSettings
     maker_type = GpawLabelMaker
 
-    code: Literal["gpaw"] = Field("gpaw", description="GPAW, plane waves")
+    code: Literal["gpaw"] = "gpaw"
+    """GPAW, plane waves"""

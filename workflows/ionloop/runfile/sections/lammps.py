@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.jobs.explore.lammps import LammpsExploreMaker
@@ -19,28 +19,20 @@ class LammpsSection(ExploreSection, LammpsSettings):
     settings_type = LammpsSettings
     maker_type = LammpsExploreMaker
 
-    code: Literal["lammps"] = Field("lammps", description="LAMMPS")
-    perturbation: Perturbation = Field(
-        Perturbation(), description="how start structures are disturbed"
-    )
-    limits: PhysicalLimits = Field(
-        PhysicalLimits(), description="frames beyond them are failed, whatever the deviation"
-    )
-    batch_size: PositiveInt = Field(
-        LammpsExploreMaker.batch_size,
-        description="trajectories per job; those of one process share a start-up of LAMMPS",
-    )
-    max_candidates: PositiveInt = Field(
-        LammpsExploreMaker.max_candidates,
-        description="candidates per trajectory that may be picked; evenly thinned above",
-    )
-    floor: Fraction = Field(
-        LammpsExploreMaker.floor,
-        description="fraction of the trajectories that must give at least one frame",
-    )
-    cores: PositiveInt = Field(LammpsExploreMaker.cores, description="cores of one LAMMPS process")
-    per_gpu: PositiveInt = Field(
-        LammpsExploreMaker.per_gpu,
-        description="LAMMPS processes that run at the same time in one job, which share its "
-        "trajectories and its GPU (by NVIDIA's MPS where it is installed)",
-    )
+    code: Literal["lammps"] = "lammps"
+    """LAMMPS"""
+    perturbation: Perturbation = Perturbation()
+    """how start structures are disturbed"""
+    limits: PhysicalLimits = PhysicalLimits()
+    """frames beyond them are failed, whatever the deviation"""
+    batch_size: PositiveInt = LammpsExploreMaker.batch_size
+    """trajectories per job; those of one process share a start-up of LAMMPS"""
+    max_candidates: PositiveInt = LammpsExploreMaker.max_candidates
+    """candidates per trajectory that may be picked; evenly thinned above"""
+    floor: Fraction = LammpsExploreMaker.floor
+    """fraction of the trajectories that must give at least one frame"""
+    cores: PositiveInt = LammpsExploreMaker.cores
+    """cores of one LAMMPS process"""
+    per_gpu: PositiveInt = LammpsExploreMaker.per_gpu
+    """LAMMPS processes that run at the same time in one job, which share its trajectories and its
+    GPU (by NVIDIA's MPS where it is installed)"""

@@ -21,15 +21,16 @@ class VaspSection(BatchLabelSection, VaspSettings):
     maker_type = VaspLabelMaker
     starts_a_program = True
 
-    code: Literal["vasp"] = Field("vasp", description="VASP")
-    batch_size: PositiveInt = Field(
-        VaspLabelMaker.batch_size, description="frames per job; 1 lets a queue spread them"
-    )
+    code: Literal["vasp"] = "vasp"
+    """VASP"""
+    batch_size: PositiveInt = VaspLabelMaker.batch_size
+    """frames per job; 1 lets a queue spread them"""
     quorum: Fraction = Field(
         VaspLabelMaker.quorum,
         description=BatchLabelSection.model_fields["quorum"].description,
     )
-    cores: PositiveInt = Field(VaspLabelMaker.cores, description="MPI ranks of a calculation")
+    cores: PositiveInt = VaspLabelMaker.cores
+    """MPI ranks of a calculation"""
 
     @property
     def sampling(self) -> KPoints:
