@@ -26,6 +26,7 @@ LOOK_INSIDE = b""
 
 _MAX_VALUES = 30_000  # SQLite binds at most 32,766 values to one statement
 
+_JOINED = {"$and": " AND ", "$or": " OR "}
 _COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
@@ -99,7 +100,10 @@ def column_value(value: Any) -> ColumnValue:
     if isinstance(value, bool):
         return b"\x01" + bytes([value])
     if isinstance(value, datetime):
-        return b"\x02" + _milliseconds(value).to_bytes(8, "big")
+        # Since year 1, not 1970, so that earlier times sort right.
+        since = (value.astimezone(UTC) if value.tzinfo else value).replace(tzinfo=None)
+        milliseconds = (since - datetime.min) // timedelta(milliseconds=1)
+        return b"\x02" + milliseconds.to_bytes(8, "big")
     if isinstance(value, int | float) and not math.isnan(value):
         return value
     return LOOK_INSIDE
@@ -118,10 +122,8 @@ def sql_filter(criteria: Mapping[str, Any], columns: Collection[str]) -> SqlFilt
     """
     found = SqlFilter()
     for name, wanted in criteria.items():
-        if name == "$and":
-            _add_all(found, [sql_filter(part, columns) for part in wanted])
-        elif name == "$or":
-            _add_any(found, wanted, [sql_filter(part, columns) for part in wanted])
+        if name in _JOINED:
+            _add_parts(found, name, wanted, [sql_filter(part, columns) for part in wanted])
         elif name in columns:
             _add_field(found, name, wanted)
         else:
@@ -129,34 +131,22 @@ def sql_filter(criteria: Mapping[str, Any], columns: Collection[str]) -> SqlFilt
     return found
 
 
-def _milliseconds(time: datetime) -> int:
-    """Return ms since year 1 (not 1970, so that earlier times sort right)."""
-    if time.tzinfo is not None:
-        time = time.astimezone(UTC).replace(tzinfo=None)
-    return (time - datetime.min) // timedelta(milliseconds=1)
-
-
-def _add_all(found: SqlFilter, parts: Sequence[SqlFilter]) -> None:
-    for part in parts:
-        found.conditions += part.conditions
-        found.values += part.values
-        found.columns |= part.columns
-    if rests := [part.rest for part in parts if part.rest]:
-        found.rest["$and"] = rests
-
-
-def _add_any(found: SqlFilter, wanted: Any, parts: Sequence[SqlFilter]) -> None:
-    if not parts or any(part.rest for part in parts):
-        found.rest["$or"] = wanted
+def _add_parts(found: SqlFilter, name: str, wanted: Any, parts: Sequence[SqlFilter]) -> None:
+    rests = [part.rest for part in parts if part.rest]
+    if not parts or (rests and name == "$or"):
+        found.rest[name] = wanted
         return
-    found.conditions.append("(" + " OR ".join(f"({part.where})" for part in parts) + ")")
+    found.conditions.append("(" + _JOINED[name].join(f"({part.where})" for part in parts) + ")")
     for part in parts:
         found.values += part.values
         found.columns |= part.columns
+    if rests:
+        found.rest[name] = rests
 
 
 def _add_field(found: SqlFilter, name: str, wanted: Any) -> None:
-    tests = wanted if _has_operators(wanted) else {"$eq": wanted}
+    is_test = isinstance(wanted, Mapping) and any(key.startswith("$") for key in wanted)
+    tests = wanted if is_test else {"$eq": wanted}
     left = {}
     for operator, value in tests.items():
         if (test := _sql_test(column(name), operator, value)) is None:
@@ -167,10 +157,6 @@ def _add_field(found: SqlFilter, name: str, wanted: Any) -> None:
         found.columns.add(name)
     if left:
         found.rest[name] = left if tests is wanted else wanted
-
-
-def _has_operators(wanted: Any) -> bool:
-    return isinstance(wanted, Mapping) and any(key.startswith("$") for key in wanted)
 
 
 def _sql_test(name: str, operator: str, value: Any) -> tuple[str, list[ColumnValue]] | None:
