@@ -221,8 +221,7 @@ def formula(frames: Frames) -> str:
 
 def _rounded(cell: Array) -> tuple[tuple[float, float, float], ...]:
     # Adding zero turns -0.0 into 0.0, which JSON tells apart.
-    a, b, c = (np.round(cell / GRAIN) * GRAIN + 0.0).round(2).tolist()
-    return tuple(a), tuple(b), tuple(c)
+    return tuple(map(tuple, (np.round(cell / GRAIN) * GRAIN + 0.0).round(2).tolist()))
 
 
 def _made_from(
@@ -231,8 +230,7 @@ def _made_from(
     """Yield the strain, start cell and repetitions by which a frame's cell can have been made."""
     counts = Counter(frame.symbols)
     for start in starts:
-        n = _multiple(counts, start.composition)
-        for repetitions in _factors(n):
+        for repetitions in _factors(_multiple(counts, start.composition)):
             repeated = np.array(start.cell) * np.array(repetitions)[:, None]
             yield _strain(repeated, frame.cells[0]), start, repetitions
 
@@ -243,14 +241,9 @@ def _multiple(counts: Counter[str], unit: Counter[str]) -> int:
     return n if counts == Counter({symbol: n * count for symbol, count in unit.items()}) else 0
 
 
-def _factors(n: int) -> Iterator[tuple[int, int, int]]:
-    for a in _divisors(n):
-        for b in _divisors(n // a):
-            yield a, b, n // (a * b)
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+def _factors(n: int) -> list[tuple[int, int, int]]:
+    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    return [(a, b, n // (a * b)) for a in divisors for b in divisors if n % (a * b) == 0]
 
 
 def _strain(reference: Array, cell: Array) -> float:

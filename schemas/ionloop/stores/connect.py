@@ -282,20 +282,15 @@ def _connected(store: LoopStore, patience: float) -> LoopStore:
     store.connect()
     try:
         _look_for_server(store.docs_store, patience)
-        _refuse_newer(store)
+        later = {"schema_version": {"$gt": SCHEMA_VERSION}}
+        if newer := collection(store, "runs").query_one(later, properties=["schema_version"]):
+            refuse_newer(newer["schema_version"], f"store {describe(store)}")
         if not store.read_only:
             persistent(partial(_ensure_indexes, store))
     except BaseException:
         store.close()  # type: ignore[no-untyped-call]
         raise
     return store
-
-
-def _refuse_newer(store: LoopStore) -> None:
-    """Refuse the store of a run that a later version of ionloop began."""
-    later = {"schema_version": {"$gt": SCHEMA_VERSION}}
-    if newer := collection(store, "runs").query_one(later, properties=["schema_version"]):
-        refuse_newer(newer["schema_version"], f"store {describe(store)}")
 
 
 def _look_for_server(part: Store, patience: float) -> None:

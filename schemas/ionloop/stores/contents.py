@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import bson
 from jobflow.core.store import JobStore
@@ -16,6 +16,8 @@ from ionloop.stores.sqlite import SqliteStore
 
 UNUSED = "unused"
 """Kind of the blobs that no document refers to."""
+
+_Place: TypeAlias = tuple[str, str, str]  # collection, kind, run
 
 
 class Share(Model):
@@ -44,10 +46,9 @@ def contents(store: LoopStore) -> Contents:
     store
         An open store.
     """
-    counts: Counter[tuple[str, str, str]] = Counter()
-    sizes: Counter[tuple[str, str, str]] = Counter()
-    for *key, size in (*_documents(store), *_blobs(store)):
-        place = (key[0], key[1], key[2])
+    counts: Counter[_Place] = Counter()
+    sizes: Counter[_Place] = Counter()
+    for place, size in (*_documents(store), *_blobs(store)):
         counts[place] += 1
         sizes[place] += size
     shares = [
@@ -74,27 +75,23 @@ def blobs_of(value: Any, kind: str = "other", field: str = "") -> Iterator[tuple
     """
     if isinstance(value, Mapping):
         if "blob_uuid" in value:
-            yield value["blob_uuid"], _content(kind, field)
+            # Models and checkpoints are files, told apart by their field.
+            what = {"StoredFile": f"{field}s", "Table": "tables"}.get(kind, kind.lower())
+            yield value["blob_uuid"], what
             return
         for name, part in value.items():
-            yield from blobs_of(
-                part, value.get("@class", kind), field if name == "packed" else name
-            )
+            holder = field if name == "packed" else name
+            yield from blobs_of(part, value.get("@class", kind), holder)
     elif isinstance(value, list):
         for part in value:
             yield from blobs_of(part, kind, field)
 
 
-def _content(kind: str, field: str) -> str:
-    """Name what a blob holds: models and checkpoints are files, told apart by their field."""
-    return f"{field}s" if kind == "StoredFile" else {"Table": "tables"}.get(kind, kind.lower())
-
-
-def _documents(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
+def _documents(store: JobStore) -> Iterator[tuple[_Place, int]]:
     for name in ("outputs", "labels", "claims", "jobs", "runs"):
         for document in collection(store, name).query():
             kind = _class(document.get("output")) if name == "outputs" else name
-            yield name, kind, _run(document), len(bson.encode(document))
+            yield (name, kind, _run(document)), len(bson.encode(document))
 
 
 def _class(output: Any) -> str:
@@ -107,12 +104,12 @@ def _run(document: Mapping[str, Any]) -> str:
     return document.get("run") or (document.get("metadata") or {}).get("run") or ""
 
 
-def _blobs(store: JobStore) -> Iterator[tuple[str, str, str, int]]:
+def _blobs(store: JobStore) -> Iterator[tuple[_Place, int]]:
     owners: dict[str, tuple[str, str]] = {}
     for document in referring(store):
         owners |= {uuid: (kind, _run(document)) for uuid, kind in blobs_of(document)}
     for uuid, size in blob_sizes(store).items():
-        yield "data", *owners.get(uuid, (UNUSED, "")), size
+        yield ("data", *owners.get(uuid, (UNUSED, ""))), size
 
 
 def referring(store: JobStore) -> Iterable[dict[str, Any]]:

@@ -89,8 +89,8 @@ def replaced(ensembles: Iterable[Ensemble], ended: Collection[str]) -> set[tuple
     """
     of_runs: dict[str, dict[int | None, bool]] = defaultdict(dict)
     for each in ensembles:
-        whole = of_runs[each.run].get(each.turn, True)
-        of_runs[each.run][each.turn] = whole and each.n_models >= each.n_asked
+        is_whole = of_runs[each.run]
+        is_whole[each.turn] = is_whole.get(each.turn, True) and each.n_models >= each.n_asked
     found = set()
     for run, is_whole in of_runs.items():
         turns = sorted(turn for turn in is_whole if turn is not None)
@@ -116,16 +116,14 @@ def removable(
     """
     stored = list(documents)
     turns = replaced(_ensembles(stored), ended)
-    outputs, gone, needed = [], set(), set()
+    outputs, gone, needed = [], set[str](), set[str]()
     for document in stored:
-        blobs = {uuid for uuid, _ in blobs_of(document)}
-        if _turn(document) in turns:
-            old = {uuid for training in trainings(document) for uuid in _checkpoint(training)}
-            if old:
-                outputs.append((document["uuid"], document["index"]))
-                gone |= old
-                blobs -= old
-        needed |= blobs
+        checkpoints = [each.get("checkpoint") for each in trainings(document)]
+        old = _blobs(checkpoints) if _turn(document) in turns else set()
+        if old:
+            outputs.append((document["uuid"], document["index"]))
+        gone |= old
+        needed |= _blobs(document) - old
     return Removal(
         outputs=outputs,
         checkpoints={uuid: sizes[uuid] for uuid in gone - needed if uuid in sizes},
@@ -242,5 +240,5 @@ def _turn(document: Mapping[str, Any]) -> tuple[str, int | None]:
     return metadata.get("run") or "", metadata.get("iteration")
 
 
-def _checkpoint(training: Mapping[str, Any]) -> Iterator[str]:
-    yield from (uuid for uuid, _ in blobs_of(training.get("checkpoint")))
+def _blobs(part: Any) -> set[str]:
+    return {uuid for uuid, _ in blobs_of(part)}

@@ -42,7 +42,7 @@ class _Link:
     """A connection, and what is known of its file. Never shared with a forked process."""
 
     connection: sqlite3.Connection
-    file: tuple[int, int]  # device and inode
+    file: tuple[int, ...]  # device and inode
     seen: tuple[int, ...] | None = None  # state of the file, where SQLite reports no changes
     process: int = field(default_factory=os.getpid)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -157,46 +157,33 @@ class SqliteFile:
         self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _opened(self) -> _Link:
+        file, seen = self.path, None
+        if self.read_only:
+            # A reader makes a log where there is none, and leaves it behind, unless SQLite is told
+            # that nobody will write. If somebody does, the file changes, or there is a log already.
+            state = self._state()
+            alone = not state[-1]
+            file = f"{Path(self.path).as_uri()}?mode=ro{'&immutable=1' * alone}"
+            seen = state if alone else None
         with self._clear_errors():
-            return self._opened_to_read() if self.read_only else self._opened_to_write()
-
-    def _opened_to_write(self) -> _Link:
-        connection = self._connection(self.path)
-        try:
-            self._refuse_foreign(connection)
-            self._use_write_ahead_log(connection)
-            # FULL: a label outlives a power cut too, for one fsync an update.
-            connection.execute("PRAGMA synchronous = FULL")
-        except (sqlite3.Error, StoreError):
-            connection.close()
-            raise
-        return _Link(connection, self._identity())
-
-    def _opened_to_read(self) -> _Link:
-        # A reader makes a log where there is none, and leaves it behind, unless SQLite is told
-        # that nobody will write. If somebody does, the file changes, or there is a log already.
-        seen = self._state()
-        alone = not seen[-1]
-        link = _Link(
-            self._connection(f"{Path(self.path).as_uri()}?mode=ro{'&immutable=1' * alone}"),
-            self._identity(),
-            seen=seen if alone else None,
-        )
-        try:
-            self._refuse_foreign(link.connection)
-        except (sqlite3.Error, StoreError):
-            link.connection.close()
-            raise
+            connection = sqlite3.connect(
+                file,
+                timeout=self.timeout,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=self.read_only,
+            )
+            link = _Link(connection, self._identity(), seen)
+            try:
+                self._refuse_foreign(connection)
+                if not self.read_only:
+                    self._use_write_ahead_log(connection)
+                    # FULL: a label outlives a power cut too, for one fsync an update.
+                    connection.execute("PRAGMA synchronous = FULL")
+            except (sqlite3.Error, StoreError):
+                connection.close()
+                raise
         return link
-
-    def _connection(self, file: str) -> sqlite3.Connection:
-        return sqlite3.connect(
-            file,
-            timeout=self.timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            uri=self.read_only,
-        )
 
     def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
         found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -211,17 +198,13 @@ class SqliteFile:
                 f"Store {self.path}: the file is empty, no run was started in it. Name another one."
             )
 
-    def _identity(self) -> tuple[int, int]:
+    def _identity(self) -> tuple[int, ...]:
         """Return device and inode of the file that has the name of the store; zeros for none."""
-        try:
-            found = Path(self.path).stat()
-        except FileNotFoundError:
-            return (0, 0)
-        return (found.st_dev, found.st_ino)
+        return _found(Path(self.path))[:2]
 
     def _state(self) -> tuple[int, ...]:
         """Return what changes when somebody writes: times and sizes of the file and of its log."""
-        return (*_time_and_size(Path(self.path)), *_time_and_size(Path(f"{self.path}-wal")))
+        return (*_found(Path(self.path))[2:], *_found(Path(f"{self.path}-wal"))[2:])
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """Switch the log on; SQLite does not wait when several processes do so at once."""
@@ -265,9 +248,10 @@ class SqliteFile:
             raise StoreError(f"Store {self.name}: {error}. {cure}".rstrip()) from error
 
 
-def _time_and_size(file: Path) -> tuple[int, int]:
+def _found(file: Path) -> tuple[int, int, int, int]:
+    """Return device, inode, time and size of a file; zeros where there is none."""
     try:
         found = file.stat()
     except FileNotFoundError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
+        return (0, 0, 0, 0)
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
