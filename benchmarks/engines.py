@@ -29,7 +29,7 @@ from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.engines.base import Engine
 from ionloop.engines.local.engine import LocalEngine
 from ionloop.engines.local.runner import LocalRunner
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.schemas.frames import Frames

@@ -18,7 +18,7 @@ from ionloop.codes.common.ase import calculate
 from ionloop.codes.common.prediction import force_errors
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.forcefield.settings import ForceFieldSettings
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import ForceErrors, StoredFile

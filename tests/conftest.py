@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from jobflow import JobStore
 
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
 from ionloop.programs.environment import ENVIRONMENT
 from ionloop.schemas.frames import Frames

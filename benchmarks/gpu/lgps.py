@@ -27,7 +27,7 @@ from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.training import Training, train
 from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.geometry.periodic import supercell
 from ionloop.jobs.label.ingest import read_labelled
 from ionloop.programs.concurrent import run_concurrently

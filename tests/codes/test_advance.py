@@ -9,7 +9,7 @@ from ionloop.codes.common.progress import advance_of
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.script import input_script
 from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 
 TOY = Path(__file__).parents[1] / "toy"
 

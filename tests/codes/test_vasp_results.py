@@ -14,8 +14,7 @@ from ionloop.codes.vasp import comparison, log, results
 from ionloop.codes.vasp.inputs import Arrangement, input_set, relaxation, to_structure
 from ionloop.codes.vasp.results import VaspError
 from ionloop.codes.vasp.settings import VaspSettings
-from ionloop.formats.reading import read_frames
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures, read_frames
 from ionloop.geometry.perturb import perturb
 from ionloop.schemas.frames import Frames
 

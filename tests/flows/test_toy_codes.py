@@ -16,7 +16,7 @@ from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
 from ionloop.flows.concurrent_learning.settings import InitialData
 from ionloop.flows.concurrent_learning.validation import Validation
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.jobs.explore.lammps import LammpsExploreMaker
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.schemas.errors import InputError

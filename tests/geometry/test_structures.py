@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ionloop.formats.ase import to_ase
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.formats.writing import poscars, write_frames
 from ionloop.geometry.periodic import supercell
 from ionloop.geometry.perturb import perturb

@@ -152,7 +152,7 @@ TRAINING = """
 import sys
 from pathlib import Path
 from ionloop.codes.deepmd import DeepmdSettings
-from ionloop.formats.structures import load_structures
+from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
 from ionloop.jobs.train.deepmd import DeepmdTrainMaker
 from ionloop.engines.local.runner import LocalRunner

@@ -40,7 +40,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forcefield, "covered_elements", lambda settings: None)
     monkeypatch.setattr(gpaw, "probe", lambda *_: {"version": "26", "ranks": 1, "missing": []})
     # The structures are the examples' own, and are read from 300 run files.
-    for name in ("preflight.inputs", "runfile.model", "formats.structures"):
+    for name in ("preflight.inputs", "runfile.model", "formats.reading"):
         module = import_module(f"ionloop.{name}")
         monkeypatch.setattr(module, "read_frames", lru_cache(module.read_frames))
 

@@ -334,7 +334,7 @@ def test_structures_are_read_once(tmp_path, monkeypatch):
         read.append(path)
         return read_frames(path, *arguments)
 
-    for module in ("runfile.model", "formats.structures"):
+    for module in ("runfile.model", "formats.reading"):
         monkeypatch.setattr(f"ionloop.{module}.read_frames", counted)
     run_file = load(written(tmp_path, LEAST))
     assert run_file.flow().jobs

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
-    from ionloop.formats.structures import load_structures
+    from ionloop.formats.reading import load_structures
     from ionloop.jobs.explore.lammps import LammpsExploreMaker
     from ionloop.jobs.label.dft import Cp2kLabelMaker, GpawLabelMaker
     from ionloop.jobs.label.external import ExternalLabelMaker
@@ -67,7 +67,7 @@ __all__ = [
 
 _MODULES = {
     "flows.concurrent_learning.maker": "ConcurrentLearningMaker",
-    "formats.structures": "load_structures",
+    "formats.reading": "load_structures",
     "jobs.explore.lammps": "LammpsExploreMaker",
     "jobs.label.dft": "Cp2kLabelMaker GpawLabelMaker",
     "jobs.label.external": "ExternalLabelMaker",

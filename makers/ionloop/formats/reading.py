@@ -78,6 +78,18 @@ def read_frames(
     return frames
 
 
+def load_structures(paths: Iterable[Path]) -> list[Frames]:
+    """Read start structures, without labels, one `Frames` per composition.
+
+    Raises
+    ------
+    FrameFileError
+        If a file cannot be read; the message names the file, what is wrong and the cure.
+    """
+    parts = [frames.unlabelled() for path in paths for frames in read_frames(path)]
+    return concatenate(parts)
+
+
 def unconverged(path: Path, fmt: str | None = None) -> int | None:
     """Return how many frames `read_frames` leaves out because their SCF did not converge.
 

@@ -56,18 +56,15 @@ class Calculated:
     level_difference: str = ""
 
 
-class AcceptanceLimits(Model):
+class AcceptanceLimits(Model, use_attribute_docstrings=True):
     """Limits beyond which a finished calculation is not taken as a label."""
 
-    max_force: Annotated[Force, Field(gt=0)] = Field(
-        100.0, description="largest force on an atom in eV/Å; above it the label is an outlier"
-    )
-    energy_window: tuple[EnergyPerAtom, EnergyPerAtom] | None = Field(
-        None, description="lowest and highest energy in eV/atom; outside the label is an outlier"
-    )
-    position_tolerance: Annotated[Length, Field(gt=0)] = Field(
-        1e-3, description="how far in Å a calculated atom or cell vector may be from the request"
-    )
+    max_force: Annotated[Force, Field(gt=0)] = 100.0
+    """largest force on an atom in eV/Å; above it the label is an outlier"""
+    energy_window: tuple[EnergyPerAtom, EnergyPerAtom] | None = None
+    """lowest and highest energy in eV/atom; outside the label is an outlier"""
+    position_tolerance: Annotated[Length, Field(gt=0)] = 1e-3
+    """how far in Å a calculated atom or cell vector may be from the request"""
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
@@ -80,15 +77,13 @@ class AcceptanceLimits(Model):
         return self
 
 
-class Terms(Model):
+class Terms(Model, use_attribute_docstrings=True):
     """Conditions on which a run takes a label from the ledger or calculates it anew."""
 
     level: LevelOfTheory
     limits: AcceptanceLimits = AcceptanceLimits()
-    effort: dict[str, Any] = Field(
-        default_factory=dict,
-        description="settings outside the level that decide whether there is a result",
-    )
+    effort: dict[str, Any] = Field(default_factory=dict)
+    """settings outside the level that decide whether there is a result"""
 
 
 def accept(

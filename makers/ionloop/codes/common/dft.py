@@ -23,15 +23,15 @@ class DftSettings(Labeller):
 
     command: Command
     version: str
-    xc: str = Field("PBE", description="exchange-correlation functional, in the program's words")
+    xc: str = "PBE"
+    """exchange-correlation functional, in the program's words"""
     kpoints: KPoints = Field(DEFAULT_SPACING, description=MEANING)
-    spin_polarised: bool = Field(False, description="whether the two spins differ")
-    max_scf_steps: PositiveInt = Field(
-        200, description="electronic steps after which a frame counts as unconverged"
-    )
-    timeout: Annotated[Seconds, Field(gt=0)] = Field(
-        7200.0, description="time limit of one frame in s"
-    )
+    spin_polarised: bool = False
+    """whether the two spins differ"""
+    max_scf_steps: PositiveInt = 200
+    """electronic steps after which a frame counts as unconverged"""
+    timeout: Annotated[Seconds, Field(gt=0)] = 7200.0
+    """time limit of one frame in s"""
 
     @model_validator(mode="before")
     @classmethod

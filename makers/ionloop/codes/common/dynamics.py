@@ -12,13 +12,17 @@ from ionloop.schemas.units import Femtoseconds, Temperature
 AboveZero = Annotated[Temperature, Field(gt=0)]
 
 
-class DynamicsSettings(Model):
+class DynamicsSettings(Model, use_attribute_docstrings=True):
     """Length of a run in the NVT ensemble, and which of its steps are kept."""
 
-    steps: PositiveInt = Field(description="MD steps")
-    every: PositiveInt = Field(10, description="every so many steps a frame is kept")
-    skip: NonNegativeInt = Field(0, description="steps at the start of which no frame is kept")
-    timestep: Annotated[Femtoseconds, Field(gt=0)] = Field(2.0, description="MD time step in fs")
+    steps: PositiveInt
+    """MD steps"""
+    every: PositiveInt = 10
+    """every so many steps a frame is kept"""
+    skip: NonNegativeInt = 0
+    """steps at the start of which no frame is kept"""
+    timestep: Annotated[Femtoseconds, Field(gt=0)] = 2.0
+    """MD time step in fs"""
 
     @model_validator(mode="after")
     def _check_kept(self) -> Self:
@@ -38,4 +42,5 @@ class DynamicsSettings(Model):
 class MolecularDynamics(DynamicsSettings):
     """A run of molecular dynamics in the NVT ensemble at one temperature."""
 
-    temperature: AboveZero = Field(description="temperature in K")
+    temperature: AboveZero
+    """temperature in K"""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 
-class Labeller(Model, ABC):
+class Labeller(Model, ABC, use_attribute_docstrings=True):
     """Settings of a program or a model that calculates labels.
 
     A new labeller defines `level` and `calculate`. Relaxations and molecular dynamics then work
@@ -30,13 +30,12 @@ class Labeller(Model, ABC):
     overrides `relax` and `dynamics`.
     """
 
-    limits: AcceptanceLimits = Field(
-        AcceptanceLimits(), description="limits beyond which a label is rejected"
-    )
-    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
-        0.05, description="largest force at the end of a relaxation, eV/Å"
-    )
-    relax_steps: PositiveInt = Field(200, description="most steps of a relaxation")
+    limits: AcceptanceLimits = AcceptanceLimits()
+    """limits beyond which a label is rejected"""
+    relax_fmax: Annotated[Force, Field(gt=0)] = 0.05
+    """largest force at the end of a relaxation, eV/Å"""
+    relax_steps: PositiveInt = 200
+    """most steps of a relaxation"""
 
     @property
     @abstractmethod

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
@@ -58,29 +57,31 @@ class Trajectory:
 Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
 
 
-class TrajectoryTask(Model):
+class TrajectoryTask(Model, use_attribute_docstrings=True):
     """One trajectory to run."""
 
-    index: int = Field(description="number within the exploration; it names the files")
-    start: Frames = Field(description="start configuration: one frame")
+    index: int
+    """number within the exploration; it names the files"""
+    start: Frames
+    """start configuration: one frame"""
     temperature: Temperature
-    pressure: Pressure = Field(description="NVT does not use it")
-    structure: int = Field(0, description="number of the start structure")
-    driver: int = Field(
-        0, description="number of the model whose forces move the atoms, counted round and round"
-    )
-    heat: Temperature = Field(
-        0.0, description="what the perturbation of the start may add to the temperature at first"
-    )
-    seed: int = Field(description="seed of the velocities and of the thermostat")
-    ensemble: Ensemble = Field(
-        description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
-    )
-    steps: int = Field(description="MD steps; steps 0 and `steps` are both part of the trajectory")
+    pressure: Pressure
+    """NVT does not use it"""
+    structure: int = 0
+    """number of the start structure"""
+    driver: int = 0
+    """number of the model whose forces move the atoms, counted round and round"""
+    heat: Temperature = 0.0
+    """what the perturbation of the start may add to the temperature at first"""
+    seed: int
+    """seed of the velocities and of the thermostat"""
+    ensemble: Ensemble
+    """NVT, or NPT with an isotropic, anisotropic or triclinic barostat"""
+    steps: int
+    """MD steps; steps 0 and `steps` are both part of the trajectory"""
     timestep: Femtoseconds
-    dump_every: int = Field(
-        description="steps between the frames that are kept, each with its model deviation"
-    )
+    dump_every: int
+    """steps between the frames that are kept, each with its model deviation"""
 
     @property
     def name(self) -> str:

@@ -14,8 +14,7 @@ from ionloop.codes.cp2k.inputs import INPUT, OUTPUT, input_file
 from ionloop.codes.cp2k.output import VERSION, check_output, read_output, read_version
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
-from ionloop.programs.probe import PROBE_SECONDS
-from ionloop.programs.process import ProgramError, run_program
+from ionloop.programs.process import PROBE_SECONDS, ProgramError, run_program
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:

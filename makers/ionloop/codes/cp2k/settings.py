@@ -15,63 +15,50 @@ from ionloop.programs.environment import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.units import Energy
 
 
-class Kind(Model):
+class Kind(Model, use_attribute_docstrings=True):
     """Basis set and pseudopotential of an element, where they are not the common ones."""
 
-    basis: str | None = Field(None, description="basis set; none: that of all")
-    potential: str | None = Field(None, description="pseudopotential; none: that of all")
+    basis: str | None = None
+    """basis set; none: that of all"""
+    potential: str | None = None
+    """pseudopotential; none: that of all"""
 
 
 class Cp2kSettings(DftSettings):
     """CP2K with Gaussians and plane waves as a labeller."""
 
-    command: Command = Field(
-        "mpirun.openmpi -np {cores} cp2k.psmp",
-        description="what starts CP2K, {cores} standing for the MPI ranks; the mpirun must be "
-        "that of the MPI that CP2K was built with",
-    )
-    version: str = Field(
-        "2023.1", description="CP2K's version as far as labels depend on it; another one is refused"
-    )
-    basis: str = Field("DZVP-MOLOPT-SR-GTH", description="basis set of every element")
-    potential: str = Field("GTH-PBE", description="pseudopotential of every element")
-    kinds: dict[str, Kind] = Field(
-        default_factory=dict, description="basis set and pseudopotential by chemical symbol"
-    )
-    basis_files: list[str] = Field(
-        default_factory=lambda: ["BASIS_MOLOPT"],
-        description="files of the basis sets: names in CP2K's data folder, or full paths",
-    )
-    potential_file: str = Field(
-        "GTH_POTENTIALS", description="file of the pseudopotentials, likewise"
-    )
-    cutoff: Annotated[float, Field(gt=0)] = Field(
-        800.0, description="plane-wave cut-off in Ry", json_schema_extra={"unit": "Ry"}
-    )
-    relative_cutoff: Annotated[float, Field(gt=0)] = Field(
-        60.0,
-        description="cut-off for a Gaussian of exponent 1 in Ry",
-        json_schema_extra={"unit": "Ry"},
-    )
-    smearing: Annotated[float, Field(ge=0)] = Field(
-        0.0,
-        description="Fermi-Dirac width in eV; 0 for fixed occupations by orbital transformation",
-        json_schema_extra={"unit": "eV"},
-    )
-    empty_orbitals: PositiveInt = Field(
-        20, description="orbitals above the occupied ones, with smearing or k-points"
-    )
-    scf_convergence: Annotated[float, Field(gt=0)] = Field(
-        1e-6, description="EPS_SCF: largest error of the electronic gradient"
-    )
-    precision: Annotated[float, Field(gt=0)] = Field(
-        1e-10, description="EPS_DEFAULT: precision of the matrix elements"
-    )
-    multiplicity: NonNegativeInt = Field(
-        0, description="2S+1, with spin_polarised; 0: the lowest possible"
-    )
+    command: Command = "mpirun.openmpi -np {cores} cp2k.psmp"
+    """what starts CP2K, {cores} standing for the MPI ranks; the mpirun must be that of the MPI that
+    CP2K was built with"""
+    version: str = "2023.1"
+    """CP2K's version as far as labels depend on it; another one is refused"""
+    basis: str = "DZVP-MOLOPT-SR-GTH"
+    """basis set of every element"""
+    potential: str = "GTH-PBE"
+    """pseudopotential of every element"""
+    kinds: dict[str, Kind] = Field(default_factory=dict)
+    """basis set and pseudopotential by chemical symbol"""
+    basis_files: list[str] = Field(default_factory=lambda: ["BASIS_MOLOPT"])
+    """files of the basis sets: names in CP2K's data folder, or full paths"""
+    potential_file: str = "GTH_POTENTIALS"
+    """file of the pseudopotentials, likewise"""
+    cutoff: Annotated[float, Field(gt=0)] = Field(800.0, json_schema_extra={"unit": "Ry"})
+    """plane-wave cut-off in Ry"""
+    relative_cutoff: Annotated[float, Field(gt=0)] = Field(60.0, json_schema_extra={"unit": "Ry"})
+    """cut-off for a Gaussian of exponent 1 in Ry"""
+    smearing: Annotated[Energy, Field(ge=0)] = 0.0
+    """Fermi-Dirac width in eV; 0 for fixed occupations by orbital transformation"""
+    empty_orbitals: PositiveInt = 20
+    """orbitals above the occupied ones, with smearing or k-points"""
+    scf_convergence: Annotated[float, Field(gt=0)] = 1e-6
+    """EPS_SCF: largest error of the electronic gradient"""
+    precision: Annotated[float, Field(gt=0)] = 1e-10
+    """EPS_DEFAULT: precision of the matrix elements"""
+    multiplicity: NonNegativeInt = 0
+    """2S+1, with spin_polarised; 0: the lowest possible"""
 
     @property
     def level(self) -> LevelOfTheory:

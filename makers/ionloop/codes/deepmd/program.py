@@ -9,8 +9,7 @@ import shlex
 import shutil
 
 from ionloop.programs.errors import cure_for
-from ionloop.programs.probe import PROBE_SECONDS, ask
-from ionloop.programs.process import ProgramError
+from ionloop.programs.process import PROBE_SECONDS, ProgramError, ask
 from ionloop.schemas.errors import IonloopError
 
 FLAGS = {"tensorflow": "--tf", "pytorch": "--pt"}

@@ -12,21 +12,17 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.label import LevelOfTheory
 
 
-class ExternalSettings(Model):
+class ExternalSettings(Model, use_attribute_docstrings=True):
     """Labels that are calculated outside of ionloop and imported."""
 
-    level: Annotated[str, Field(min_length=1)] = Field(
-        description="the level of theory in words, such as 'VASP 6.4, PBE, 500 eV, Γ'; another "
-        "text is another level"
-    )
-    folder: Path = Field(
-        Path("to_label"), description="folder into which the frames to label are written"
-    )
-    limits: AcceptanceLimits = Field(
-        AcceptanceLimits(),
-        description="limits beyond which a label is rejected; position_tolerance also decides "
-        "whether a calculation is of a frame",
-    )
+    level: Annotated[str, Field(min_length=1)]
+    """the level of theory in words, such as 'VASP 6.4, PBE, 500 eV, Γ'; another text is another
+    level"""
+    folder: Path = Path("to_label")
+    """folder into which the frames to label are written"""
+    limits: AcceptanceLimits = AcceptanceLimits()
+    """limits beyond which a label is rejected; position_tolerance also decides whether a
+    calculation is of a frame"""
 
 
 def level_of_theory(settings: ExternalSettings) -> LevelOfTheory:

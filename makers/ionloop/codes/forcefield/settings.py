@@ -22,21 +22,18 @@ if TYPE_CHECKING:
 class ForceFieldSettings(Labeller):
     """A universal potential, or any other ASE calculator, as a labeller."""
 
-    model: str = Field(
-        "7net-0",
-        description="a SevenNet name (7net-0, 7net-l3i5, 7net-mf-0), chgnet, or the import path "
-        "of what returns an ASE calculator, such as ase.calculators.emt:EMT",
-    )
-    checkpoint: Path | None = Field(
-        None, description="local model file, instead of the weights that come with the package"
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="keyword arguments of the calculator; for an import path the values "
-        "'{checkpoint}' and '{device}' stand for the settings of that name",
-    )
-    device: str = Field("cpu", description="device of torch: cpu, cuda, cuda:1, …")
-    relax_steps: PositiveInt = Field(500, description="most steps of a relaxation")
+    model: str = "7net-0"
+    """a SevenNet name (7net-0, 7net-l3i5, 7net-mf-0), chgnet, or the import path of what returns an
+    ASE calculator, such as ase.calculators.emt:EMT"""
+    checkpoint: Path | None = None
+    """local model file, instead of the weights that come with the package"""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """keyword arguments of the calculator; for an import path the values '{checkpoint}' and
+    '{device}' stand for the settings of that name"""
+    device: str = "cpu"
+    """device of torch: cpu, cuda, cuda:1, …"""
+    relax_steps: PositiveInt = 500
+    """most steps of a relaxation"""
 
     @model_validator(mode="after")
     def _check_model(self) -> Self:

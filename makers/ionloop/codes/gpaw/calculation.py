@@ -17,8 +17,7 @@ from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dft import check_ranks, check_version, unconverged
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
-from ionloop.programs.probe import PROBE_SECONDS
-from ionloop.programs.process import Ended, ProgramError, run_program
+from ionloop.programs.process import PROBE_SECONDS, Ended, ProgramError, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import mesh_of
 

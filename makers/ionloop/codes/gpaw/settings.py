@@ -14,52 +14,33 @@ from ionloop.codes.gpaw.level import level_of_theory
 from ionloop.programs.environment import Command
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
+from ionloop.schemas.units import Energy
 
 
 class GpawSettings(DftSettings):
     """GPAW in plane waves as a labeller."""
 
-    command: Command = Field(
-        "mpirun.openmpi -np {cores} gpaw python",
-        description="what runs a Python script under GPAW, {cores} standing for the MPI ranks; "
-        "the mpirun must be that of the MPI that GPAW was built with",
-    )
-    version: str = Field(
-        "26", description="GPAW's version as far as labels depend on it; another one is refused"
-    )
-    setups_version: str = Field(
-        "1.2.1",
-        description="version of gpaw-data, or name of the folder of the setups; another one is "
-        "refused",
-    )
-    cutoff: Annotated[float, Field(gt=0)] = Field(
-        500.0, description="plane-wave cut-off in eV", json_schema_extra={"unit": "eV"}
-    )
-    smearing: Annotated[float, Field(ge=0)] = Field(
-        0.05,
-        description="Fermi-Dirac width in eV; 0 for fixed occupations",
-        json_schema_extra={"unit": "eV"},
-    )
-    energy_convergence: Annotated[float, Field(gt=0)] = Field(
-        1e-5,
-        description="change of the energy at convergence, eV per valence electron",
-        json_schema_extra={"unit": "eV"},
-    )
-    density_convergence: Annotated[float, Field(gt=0)] = Field(
-        1e-4, description="change of the density at convergence, electrons per valence electron"
-    )
-    setups: dict[str, str] = Field(
-        default_factory=dict,
-        description="setup by chemical symbol where it is not the default one, such as {Ti: '4'}",
-    )
-    magnetic_moments: dict[str, float] = Field(
-        default_factory=dict,
-        description="initial magnetic moment by chemical symbol in μB, with spin_polarised",
-    )
-    options: dict[str, Any] = Field(
-        default_factory=dict,
-        description="further keyword arguments of GPAW, or other values, but not kpts",
-    )
+    command: Command = "mpirun.openmpi -np {cores} gpaw python"
+    """what runs a Python script under GPAW, {cores} standing for the MPI ranks; the mpirun must be
+    that of the MPI that GPAW was built with"""
+    version: str = "26"
+    """GPAW's version as far as labels depend on it; another one is refused"""
+    setups_version: str = "1.2.1"
+    """version of gpaw-data, or name of the folder of the setups; another one is refused"""
+    cutoff: Annotated[Energy, Field(gt=0)] = 500.0
+    """plane-wave cut-off in eV"""
+    smearing: Annotated[Energy, Field(ge=0)] = 0.05
+    """Fermi-Dirac width in eV; 0 for fixed occupations"""
+    energy_convergence: Annotated[Energy, Field(gt=0)] = 1e-5
+    """change of the energy at convergence, eV per valence electron"""
+    density_convergence: Annotated[float, Field(gt=0)] = 1e-4
+    """change of the density at convergence, electrons per valence electron"""
+    setups: dict[str, str] = Field(default_factory=dict)
+    """setup by chemical symbol where it is not the default one, such as {Ti: '4'}"""
+    magnetic_moments: dict[str, float] = Field(default_factory=dict)
+    """initial magnetic moment by chemical symbol in μB, with spin_polarised"""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """further keyword arguments of GPAW, or other values, but not kpts"""
 
     @field_validator("options")
     @classmethod

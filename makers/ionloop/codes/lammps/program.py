@@ -12,8 +12,7 @@ from tempfile import TemporaryDirectory
 
 from ionloop.codes.lammps.script import PAIR_STYLES
 from ionloop.programs.errors import cure_for
-from ionloop.programs.probe import PROBE_SECONDS, Answer, ask
-from ionloop.programs.process import ProgramError
+from ionloop.programs.process import PROBE_SECONDS, Answer, ProgramError, ask
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.potential import DEEPMD
 

@@ -26,14 +26,13 @@ class MissingPotcarError(IonloopError, FileNotFoundError):
     """A POTCAR is not where pymatgen looks for it, or was not where the Maker was made."""
 
 
-class PotcarIdentity(Model):
+class PotcarIdentity(Model, use_attribute_docstrings=True):
     """What a POTCAR is, whatever the folder and the file are called."""
 
-    title: str = Field(description="its TITEL, with the date, such as PAW_PBE Li_sv 10Sep2004")
-    sha256: str = Field(
-        pattern="^[0-9a-f]{12}$",
-        description="first twelve hexadecimal digits of the sha256 of its content",
-    )
+    title: str
+    """its TITEL, with the date, such as PAW_PBE Li_sv 10Sep2004"""
+    sha256: str = Field(pattern="^[0-9a-f]{12}$")
+    """first twelve hexadecimal digits of the sha256 of its content"""
 
     @property
     def words(self) -> str:

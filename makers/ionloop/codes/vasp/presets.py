@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import InputError
@@ -57,14 +57,19 @@ MD has none), Gaussian smearing narrow enough for an insulator (ISMEAR, SIGMA), 
 """
 
 
-class Preset(Model):
+class Preset(Model, use_attribute_docstrings=True):
     """Cut-off, k-points and PAW potentials of a material."""
 
-    about: str = Field(description="what it is for and where its numbers are from")
-    encut: PositiveFloat = Field(description="plane-wave cut-off in eV")
-    kpoints: KPoints = Field(description="gamma, or the largest spacing in 1/Å (KSPACING)")
-    potcars: Mapping[str, str] = Field(description="POTCAR of each element")
-    valences: Mapping[str, int] = Field(description="valence electrons of each POTCAR")
+    about: str
+    """what it is for and where its numbers are from"""
+    encut: PositiveFloat
+    """plane-wave cut-off in eV"""
+    kpoints: KPoints
+    """gamma, or the largest spacing in 1/Å (KSPACING)"""
+    potcars: Mapping[str, str]
+    """POTCAR of each element"""
+    valences: Mapping[str, int]
+    """valence electrons of each POTCAR"""
 
 
 _SULPHIDE_POTCARS = {"Li": "Li_sv", "Ge": "Ge_d", "P": "P", "S": "S"}

@@ -29,50 +29,36 @@ class VaspSettings(Labeller):
     preset: str | None = Field(
         None, description=f"named settings to start from: {', '.join(PRESETS)}; see docs/vasp.md"
     )
-    encut: PositiveFloat | None = Field(
-        None, description="plane-wave cut-off in eV; none: the preset's"
-    )
+    encut: PositiveFloat | None = None
+    """plane-wave cut-off in eV; none: the preset's"""
     kpoints: KPoints | None = Field(
         None, description=f"{MEANING}; none: the preset's, or {DEFAULT_SPACING} 1/Å without one"
     )
-    potcar_functional: str = Field(
-        "PBE_54", description="release of the POTCARs in the words of pymatgen: PBE_54, PBE_64, …"
-    )
-    potcars: dict[str, str] = Field(
-        default_factory=dict,
-        description="POTCAR of each element, such as {Li: Li_sv}; those of the preset otherwise",
-    )
-    potentials: dict[str, PotcarIdentity] | None = Field(
-        None,
-        description="what the POTCAR of each element is, such as {Li: {title: PAW_PBE Li_sv "
-        "10Sep2004, sha256: …}}, for a submitting host without POTCARs; `ionloop check` prints it "
-        "where they are; none: read from the POTCARs of this host",
-    )
-    version: str = Field(
-        "6", description="VASP's version as far as labels depend on it; another one is refused"
-    )
-    incar: dict[str, Any] = Field(
-        default_factory=dict,
-        description="INCAR tags that replace those of a force label; null removes one",
-    )
-    vasp_cmd: Command = Field(
-        "vasp_std",
-        description="command that starts VASP, such as mpirun -np {cores} vasp_std; '{cores}' "
-        "stands for `cores`",
-    )
-    vasp_gamma_cmd: Command | None = Field(
-        None, description="command for runs with the Γ point alone; none: vasp_cmd"
-    )
-    max_errors: PositiveInt = Field(
-        5, description="times that custodian may correct and restart one calculation"
-    )
-    frozen_after: PositiveFloat = Field(
-        21_600.0, description="time in s without output after which a calculation counts as hung"
-    )
-    relax_fmax: Annotated[Force, Field(gt=0)] = Field(
-        0.01, description="largest force at the end of a relaxation, eV/Å"
-    )
-    relax_steps: PositiveInt = Field(200, description="most ionic steps of a relaxation")
+    potcar_functional: str = "PBE_54"
+    """release of the POTCARs in the words of pymatgen: PBE_54, PBE_64, …"""
+    potcars: dict[str, str] = Field(default_factory=dict)
+    """POTCAR of each element, such as {Li: Li_sv}; those of the preset otherwise"""
+    potentials: dict[str, PotcarIdentity] | None = None
+    """what the POTCAR of each element is, such as {Li: {title: PAW_PBE Li_sv 10Sep2004, sha256:
+    …}}, for a submitting host without POTCARs; `ionloop check` prints it where they are; none: read
+    from the POTCARs of this host"""
+    version: str = "6"
+    """VASP's version as far as labels depend on it; another one is refused"""
+    incar: dict[str, Any] = Field(default_factory=dict)
+    """INCAR tags that replace those of a force label; null removes one"""
+    vasp_cmd: Command = "vasp_std"
+    """command that starts VASP, such as mpirun -np {cores} vasp_std; '{cores}' stands for
+    `cores`"""
+    vasp_gamma_cmd: Command | None = None
+    """command for runs with the Γ point alone; none: vasp_cmd"""
+    max_errors: PositiveInt = 5
+    """times that custodian may correct and restart one calculation"""
+    frozen_after: PositiveFloat = 21_600.0
+    """time in s without output after which a calculation counts as hung"""
+    relax_fmax: Annotated[Force, Field(gt=0)] = 0.01
+    """largest force at the end of a relaxation, eV/Å"""
+    relax_steps: PositiveInt = 200
+    """most ionic steps of a relaxation"""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
