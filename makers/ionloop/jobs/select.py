@@ -59,12 +59,8 @@ class WindowSelectMaker(SelectMaker):
         exploration, dataset, max_labels, seed
             As for `SelectMaker.make`.
         """
-        return assign(
-            select_frames(self, exploration, dataset, max_labels, seed),
-            Role.SELECT,
-            "select",
-            bookkeeping=True,
-        )
+        job = select_frames(self, exploration, dataset, max_labels, seed)
+        return assign(job, Role.SELECT, "select", bookkeeping=True)
 
 
 @stored_job(SelectionDoc)

@@ -155,25 +155,16 @@ def _farthest(looks: list[Look], tolerance: float) -> Iterator[Look]:
     """Yield those with a fault first, then the others by farthest-point sampling."""
     yield from (look for look in looks if look.fault)
     sound = [look for look in looks if not look.fault]
-    groups = _by_composition(sound)
+    compositions = np.array([look.composition for look in sound])
+    groups = {name: np.flatnonzero(compositions == name) for name in set(compositions.tolist())}
+    prints = {name: np.array([sound[i].fingerprint for i in groups[name]]) for name in groups}
     isolation = np.array([look.isolation for look in sound])
     while isolation.max(initial=-np.inf) > tolerance:
         best = int(isolation.argmax())
         yield sound[best]
-        members, prints = groups[sound[best].composition]
-        apart = distances(sound[best].fingerprint[None], prints)[0]
+        members = groups[sound[best].composition]
+        apart = distances(sound[best].fingerprint[None], prints[sound[best].composition])[0]
         isolation[members] = np.minimum(isolation[members], apart)
         isolation[best] = -np.inf
     left = np.argsort(-isolation, kind="stable")[: np.sum(isolation > -np.inf)]
     yield from (sound[number] for number in left)
-
-
-def _by_composition(looks: list[Look]) -> dict[str, tuple[Array, Array]]:
-    """Return numbers (f,) and fingerprints (f, d) of the looks of every composition."""
-    members: dict[str, list[int]] = {}
-    for number, look in enumerate(looks):
-        members.setdefault(look.composition, []).append(number)
-    return {
-        composition: (np.array(numbers), np.array([looks[i].fingerprint for i in numbers]))
-        for composition, numbers in members.items()
-    }

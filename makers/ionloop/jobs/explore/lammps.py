@@ -105,12 +105,8 @@ class LammpsExploreMaker(ExploreMaker):
         """
         if idle := stage.idle_pressures:
             raise InputError(f"pressures: {idle}")
-        spread = assign(
-            spread_trajectories(self, ensemble, stage, structures, trust, seed, previous),
-            Role.EXPLORE,
-            "spread trajectories",
-            bookkeeping=True,
-        )
+        spread = spread_trajectories(self, ensemble, stage, structures, trust, seed, previous)
+        assign(spread, Role.EXPLORE, "spread trajectories", bookkeeping=True)
         return Flow([spread], output=spread.output, name=self.name)
 
 
@@ -150,17 +146,12 @@ def spread_trajectories(
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
     originals = [supercell(start, stage.supercell) for start in starts]
     n_batches = -(-len(tasks) // maker.batch_size)
-    batches = [
-        assign(
-            explore_with_lammps(
-                maker, ensemble.reference, tasks[number::n_batches], trust, stage.warm_up, originals
-            ),
-            Role.EXPLORE,
-            f"explore batch {number + 1} of {n_batches}",
-            maker.cores * maker.per_gpu,
-        )
-        for number in range(n_batches)
-    ]
+    batches = []
+    for number in range(n_batches):
+        part = tasks[number::n_batches]
+        job = explore_with_lammps(maker, ensemble.reference, part, trust, stage.warm_up, originals)
+        name = f"explore batch {number + 1} of {n_batches}"
+        batches.append(assign(job, Role.EXPLORE, name, maker.cores * maker.per_gpu))
     outputs = [batch.output for batch in batches]
     collect = collect_exploration(maker.floor, stage, trust, list(map(planned, tasks)), outputs)
     assign(collect, Role.EXPLORE, "collect exploration", bookkeeping=True)

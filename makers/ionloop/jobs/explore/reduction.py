@@ -51,25 +51,21 @@ def reduce_trajectory(
     max_candidates
         Candidates that are kept at most, evenly spaced.
     """
+    target, frames = trajectory.task.temperature, trajectory.frames
+    observed = Observed(
+        trajectory.steps, trajectory.max_devi_f, trajectory.max_devi_v, trajectory.temperatures
+    )
     judgement = judge(
-        trajectory.frames,
-        Observed(
-            trajectory.steps, trajectory.max_devi_f, trajectory.max_devi_v, trajectory.temperatures
-        ),
-        trust,
-        target=trajectory.task.temperature,
-        start=original,
-        limits=limits,
-        skip=skip,
+        frames, observed, trust, target=target, start=original, limits=limits, skip=skip
     )
     verdicts = judgement.verdicts
     kept = thin(np.flatnonzero(verdicts == Verdict.CANDIDATE), max_candidates)
     good = np.flatnonzero(np.isin(verdicts, [Verdict.ACCURATE, Verdict.CANDIDATE]))[-1:]
     return Reduced(
         deviations=_deviations(trajectory, judgement, kept),
-        candidates=trajectory.frames[kept],
+        candidates=frames[kept],
         last_good=next(iter(trajectory.steps[good].tolist()), None),
-        final=trajectory.frames[good],
+        final=frames[good],
     )
 
 

@@ -119,13 +119,8 @@ def disturbed(
     seed
         Seed of the disturbance.
     """
-    return perturb(
-        supercell(structure, repetitions),
-        1,
-        displacement=perturbation.displacement,
-        strain=perturbation.strain,
-        seed=seed,
-    )
+    repeated = supercell(structure, repetitions)
+    return perturb(repeated, 1, perturbation.displacement, perturbation.strain, seed)
 
 
 def cooled(trajectory: Trajectory, damping: float) -> Trajectory:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ionloop.codes.common.acceptance import AcceptanceLimits
+from ionloop.codes.common.acceptance import AcceptanceLimits, judged
 from ionloop.jobs.decorators import collecting_job, stored_job
 from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.twins import distinct
@@ -111,10 +111,10 @@ def _not_taken(frame_ids: list[str], level: LevelOfTheory) -> list[str]:
 def _judged(
     frame_ids: list[str], level: LevelOfTheory, limits: AcceptanceLimits | None
 ) -> dict[str, LabelDoc]:
-    ledger = current_ledger()
+    found = current_ledger().find(frame_ids, level)
     if (now := changed().get("limits")) is not None:
         limits = AcceptanceLimits.model_validate(now)
-    return ledger.judged(frame_ids, level, limits) if limits else ledger.find(frame_ids, level)
+    return {i: judged(label, limits) for i, label in found.items()} if limits else found
 
 
 def unique_ids(frames: Sequence[Frames]) -> list[str]:

@@ -246,9 +246,8 @@ def _without_the_late(
     maker: BatchLabelMaker, frames: Reference, missing: list[str], quorum: int
 ) -> Response[Any]:
     """Account for the labels as soon as the quorum is reached, without waiting for every batch."""
-    start = assign(
-        start_labels(maker, frames, missing), Role.LABEL, "start labels", bookkeeping=True
-    )
+    start = start_labels(maker, frames, missing)
+    assign(start, Role.LABEL, "start labels", bookkeeping=True)
     wait = await_quorum(maker.level, missing, quorum, start.output)
     name = f"wait for {quorum} of {len(missing)} labels"
     assign(wait, Role.LABEL, name, cores=0, bookkeeping=True)
@@ -261,16 +260,8 @@ def _without_the_late(
 def _collect(
     maker: BatchLabelMaker, frames: Reference, missing: list[str], awaited: list[Any], **late: bool
 ) -> Job:
-    job = collect_labels(
-        maker.level,
-        maker.floor,
-        frames,
-        missing,
-        awaited,
-        allowance=maker.allowance,
-        limits=maker.terms.limits,
-        **late,
-    )
+    options: dict[str, Any] = {"allowance": maker.allowance, "limits": maker.terms.limits, **late}
+    job = collect_labels(maker.level, maker.floor, frames, missing, awaited, **options)
     return assign(job, Role.LABEL, "account for labels", bookkeeping=True)
 
 

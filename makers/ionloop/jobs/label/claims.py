@@ -91,8 +91,10 @@ class Claims:
                 continue
 
     def _is_dead(self, claim: dict[str, Any]) -> bool:
-        if _is_of_this_job(claim):
-            return True
+        job = CURRENT_JOB.job
+        mine = (os.getpid(), _machine())
+        if job and claim["job"] == job.uuid and (claim["pid"], claim["machine"]) != mine:
+            return True  # an earlier attempt at this job made it, and engines run a job only once
         if claim["machine"] == _machine():
             return not alive(claim["pid"], claim["process_created"])
         return self._is_silent(claim)
@@ -114,13 +116,6 @@ def _owner() -> dict[str, Any]:
         "job": job.uuid if job else None,
         "run": metadata().get("run"),
     }
-
-
-def _is_of_this_job(claim: dict[str, Any]) -> bool:
-    """Tell whether an earlier attempt at this job made the claim: engines run a job only once."""
-    job = CURRENT_JOB.job
-    mine = (os.getpid(), _machine())
-    return job is not None and claim["job"] == job.uuid and (claim["pid"], claim["machine"]) != mine
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobflow import CURRENT_JOB, Job
 
-from ionloop.codes.common.acceptance import Terms, accept, judged, stands
+from ionloop.codes.common.acceptance import Terms, accept, failed, judged, stands
 from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.external.requests import find_request, write_requests
 from ionloop.codes.external.settings import ExternalSettings, level_of_theory
@@ -149,18 +149,8 @@ def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
     level
         Level of theory of the label.
     """
-    of_frame = level.of(frame.species)
-    return LabelDoc(
-        frame_id=frame.ids[0],
-        level=of_frame.hash,
-        level_words=of_frame.description,
-        status=LabelStatus.REJECTED,
-        reason=RejectReason.NO_RESULT,
-        detail="waits for its label from outside",
-        species=frame.species,
-        n_atoms=frame.n_atoms,
-        frame=frame.unlabelled(),
-    )
+    words = "waits for its label from outside"
+    return rejected(failed(frame, level, WaitingForLabelsError()), RejectReason.NO_RESULT, words)
 
 
 class Imported(Model):

@@ -6,14 +6,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
 
 from jobflow import CURRENT_JOB
 
-from ionloop.codes.common.acceptance import AcceptanceLimits, Terms, judged, stands
+from ionloop.codes.common.acceptance import Terms, judged, stands
 from ionloop.jobs.context import run_store
 from ionloop.jobs.label.claims import Claims
 from ionloop.schemas.frames import Frames, label_id
@@ -62,21 +62,6 @@ class Ledger:
         former_first = sorted(found, key=lambda label: label.level in level.former, reverse=True)
         return {label.frame_id: label for label in former_first}
 
-    def judged(
-        self, frame_ids: Iterable[str], level: LevelOfTheory, limits: AcceptanceLimits
-    ) -> dict[str, LabelDoc]:
-        """Return the stored labels with their verdicts by these limits, by frame id.
-
-        Parameters
-        ----------
-        frame_ids, level
-            As for `find`.
-        limits
-            Limits of acceptance.
-        """
-        found = self.find(frame_ids, level)
-        return {frame_id: judged(label, limits) for frame_id, label in found.items()}
-
     def settled(self, frame_ids: Iterable[str], terms: Terms) -> dict[str, LabelDoc]:
         """Return the labels that need no calculation on these terms, judged by them, by frame id.
 
@@ -112,7 +97,8 @@ class Ledger:
         while left := self._unsettled(left, terms):
             theirs = []
             for frame in left:
-                with self._claimed(frame, terms.level) as ours:
+                key = _key(frame, terms.level)
+                with self._claims.claimed(key) if self._claims else nullcontext(True) as ours:
                     if not ours:
                         theirs.append(frame)
                     elif self._unsettled([frame], terms):
@@ -124,11 +110,6 @@ class Ledger:
     def _unsettled(self, frames: Sequence[Frames], terms: Terms) -> list[Frames]:
         settled = self.settled([frame.ids[0] for frame in frames], terms)
         return [frame for frame in frames if frame.ids[0] not in settled]
-
-    def _claimed(self, frame: Frames, level: LevelOfTheory) -> AbstractContextManager[bool]:
-        if self._claims is None:
-            return nullcontext(True)
-        return self._claims.claimed(_key(frame, level))
 
     def being_calculated(self, frames: Iterable[Frames], level: LevelOfTheory) -> set[str]:
         """Return the ids of the single frames that some process is calculating.

@@ -64,26 +64,14 @@ def perturb_structures(initial: InitialData, structures: list[Frames], seed: int
         Seed of the first one; the others follow it.
     """
     return [
-        perturb(
-            frames,
-            initial.n_perturbed,
-            displacement=initial.displacement,
-            strain=initial.strain,
-            seed=seed + number,
-        )
+        perturb(frames, initial.n_perturbed, initial.displacement, initial.strain, seed + number)
         for number, frames in enumerate(structures)
     ]
 
 
 def _ingest(loop: Loop, data: ExistingData) -> Job:
-    level = LevelOfTheory(code="existing data", settings={"level": data.level or data.path})
-    job: Job = ingest(
-        [data.path],
-        data.format,
-        data.type_map,
-        loop.label.level if data.same_level else level,
-        data.limits(loop.label.terms.limits),
-        getattr(loop.select, "limits", None),
-        data.check_units,
-    )
+    theirs = LevelOfTheory(code="existing data", settings={"level": data.level or data.path})
+    level = loop.label.level if data.same_level else theirs
+    limits, physical = data.limits(loop.label.terms.limits), getattr(loop.select, "limits", None)
+    job = ingest([data.path], data.format, data.type_map, level, limits, physical, data.check_units)
     return assign(job, Role.LABEL, f"ingest {data.path}", bookkeeping=True)

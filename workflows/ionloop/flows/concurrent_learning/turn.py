@@ -98,27 +98,17 @@ def build_turn(
     continues = stage.start == "continued" and progress.turn_of_stage > 0
 
     train = loop.train.make(dataset, previous.ensemble if previous else None, seed)
-    explore = loop.explore.make(
-        train.output,
-        stage,
-        structures,
-        stage.trust or loop.trust,
-        seed,
-        previous.exploration if continues and previous else None,
-    )
+    before = previous.exploration if continues and previous else None
+    trust = stage.trust or loop.trust
+    explore = loop.explore.make(train.output, stage, structures, trust, seed, before)
     select = loop.select.make(explore.output, dataset, loop.max_labels(progress), seed)
     label = loop.label.make(select.output.picked)
     compare = loop.train.evaluate(train.output, label.output)
-    results = TurnReferences(
-        ensemble=train.output,
-        exploration=explore.output,
-        selection=select.output,
-        labels=label.output,
-        evaluation=compare.output,
-        joined=join[0].output if join else None,
-    )
+    steps = [train, explore, select, label, compare]  # in the order of `TurnReferences`
+    outputs = [step.output for step in steps]
+    results = TurnReferences(*outputs, joined=join[0].output if join else None)
     conclude = conclude_turn(loop, structures, dataset, results, progress)
-    return _as_flow([*join, train, explore, select, label, compare], conclude, progress)
+    return _as_flow([*join, *steps], conclude, progress)
 
 
 def _wait_for_late(
