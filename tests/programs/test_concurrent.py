@@ -8,9 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ionloop.programs import gpu as module
-from ionloop.programs.concurrent import run_concurrently
-from ionloop.programs.gpu import DEVICES, PIPES, multi_process_service
+from ionloop.programs import concurrent as module
+from ionloop.programs.concurrent import DEVICES, PIPES, multi_process_service, run_concurrently
 
 SERVICE = """#!{python}
 import os, pathlib, sys, time

@@ -10,8 +10,7 @@ import pytest
 from ionloop.programs.environment import arguments, environment, words_of
 from ionloop.programs.errors import ProgramNotFoundError
 from ionloop.programs.log import last_lines, last_words, readable
-from ionloop.programs.probe import ask
-from ionloop.programs.process import ProgramError, run_program, status_words
+from ionloop.programs.process import ProgramError, ask, run_program, status_words
 
 PARENT = """
 import subprocess, sys, time

@@ -27,7 +27,6 @@ class MissingExtraError(IonloopError, ImportError):
             f"run: pip install 'ionloop[{extra}]'",
             name=package,
         )
-        self.extra = extra
 
 
 class ProgramNotFoundError(IonloopError, FileNotFoundError):
@@ -43,7 +42,6 @@ class ProgramNotFoundError(IonloopError, FileNotFoundError):
 
     def __init__(self, program: str, cure: str) -> None:
         super().__init__(f"the program {program!r} was not found on PATH; {cure}")
-        self.program = program
 
 
 def cure_for(program: str, extra: str) -> str:

@@ -1,4 +1,4 @@
-"""Outside programs: the one way to start, watch, limit and end them."""
+"""Outside programs: the one way to start, watch, limit and end them, and to ask them something."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from types import MappingProxyType
 from typing import IO
 
 from ionloop.programs.environment import ENVIRONMENT
+from ionloop.programs.log import last_words, readable
 from ionloop.schemas.errors import IonloopError
 
 ENDING_SECONDS = 5.0
 """How long a program may take to end by itself once it was asked to, in s."""
+
+
+PROBE_SECONDS = 600.0
+"""How long a program may take to answer before a run, in s.
+
+On a busy machine, importing takes minutes.
+"""
 
 
 class ProgramError(IonloopError, RuntimeError):
@@ -44,6 +52,24 @@ class Ended:
     def words(self) -> str:
         """The status in words."""
         return status_words(self.status)
+
+
+@dataclass(frozen=True)
+class Answer(Ended):
+    """What a program said, and how it ended.
+
+    Parameters
+    ----------
+    text
+        Standard output and error, without what is not text.
+    """
+
+    text: str
+
+    @property
+    def last_words(self) -> str:
+        """The last line that tells something, with what it is; nothing if it said nothing."""
+        return last_words(self.text)
 
 
 def status_words(status: int) -> str:
@@ -131,6 +157,42 @@ def run_program(
                 f"`{shlex.join(command)}` was not through after {timeout:g} s and was ended"
             )
     return Ended(process.returncode, time.perf_counter() - begin)
+
+
+def ask(
+    command: Sequence[str], question: str = "", *, folder: Path | None = None, seconds: float
+) -> Answer:
+    """Start a program, ask it something and wait for its answer.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    question
+        Its standard input.
+    folder
+        Working folder; the current one without.
+    seconds
+        Time limit in s; the program is ended then, with all that it started.
+
+    Raises
+    ------
+    ProgramError
+        If it does not answer in time, or cannot be started at all.
+    """
+    begin = time.perf_counter()
+    pipe = subprocess.PIPE
+    try:
+        with running_program(command, folder, pipe, stdin=pipe) as process:
+            output, _ = process.communicate(question.encode(), seconds)
+    except OSError as error:
+        raise ProgramError(f"`{shlex.join(command)}` cannot be started: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise ProgramError(
+            f"`{shlex.join(command)}` did not answer within {seconds:g} s and was ended"
+        ) from None
+    text = readable(output.decode(errors="replace"))
+    return Answer(process.returncode, time.perf_counter() - begin, text)
 
 
 def has_ended(process: subprocess.Popen[bytes], seconds: float | None) -> bool:

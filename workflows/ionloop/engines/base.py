@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
+
+from jobflow.core.flow import Flow
 
 from ionloop.jobs.placement import Placement, place, place_of
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.job import STORE_INPUTS, JobRow, JobState
-
-if TYPE_CHECKING:
-    from jobflow.core.flow import Flow
-
 
 BOOKKEEPING = {"light": True}
 """Metadata of a bookkeeping job, which needs the store and hardly any time."""

@@ -8,8 +8,7 @@ from ionloop.jobs.label import probe as first
 from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.preflight.findings import Finding, error, ok
 from ionloop.preflight.inputs import Inputs
-from ionloop.programs.probe import PROBE_SECONDS
-from ionloop.programs.process import ProgramError
+from ionloop.programs.process import PROBE_SECONDS, ProgramError
 from ionloop.runfile.model import RunFile
 from ionloop.schemas.label import LabelDoc, RejectReason
 

@@ -80,25 +80,6 @@ def existing_store(url: str) -> str:
     return url
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """Return a name that no run has.
-
-    Parameters
-    ----------
-    name
-        The name that is wanted.
-    taken
-        Names that runs have.
-
-    Returns
-    -------
-    str
-        The name itself, or with the first number from 2 on behind it that makes it new.
-    """
-    numbered = (f"{name}-{number}" for number in count(2))
-    return next(free for free in chain([name], numbered) if free not in taken)
-
-
 def stored_run_file(store: JobStore, document: RunDoc, store_url: str) -> RunFile:
     """Return the run file that a run was started with.
 
@@ -147,12 +128,17 @@ def is_there(run_file: RunFile) -> bool:
 
 
 def enter(run_file: RunFile) -> str:
-    """Enter the run into the store and return its id, which no other run has taken."""
+    """Enter the run into the store and return its id, which no other run has taken.
+
+    It is the name of the run, or the name with the first number from 2 on that makes it new.
+    """
     content = run_file.model_dump(mode="json", exclude={"store"})
     with closing(open_store(run_file.store)) as store:
         runs = collection(store, "runs")
         while True:
-            run = free_name(run_file.name, set(runs.distinct("run")))
+            taken = runs.distinct("run")
+            numbered = (f"{run_file.name}-{number}" for number in count(2))
+            run = next(each for each in chain([run_file.name], numbered) if each not in taken)
             document = RunDoc(
                 run=run,
                 name=run_file.name,

@@ -30,10 +30,11 @@ from ionloop.engines.fireworks.launchpad import (
     known_run,
     mark_paused,
     open_launchpad,
+    replace,
     rerun,
     set_state,
+    with_priority,
 )
-from ionloop.engines.fireworks.placement import replace, with_priority
 from ionloop.engines.fireworks.queue import end_in_queue
 from ionloop.engines.fireworks.records import RunRecords, tries
 from ionloop.engines.fireworks.recovery import free_lock, lost_jobs, relaunch, repair

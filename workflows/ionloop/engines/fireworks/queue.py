@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 PATIENCE = 60.0
 """How long a command of the queue may take, in s."""
@@ -59,12 +58,19 @@ class Queue:
             None where there is no adapter, or one of an unknown kind.
         """
         from fireworks import fw_config
+        from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
         from monty.serialization import loadfn
 
         file = adapter or fw_config.QUEUEADAPTER_LOC
-        if file is None:
+        settings = loadfn(file) if file else {}
+        kind = settings.get("_fw_q_type", "")
+        known = CommonAdapter.default_q_commands.get(kind)
+        if known is None:
             return None
-        return _of_settings(loadfn(file))
+        own = settings.get("_q_commands_override", {})
+        commands = {"cancel_cmd": CANCEL[kind], **known, **own}
+        status, cancel = (shlex.split(commands[name]) for name in ("status_cmd", "cancel_cmd"))
+        return cls(tuple(status), tuple(cancel))
 
     def present(self) -> set[str] | None:
         """Return the numbers of all jobs that wait or run; None if the queue does not answer."""
@@ -93,18 +99,6 @@ def end_in_queue(adapter: Path | None, numbers: Sequence[str]) -> None:
             ", ".join(numbers),
             "its command failed" if queue else "no my_qadapter.yaml says which queue it is",
         )
-
-
-def _of_settings(settings: dict[str, Any]) -> Queue | None:
-    from fireworks.user_objects.queue_adapters.common_adapter import CommonAdapter
-
-    kind = settings.get("_fw_q_type", "")
-    known = CommonAdapter.default_q_commands.get(kind)
-    if known is None:
-        return None
-    commands = {"cancel_cmd": CANCEL[kind], **known, **settings.get("_q_commands_override", {})}
-    status, cancel = (shlex.split(commands[name]) for name in ("status_cmd", "cancel_cmd"))
-    return Queue(tuple(status), tuple(cancel))
 
 
 def _run(command: tuple[str, ...]) -> str | None:

@@ -163,19 +163,13 @@ class RunningJob:
         The job in the journal.
     process
         Its process, of which all programs that it starts are children.
-    cores
-        Cores it holds.
-    started
-        Time of its start, UTC.
-    folder
-        Its scratch folder.
+    shown
+        What is shown of it. Its folders: the scratch folder, and the one of unfinished work.
     """
 
     entry: Entry
     process: BaseProcess
-    cores: int
-    started: datetime
-    folder: Path
+    shown: Running
 
 
 @dataclass
@@ -228,7 +222,7 @@ class Execution:
                 self._change(skip.entry, state="skipped", stop=skip.stop, error=reason)
         if not self.requests.count:
             able = schedule.ready(*self._survey())
-            free = self.settings.cores - sum(job.cores for job in self.running.values())
+            free = self.settings.cores - sum(job.shown.cores for job in self.running.values())
             for entry in schedule.fitting(able, free, self.settings.cores):
                 self._launch(entry)
         if not self.running and not self.requests.count:
@@ -243,6 +237,7 @@ class Execution:
         run_folder = self.settings.folder(self.journal.run)
         again = f"-{entry.index}" if entry.index > 1 else ""
         folder = run_folder / f"{_safe_file_name(entry.name)}-{entry.uuid[:8]}{again}"
+        unfinished = run_folder / "unfinished"
         store_url = self.settings.store_url
         if "://" not in store_url:  # a path, and workers have other working folders
             store_url = str(Path(store_url).absolute())
@@ -255,14 +250,15 @@ class Execution:
             env={
                 **os.environ,
                 **BASIC_ENVIRONMENT,
-                UNFINISHED: str(run_folder / "unfinished"),
+                UNFINISHED: str(unfinished),
                 **self.settings.env,
             },
         )
         process = launch(task)
         cores = min(entry.cores, self.settings.cores)
-        job = RunningJob(entry, process, cores, datetime.now(UTC), folder)
-        self.running[process.sentinel] = job
+        folders = (folder, unfinished / f"{entry.uuid}-{entry.index}")
+        shown = Running(entry.name, entry.role, cores, datetime.now(UTC), folders)
+        self.running[process.sentinel] = RunningJob(entry, process, shown)
         self.entries[entry.job_id] = replace(entry, state="running")
 
     def _wait(self, seconds: float) -> None:
@@ -287,28 +283,28 @@ class Execution:
             self._change(entry, state="waiting", tries=entry.tries + 1)
         else:
             message = crash_message(entry.name, exit_code)
-            self._fail(entry, message, tries=entry.tries + 1, folder=str(job.folder))
+            self._fail(entry, message, tries=entry.tries + 1, folder=str(job.shown.folders[0]))
 
     def _complete(self, job: RunningJob) -> None:
         job_id = job.entry.job_id
         for entry in self.journal.complete(job_id, self.store.docs_store):
             self.entries[entry.job_id] = entry
         self._reload(job_id)
-        unfinished = self._unfinished(job.entry)
+        folder, unfinished = job.shown.folders
         if job.entry.role == "decide":
             self.accurate = last_turn(self.store, self.journal.run)
         if self.settings.keep == "failed":
-            shutil.rmtree(job.folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(unfinished, ignore_errors=True)
         elif unfinished.exists():
-            unfinished.rename(job.folder / "unfinished")
+            unfinished.rename(folder / "unfinished")
 
     def _end_the_wait(self) -> None:
         # A job without a core waits for other jobs, and no other can start any more.
-        if any(job.cores for job in self.running.values()):
+        if any(job.shown.cores for job in self.running.values()):
             return
         for job in self.running.values():
-            if datetime.now(UTC) - job.started > START_TIME:
+            if datetime.now(UTC) - job.shown.started > START_TIME:
                 tell_nothing_comes(job.process)
 
     def _halt(self) -> None:
@@ -343,20 +339,11 @@ class Execution:
         snapshot = Snapshot(
             run=self.journal.run,
             counts=count_by_role(self.entries.values()),
-            running=tuple(map(self._shown, self.running.values())),
+            running=tuple(job.shown for job in self.running.values()),
             turn=self.turn,
             accurate=self.accurate,
         )
         self.settings.progress.update(snapshot)
-
-    def _shown(self, job: RunningJob) -> Running:
-        entry = job.entry
-        folders = (job.folder, self._unfinished(entry))
-        return Running(entry.name, entry.role, job.cores, job.started, folders)
-
-    def _unfinished(self, entry: Entry) -> Path:
-        root = self.settings.folder(self.journal.run) / "unfinished"
-        return root / f"{entry.uuid}-{entry.index}"
 
     def _summary(self) -> RunSummary:
         entries = self.entries.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class RunLock:
 
     runs: Store
     run: str
-    beaten: float = 0.0
+    beaten: float = -math.inf
 
     def claim(self) -> None:
         """Enter this process as the runner.
@@ -49,8 +50,7 @@ class RunLock:
         runner = self._read().get("runner")
         if runner is not None and lives(runner):
             raise self.refusal()
-        self._write(identity())
-        self.beaten = time.monotonic()
+        self.beat()
 
     def beat(self) -> None:
         """Renew the heartbeat, if it is due."""
@@ -98,19 +98,14 @@ def run_lock(runs: Store, run: str, folder: Path) -> Iterator[RunLock]:
     """
     lock = RunLock(runs, run)
     folder.mkdir(parents=True, exist_ok=True)
-    file = FileLock(folder / "lock")
-    try:
-        file.acquire(timeout=0)
-    except Timeout:
-        raise lock.refusal() from None
-    try:
-        lock.claim()
+    with contextlib.ExitStack() as held:
         try:
-            yield lock
-        finally:
-            lock.release()
-    finally:
-        file.release()
+            held.enter_context(FileLock(folder / "lock", timeout=0))
+        except Timeout:
+            raise lock.refusal() from None
+        lock.claim()
+        held.callback(lock.release)
+        yield lock
 
 
 def wait_for_workers(lock: Path, seconds: float = 60.0) -> None:

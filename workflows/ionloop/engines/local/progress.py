@@ -21,6 +21,9 @@ from ionloop.schemas.job import JobRow
 LINE_EVERY = 300.0
 """Time between two lines about the same jobs where there is no terminal, s."""
 
+COLUMNS = (("running",), ("waiting", "queued", "paused"), ("failed", "skipped"))
+"""States that the columns of numbers in the table count."""
+
 
 @dataclass(frozen=True)
 class Running:
@@ -101,8 +104,13 @@ class RichProgress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console()
-        self._live: Live | None = None
+        self._snapshot = Snapshot(run="", counts={}, running=())
         self._pace = Pace()
+        self._live = Live(
+            get_renderable=lambda: table(self._snapshot, datetime.now(UTC), self._pace),
+            console=self._console,
+            refresh_per_second=1,
+        )
         self._last_state = ""
         self._last_time = datetime.min.replace(tzinfo=UTC)
 
@@ -110,24 +118,13 @@ class RichProgress:
         """Show the snapshot."""
         self._snapshot = snapshot
         if self._console.is_terminal:
-            self._show()
+            self._live.start()
         else:
             self._print(snapshot, datetime.now(UTC))
 
     def close(self) -> None:
         """Leave the last table on the terminal."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
-
-    def _show(self) -> None:
-        if self._live is None:
-            self._live = Live(
-                get_renderable=lambda: table(self._snapshot, datetime.now(UTC), self._pace),
-                console=self._console,
-                refresh_per_second=1,
-            )
-            self._live.start()
+        self._live.stop()
 
     def _print(self, snapshot: Snapshot, time: datetime) -> None:
         """Print a line for every change, and every `LINE_EVERY` seconds for what runs on."""
@@ -185,13 +182,16 @@ def summary_line(snapshot: Snapshot, time: datetime | None = None, pace: Pace | 
     pace
         What was seen of the running jobs before.
     """
-    roles = ", ".join(_role_summary(role, states) for role, states in snapshot.counts.items())
+    done = [
+        f"{role} {_done(states)}" + (f" ({lost} failed)" if (lost := states.get("failed")) else "")
+        for role, states in snapshot.counts.items()
+    ]
     pace = pace or Pace()
     running = [
         f"{job.name} ({pace.describe(job, time)})" if time else job.name for job in snapshot.running
     ]
     now = f"running: {', '.join(running)}" if running else "nothing runs"
-    return "; ".join([*_turn_words(snapshot), f"done so far: {roles}", now])
+    return "; ".join([*_turn_words(snapshot), f"done so far: {', '.join(done)}", now])
 
 
 def table(snapshot: Snapshot, time: datetime, pace: Pace | None = None) -> Table:
@@ -214,7 +214,8 @@ def table(snapshot: Snapshot, time: datetime, pace: Pace | None = None) -> Table
     for role, states in snapshot.counts.items():
         jobs = [job for job in snapshot.running if job.role == role]
         now = "\n".join(f"{job.name}: {pace.describe(job, time)}" for job in jobs)
-        result.add_row(role, *_cells(states), now)
+        cells = [str(sum(states.get(state, 0) for state in group) or "") for group in COLUMNS]
+        result.add_row(role, _done(states), *cells, now)
     return result
 
 
@@ -224,18 +225,6 @@ def _turn_words(snapshot: Snapshot) -> list[str]:
         turn, fraction = snapshot.accurate
         words.append(f"turn {turn} was {fraction:.1%} accurate")
     return words
-
-
-def _cells(states: Mapping[str, int]) -> list[str]:
-    groups = [("running",), ("waiting", "queued", "paused"), ("failed", "skipped")]
-    numbers = [sum(states.get(state, 0) for state in group) for group in groups]
-    return [_done(states), *(str(number or "") for number in numbers)]
-
-
-def _role_summary(role: str, states: Mapping[str, int]) -> str:
-    lost = states.get("failed", 0)
-    failures = f" ({lost} failed)" if lost else ""
-    return f"{role} {_done(states)}{failures}"
 
 
 def _done(states: Mapping[str, int]) -> str:

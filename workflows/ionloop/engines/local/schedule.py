@@ -86,22 +86,9 @@ def ready(entries: list[Entry], survey: Survey) -> list[Entry]:
         Survey of all jobs of the run.
     """
     waiting = [entry for entry in entries if entry.state == "waiting"]
-    able = [entry for entry in waiting if may_start(entry, survey)]
+    settled = [entry for entry in waiting if not entry.parents & survey.unsettled]
+    able = [entry for entry in settled if skip(entry, survey) is None]
     return sorted(able, key=lambda entry: entry.order)
-
-
-def may_start(entry: Entry, survey: Survey) -> bool:
-    """Tell whether a waiting job may start now.
-
-    Parameters
-    ----------
-    entry
-        The job.
-    survey
-        Survey of all jobs of the run.
-    """
-    settled = not entry.parents & survey.unsettled
-    return settled and skip(entry, survey) is None
 
 
 def skips(entries: list[Entry], survey: Survey) -> list[Skip]:
@@ -114,9 +101,8 @@ def skips(entries: list[Entry], survey: Survey) -> list[Skip]:
     survey
         Survey of all jobs of the run.
     """
-    waiting = [entry for entry in entries if entry.state == "waiting"]
-    found = [skip(entry, survey) for entry in waiting]
-    return [each for each in found if each is not None]
+    found = (skip(entry, survey) for entry in entries if entry.state == "waiting")
+    return [each for each in found if each]
 
 
 def skip(entry: Entry, survey: Survey) -> Skip | None:

@@ -205,22 +205,19 @@ def _parent_lives_on(lock: Path) -> bool:
 def _failed(document: Document, error: Exception) -> Document:
     first_line = (str(error).strip() or "no message").splitlines()[0]
     summary = f"{document['name']} failed: {type(error).__name__}: {first_line}"
+    # Programs that cannot write their files report all kinds of errors; this is their cause.
+    folder = Path(document["folder"])
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if shutil.disk_usage(there).free < SCANT_BYTES:
+        summary += f"; the disk of {there} is full: make room on it"
     return {
         "state": "failed",
         "error": {
-            "summary": summary + _full_disk(Path(document["folder"])),
+            "summary": summary,
             "traceback": "".join(traceback.format_exception(error)),
         },
         **_ended(document),
     }
-
-
-def _full_disk(folder: Path) -> str:
-    # Programs that cannot write their files report all kinds of errors; this is their cause.
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    if shutil.disk_usage(there).free >= SCANT_BYTES:
-        return ""
-    return f"; the disk of {there} is full: make room on it"
 
 
 def _ended(document: Document) -> Document:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ionloop.engines.base import BOOKKEEPING, EngineError
 from ionloop.engines.remote.records import ACTIVE, IDLE, Document, find_jobs, flows_of_run
@@ -120,24 +120,6 @@ def _by_place(placement: Placement) -> Iterator[tuple[Document, Document]]:
     for name, config in placement.items():
         yield {bookkeeping: {"$ne": True}, role: name}, config
     yield {bookkeeping: {"$ne": True}, role: {"$nin": list(placement)}}, placement["default"]
-
-
-def for_each(action: Callable[..., Any], db_ids: Iterable[str]) -> int:
-    """Call a function of the controller for jobs; return for how many it was possible.
-
-    Parameters
-    ----------
-    action
-        The function; it refuses a job in another state.
-    db_ids
-        Ids of the jobs.
-    """
-    count = 0
-    for db_id in db_ids:
-        with contextlib.suppress(ValueError):  # its state has changed meanwhile
-            action(db_id=db_id, wait=LOCK_WAIT)
-            count += 1
-    return count
 
 
 def repeat(controller: JobController, run: str, action: Callable[[], int]) -> int:

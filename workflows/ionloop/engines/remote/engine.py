@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ionloop.engines.base import BOOKKEEPING, EngineError, concerned, prepare
-from ionloop.engines.remote.changes import change_state, for_each, place_all, repeat, retry
+from ionloop.engines.remote.changes import LOCK_WAIT, change_state, place_all, repeat, retry
 from ionloop.engines.remote.project import (
     as_yaml,
     bookkeeping_fault,
@@ -191,7 +191,10 @@ class RemoteEngine:
             # A job that is completed at this moment may ask for more.
             while ids_in_states(controller, run, WAITING + ACTIVE):
                 count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
-                count += for_each(controller.stop_job, ids_in_states(controller, run, ACTIVE))
+                for db_id in ids_in_states(controller, run, ACTIVE):
+                    with contextlib.suppress(ValueError):  # its state has changed meanwhile
+                        controller.stop_job(db_id=db_id, wait=LOCK_WAIT)
+                        count += 1
             for flow in flows:
                 controller.update_flow_state(flow_uuid=flow)
             return count
