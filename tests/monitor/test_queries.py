@@ -11,12 +11,13 @@ import pytest
 from synthetic_run import SKIPPED, Writer, whole_run
 
 from ionloop.monitor.frames import frames, labels
-from ionloop.monitor.jobs import jobs, journal_rows
 from ionloop.monitor.records import (
     NotFoundError,
     QueryError,
     UnknownRunError,
     find_run,
+    jobs,
+    journal_rows,
     summary,
 )
 from ionloop.monitor.rows import RunRow

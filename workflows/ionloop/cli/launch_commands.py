@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -283,4 +283,4 @@ def _fail(run: str, again: str) -> None:
     raise typer.Exit(FAILED)
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (init, check, run, resume, submit)
+COMMANDS = (init, check, run, resume, submit)

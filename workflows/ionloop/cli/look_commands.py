@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from jobflow.core.store import JobStore
 
     from ionloop.schemas.job import JobRow
+    from ionloop.stores.connect import LoopStore
 
 
 @dataclass(frozen=True)
@@ -164,19 +164,16 @@ def show(
         render.answer(given.as_json, found, title, content)
 
 
-@contextlib.contextmanager
-def _looking_at(url: str) -> Iterator[JobStore]:
+def _looking_at(url: str) -> contextlib.closing[LoopStore]:
     """Open an existing store, to read only."""
     from ionloop.stores.connect import open_store
 
-    with contextlib.closing(open_store(url, read_only=True)) as store:
-        yield store
+    return contextlib.closing(open_store(url, read_only=True))
 
 
 def _engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
     """Return the jobs of a run as the engine that runs it shows them."""
-    from ionloop.monitor.jobs import journal_rows
-    from ionloop.monitor.records import check_run, engine_name
+    from ionloop.monitor.records import check_run, engine_name, journal_rows
     from ionloop.runs import queue
 
     check_run(store, run)
@@ -237,4 +234,4 @@ def _export(store: JobStore, run: str, what: str, options: ExportOptions) -> lis
     return [path]
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (status, frames, export, show)
+COMMANDS = (status, frames, export, show)

@@ -137,10 +137,8 @@ def options(
     """
 
 
-for _command in (*launch_commands.COMMANDS, *queue_commands.COMMANDS):
+for _command in (*launch_commands.COMMANDS, *queue_commands.COMMANDS, *look_commands.COMMANDS):
     app.command()(flat(_command))
 app.command("tend", hidden=True)(flat(queue_commands.recover))  # its name in version 0.1
 app.add_typer(label_commands.app, name="label")
 app.add_typer(store_commands.app, name="store")
-for _command in look_commands.COMMANDS:
-    app.command()(flat(_command))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -106,4 +105,4 @@ def _count(n: int, done: str, given: Common) -> None:
     render.answer(given.as_json, {"jobs": n}, f"{n} job(s) {done}")
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (retry, recover, pause, cancel, place)
+COMMANDS = (retry, recover, pause, cancel, place)

@@ -50,18 +50,15 @@ def document(store: JobStore, key: str) -> Found:
     AmbiguousKeyError
         If several ids begin with the key.
     """
-    for find in (_run, _job, _label, _frame):
+    if record := run_record(store, key):
+        return Found(kind="run", key=key, content=_readable(record))
+    for find in (_job, _label, _frame):
         if found := find(store, key):
             return found
     raise NotFoundError(
         f"nothing in {describe(store)} is called {key!r}: give the id of a run, a job, a frame or "
         f"a label, or its first characters (at least {SHORTEST})"
     )
-
-
-def _run(store: JobStore, key: str) -> Found | None:
-    record = run_record(store, key)
-    return Found(kind="run", key=key, content=_readable(record)) if record else None
 
 
 def _job(store: JobStore, key: str) -> Found | None:

@@ -95,8 +95,7 @@ class TurnRow(Row):
     @property
     def fractions(self) -> tuple[float, float, float]:
         """Accurate, candidate and failed over judged frames; zeros when nothing was judged."""
-        judged = self.counts.judged or 1
-        counts = self.counts
+        counts, judged = self.counts, self.counts.judged or 1
         return (counts.accurate / judged, counts.candidate / judged, counts.failed / judged)
 
 

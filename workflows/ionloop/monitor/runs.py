@@ -8,8 +8,15 @@ from typing import Any
 
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.jobs import jobs
-from ionloop.monitor.records import check_run, engine_name, outputs, run_ids, run_record, summary
+from ionloop.monitor.records import (
+    check_run,
+    engine_name,
+    jobs,
+    outputs,
+    run_ids,
+    run_record,
+    summary,
+)
 from ionloop.monitor.rows import JobsOverview, RunRow, RunStatus, Standing
 from ionloop.monitor.turns import turns
 from ionloop.schemas.job import JobRow, JobState

@@ -9,8 +9,7 @@ from datetime import datetime
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.jobs import journal_rows
-from ionloop.monitor.records import check_run, outputs
+from ionloop.monitor.records import check_run, journal_rows, outputs
 from ionloop.monitor.rows import TurnRow
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import STORE_INPUTS, JobRow
