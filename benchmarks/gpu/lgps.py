@@ -29,7 +29,7 @@ from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.formats.reading import load_structures
 from ionloop.geometry.periodic import supercell
-from ionloop.jobs.label.ingest import read_labelled
+from ionloop.jobs.label.imports import read_labelled
 from ionloop.programs.concurrent import run_concurrently
 from ionloop.programs.environment import environment
 from ionloop.schemas.frames import Frames

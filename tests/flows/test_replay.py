@@ -12,7 +12,7 @@ import pytest
 from jobflow import Flow, JobStore
 
 from ionloop.engines.local.runner import LocalRunner
-from ionloop.jobs.label.ingest import ingest
+from ionloop.jobs.label.imports import ingest
 from ionloop.preflight.check import check
 from ionloop.runfile.model import RunFile, read
 from ionloop.schemas.frames import Frames

@@ -14,8 +14,7 @@ from ionloop.formats.ase import to_ase
 from ionloop.formats.errors import FrameFileError
 from ionloop.formats.writing import write_frames
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
-from ionloop.jobs.label.imports import enter, judge
-from ionloop.jobs.label.ingest import ingest, read_labelled
+from ionloop.jobs.label.imports import enter, ingest, judge, read_labelled
 from ionloop.jobs.label.ledger import Ledger
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate

@@ -11,7 +11,7 @@ from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.formats.writing import write_frames
 from ionloop.jobs.label.accounts import account, check_floor
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
-from ionloop.jobs.label.ingest import ingest
+from ionloop.jobs.label.imports import ingest
 from ionloop.jobs.label.ledger import Ledger
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels, LabelStatus, LevelOfTheory, RejectReason
@@ -142,7 +142,7 @@ def test_existing_data_enter_the_ledger(
 
 
 def test_unlabelled_data_are_refused(gold_copper: Frames, tmp_path: Path) -> None:
-    from ionloop.jobs.label.ingest import read_labelled
+    from ionloop.jobs.label.imports import read_labelled
 
     write_frames(gold_copper[:1], tmp_path / "a.extxyz", "extxyz")
     with pytest.raises(ValueError, match=r"a\.extxyz holds frames without energies"):

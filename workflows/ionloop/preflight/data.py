@@ -11,8 +11,7 @@ from ionloop.codes.common.acceptance import AcceptanceLimits, Terms
 from ionloop.flows.concurrent_learning.settings import ExistingData
 from ionloop.formats.reading import unconverged
 from ionloop.geometry.periodic import heights
-from ionloop.jobs.label.imports import judge, rejections_in_words
-from ionloop.jobs.label.ingest import CONVERT
+from ionloop.jobs.label.imports import CONVERT, judge, rejections_in_words
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile

@@ -193,17 +193,12 @@ def explore_with_lammps(
             tasks, models, maker.type_map, maker.settings, folder, maker.per_gpu, ensemble.kind
         )
         versions = {"lammps": lammps.version_of_run(folder)}
-    reduced = [
-        reduce_trajectory(
-            cooled(trajectory, maker.settings.thermostat_damping),
-            originals[trajectory.task.structure] if originals else trajectory.task.start,
-            trust,
-            maker.limits,
-            skip,
-            maker.max_candidates,
-        )
-        for trajectory in trajectories
-    ]
+    reduced = []
+    for each in trajectories:
+        run = cooled(each, maker.settings.thermostat_damping)
+        start = originals[each.task.structure] if originals else each.task.start
+        kept = reduce_trajectory(run, start, trust, maker.limits, skip, maker.max_candidates)
+        reduced.append(kept)
     return join_reduced(trajectories, reduced, maker.cores).model_copy(
         update=stamp(maker.settings, **versions)
     )

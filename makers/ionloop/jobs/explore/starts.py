@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -73,13 +74,12 @@ def trajectory_tasks(
         give the trajectory of that index the same condition and start structure. Those that are
         not named start from a structure disturbed anew.
     """
+    repeats = range(stage.n_structures)
     runs = [
-        (number, temperature, pressure)
-        for temperature, pressure in stage.conditions
-        for number in range(len(structures))
-        for _ in range(stage.n_structures)
+        (n, *where) for where, n, _ in product(stage.conditions, range(len(structures)), repeats)
     ]
     seeds = np.random.default_rng(seed).integers(1, 2**31 - 1, size=len(runs)).tolist()
+    shared = stage.model_dump(include={"ensemble", "steps", "timestep", "dump_every"})
     return [
         TrajectoryTask(
             index=index,
@@ -92,10 +92,7 @@ def trajectory_tasks(
             pressure=pressure,
             driver=seeds[0] + index,  # in turn, and with another beginning in every turn
             seed=run_seed,
-            ensemble=stage.ensemble,
-            steps=stage.steps,
-            timestep=stage.timestep,
-            dump_every=stage.dump_every,
+            **shared,
         )
         for index, ((number, temperature, pressure), run_seed) in enumerate(
             zip(runs, seeds, strict=True)

@@ -15,8 +15,7 @@ from ionloop.codes.external.settings import ExternalSettings, level_of_theory
 from ionloop.formats.errors import FrameFileError
 from ionloop.jobs.decorators import stored_job
 from ionloop.jobs.label.batches import BatchLabelMaker
-from ionloop.jobs.label.imports import calculated, rejected
-from ionloop.jobs.label.ingest import read_labelled
+from ionloop.jobs.label.imports import calculated, read_labelled, rejected
 from ionloop.jobs.label.ledger import Ledger, current_ledger
 from ionloop.jobs.label.record import LabelBatch, by_id
 from ionloop.jobs.placement import Role, assign

@@ -104,9 +104,8 @@ def build_turn(
     select = loop.select.make(explore.output, dataset, loop.max_labels(progress), seed)
     label = loop.label.make(select.output.picked)
     compare = loop.train.evaluate(train.output, label.output)
-    steps = [train, explore, select, label, compare]  # in the order of `TurnReferences`
-    outputs = [step.output for step in steps]
-    results = TurnReferences(*outputs, joined=join[0].output if join else None)
+    steps: list[Flow | Job] = [train, explore, select, label, compare]
+    results = TurnReferences(*(step.output for step in (*steps, *join)))
     conclude = conclude_turn(loop, structures, dataset, results, progress)
     return _as_flow([*join, *steps], conclude, progress)
 
