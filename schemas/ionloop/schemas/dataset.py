@@ -23,11 +23,16 @@ STRETCH = 20  # 0.4 ps at 20 fs
 class DatasetDoc(Document):
     """Ids of the labels and the split; the frames themselves stay with the labels."""
 
-    level: str = Field(description="hash of the level of theory; of mixed ones, joined by +")
-    notes: list[str] = Field([], description="what a reader of its results has to know")
-    training: list[str] = Field(description="frame ids trained on")
-    validation: list[str] = Field(description="frame ids held back, for good")
-    sha256: str = Field(description="hash of level and sorted frame ids")
+    level: str
+    """hash of the level of theory; of mixed ones, joined by +"""
+    notes: list[str] = Field([])
+    """what a reader of its results has to know"""
+    training: list[str]
+    """frame ids trained on"""
+    validation: list[str]
+    """frame ids held back, for good"""
+    sha256: str
+    """hash of level and sorted frame ids"""
 
     @property
     def levels(self) -> list[str]:

@@ -30,26 +30,37 @@ ByReference = Annotated[Any, PlainSerializer(_with_class)]
 
 
 class Model(BaseModel):
-    """Frozen pydantic model that refuses unknown fields, NaN and infinity."""
+    """Frozen pydantic model that refuses unknown fields, NaN and infinity.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    What a field means stands below it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Provenance(Model):
     """Where a document comes from."""
 
-    job: str | None = Field(None, description="uuid of the job that wrote it")
-    host: str | None = Field(None, description="host that ran the job")
-    versions: dict[str, str] = Field({}, description="versions of the codes")
-    input_hash: str | None = Field(None, description="sha256 of the settings it was made with")
+    job: str | None = None
+    """uuid of the job that wrote it"""
+    host: str | None = None
+    """host that ran the job"""
+    versions: dict[str, str] = Field({})
+    """versions of the codes"""
+    input_hash: str | None = None
+    """sha256 of the settings it was made with"""
 
 
 class Document(Model):
     """Base class of the stored documents."""
 
     schema_version: int = SCHEMA_VERSION
-    run: str | None = Field(None, description="id of the run")
-    iteration: int | None = Field(None, description="turn of the loop, counted from 0")
+    run: str | None = None
+    """id of the run"""
+    iteration: int | None = None
+    """turn of the loop, counted from 0"""
     provenance: Provenance = Provenance()
 
     @model_validator(mode="before")

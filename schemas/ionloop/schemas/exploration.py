@@ -45,34 +45,34 @@ class Stage(Model):
     the stage repeats until it converges or its `max_turns` are spent.
     """
 
-    temperatures: Annotated[list[Temperature], NonEmpty] = Field(description="in K")
-    pressures: Annotated[list[Pressure], NonEmpty] = Field([1.0], description="in bar (NPT only)")
-    ensemble: Ensemble = Field(
-        "nvt", description="NVT, or NPT with an isotropic, anisotropic or triclinic barostat"
-    )
-    steps: PositiveInt = Field(description="MD steps of each trajectory")
-    timestep: Annotated[Femtoseconds, Field(gt=0)] = Field(2.0, description="time step in fs")
-    dump_every: PositiveInt = Field(10, description="steps between frames that are judged")
-    n_structures: PositiveInt = Field(1, le=MOST, description="start structures per condition")
-    start: Literal["perturbed", "continued"] = Field(
-        "perturbed",
-        description="start from perturbed start structures, or each trajectory where it was in the "
-        "turn before, at its last good frame",
-    )
-    supercell: Supercell = Field(
-        (1, 1, 1), description="repetitions of the start structures along a, b and c"
-    )
-    skip: int | None = Field(
-        None,
-        ge=0,
-        description="first MD steps set aside as not yet equilibrated; none: a tenth of the steps; "
-        "step 0 never counts",
-    )
-    max_turns: PositiveInt = Field(
-        5, le=MOST, description="turns before the next stage begins anyway"
-    )
-    trust: TrustWindow | None = Field(None, description="window of this stage, if not the run's")
-    max_labels: PositiveInt | None = Field(None, description="labels per turn, if not the run's")
+    temperatures: Annotated[list[Temperature], NonEmpty]
+    """in K"""
+    pressures: Annotated[list[Pressure], NonEmpty] = Field([1.0])
+    """in bar (NPT only)"""
+    ensemble: Ensemble = "nvt"
+    """NVT, or NPT with an isotropic, anisotropic or triclinic barostat"""
+    steps: PositiveInt
+    """MD steps of each trajectory"""
+    timestep: Annotated[Femtoseconds, Field(gt=0)] = 2.0
+    """time step in fs"""
+    dump_every: PositiveInt = 10
+    """steps between frames that are judged"""
+    n_structures: PositiveInt = Field(1, le=MOST)
+    """start structures per condition"""
+    start: Literal["perturbed", "continued"] = "perturbed"
+    """start from perturbed start structures, or each trajectory where it was in the turn before, at
+    its last good frame"""
+    supercell: Supercell = (1, 1, 1)
+    """repetitions of the start structures along a, b and c"""
+    skip: int | None = Field(None, ge=0)
+    """first MD steps set aside as not yet equilibrated; none: a tenth of the steps; step 0 never
+    counts"""
+    max_turns: PositiveInt = Field(5, le=MOST)
+    """turns before the next stage begins anyway"""
+    trust: TrustWindow | None = None
+    """window of this stage, if not the run's"""
+    max_labels: PositiveInt | None = None
+    """labels per turn, if not the run's"""
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
@@ -122,20 +122,24 @@ class Stage(Model):
 class TrajectoryDoc(Model):
     """One trajectory: what it was to do and how far it came."""
 
-    index: int = Field(description="number within the exploration")
+    index: int
+    """number within the exploration"""
     temperature: Temperature
     pressure: Pressure
     seed: int
-    composition: str = Field("", description="formula of the cell")
-    start_id: str = Field(description="id of the start frame")
+    composition: str = ""
+    """formula of the cell"""
+    start_id: str
+    """id of the start frame"""
     steps_asked: int
     steps_done: int
-    n_frames: int = Field(description="valid frames")
+    n_frames: int
+    """valid frames"""
     finished: bool
-    stop_reason: str = Field("", description="a sentence, if it stopped early")
-    last_good: int | None = Field(
-        None, description="MD step of the last frame that counts and is not failed, if any"
-    )
+    stop_reason: str = ""
+    """a sentence, if it stopped early"""
+    last_good: int | None = None
+    """MD step of the last frame that counts and is not failed, if any"""
     seconds: Seconds = 0.0
 
     @property
@@ -180,10 +184,10 @@ class ExplorationPart(Document):
 
     trajectories: list[TrajectoryDoc]
     deviations: Table
-    candidates: list[Frames] = Field(description="frames that may be picked")
-    final_frames: list[Frames] = Field(
-        description="last good frame of every trajectory that has one"
-    )
+    candidates: list[Frames]
+    """frames that may be picked"""
+    final_frames: list[Frames]
+    """last good frame of every trajectory that has one"""
     core_seconds: Seconds = 0.0
 
 
@@ -194,8 +198,10 @@ class ExplorationDoc(Document):
     trust: TrustWindow
     trajectories: list[TrajectoryDoc]
     summary: list[DeviationSummary]
-    parts: list[ByReference] = Field(description="ExplorationPart of every batch, by reference")
-    failures: list[str] = Field([], description="a sentence per loss")
+    parts: list[ByReference]
+    """ExplorationPart of every batch, by reference"""
+    failures: list[str] = Field([])
+    """a sentence per loss"""
     core_seconds: Seconds = 0.0
 
     @property

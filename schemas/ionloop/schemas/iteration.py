@@ -34,15 +34,16 @@ class Decision(Model):
 class TurnCounts(VerdictCounts):
     """What one turn found, as far as decisions need it."""
 
-    conditions: list[ConditionCounts] = Field(
-        [], description="verdict counts by temperature, pressure and composition"
-    )
-    n_trajectories: int = Field(0, description="trajectories that were asked for")
-    n_finished: int = Field(0, description="trajectories that came to their end")
-    n_lost: int = Field(0, description="trajectories of which nothing came back: a job failed")
-    n_new_labels: int | None = Field(
-        None, description="labels asked for, or still late, after the turn"
-    )
+    conditions: list[ConditionCounts] = Field([])
+    """verdict counts by temperature, pressure and composition"""
+    n_trajectories: int = 0
+    """trajectories that were asked for"""
+    n_finished: int = 0
+    """trajectories that came to their end"""
+    n_lost: int = 0
+    """trajectories of which nothing came back: a job failed"""
+    n_new_labels: int | None = None
+    """labels asked for, or still late, after the turn"""
 
     @property
     def finished_fraction(self) -> float:
@@ -53,15 +54,20 @@ class TurnCounts(VerdictCounts):
 class StageProgress(Model):
     """How the turns so far went, as far as decisions need it."""
 
-    index: int = Field(0, description="turn of the run, counted from 0")
-    stage: int = Field(0, description="stage, counted from 0")
-    turn_of_stage: int = Field(0, description="turn within the stage, counted from 0")
-    accurate_fractions: list[float] = Field(
-        [], description="of the turns of this stage, over all conditions"
-    )
-    history: list[TurnCounts] = Field([], description="verdict counts of every turn of the run")
-    notes: list[str] = Field([], description="what a reader of the run's results has to know")
-    n_labels: int = Field(0, description="labels requested so far, initial data included")
+    index: int = 0
+    """turn of the run, counted from 0"""
+    stage: int = 0
+    """stage, counted from 0"""
+    turn_of_stage: int = 0
+    """turn within the stage, counted from 0"""
+    accurate_fractions: list[float] = Field([])
+    """of the turns of this stage, over all conditions"""
+    history: list[TurnCounts] = Field([])
+    """verdict counts of every turn of the run"""
+    notes: list[str] = Field([])
+    """what a reader of the run's results has to know"""
+    n_labels: int = 0
+    """labels requested so far, initial data included"""
     core_hours: CoreHours = 0.0
 
     @property
@@ -77,37 +83,39 @@ class IterationDoc(Document):
     turn_of_stage: int
     temperatures: list[Temperature]
     counts: VerdictCounts
-    conditions: list[ConditionCounts] = Field(
-        [], description="verdict counts by temperature, pressure and composition"
-    )
-    unfinished: list[Unfinished] = Field(
-        [], description="trajectories that stopped early, with the reason"
-    )
+    conditions: list[ConditionCounts] = Field([])
+    """verdict counts by temperature, pressure and composition"""
+    unfinished: list[Unfinished] = Field([])
+    """trajectories that stopped early, with the reason"""
     accurate_fraction: float
     n_requested: int
     n_accepted: int
     rejected: dict[str, int]
-    n_late: int = Field(0, description="labels still running when the quorum was in")
+    n_late: int = 0
+    """labels still running when the quorum was in"""
     n_training_frames: int
     train_errors: list[ForceErrors]
     validation_errors: list[ForceErrors]
-    deviation_against_error: Table | None = Field(
-        None,
-        description="per new label: max_devi_f and the ensemble's true maximum force error, eV/Å",
-    )
-    new_label_errors: ForceErrors | None = Field(
-        None, description="ensemble mean against the new labels, before training on them"
-    )
+    deviation_against_error: Table | None = None
+    """per new label: max_devi_f and the ensemble's true maximum force error, eV/Å"""
+    new_label_errors: ForceErrors | None = None
+    """ensemble mean against the new labels, before training on them"""
     failures: list[str] = Field([])
-    n_models: int | None = Field(None, description="models whose deviation was judged")
-    n_models_asked: int | None = Field(None, description="models that were to be trained")
-    notes: list[str] = Field([], description="what a reader of this turn's numbers has to know")
-    rank_correlation: float | None = Field(
-        None, description="Spearman correlation of deviation and true error of the new labels"
-    )
-    progress: StageProgress = Field(description="the run up to and including this turn")
+    n_models: int | None = None
+    """models whose deviation was judged"""
+    n_models_asked: int | None = None
+    """models that were to be trained"""
+    notes: list[str] = Field([])
+    """what a reader of this turn's numbers has to know"""
+    rank_correlation: float | None = None
+    """Spearman correlation of deviation and true error of the new labels"""
+    progress: StageProgress
+    """the run up to and including this turn"""
     dataset: DatasetDoc
-    labels: list[ByReference] = Field([], description="Labels of the data set, by reference")
-    ensemble: ByReference = Field(None, description="EnsembleDoc of this turn, by reference")
-    jobs: dict[str, str] = Field({}, description="step to job uuid")
+    labels: list[ByReference] = Field([])
+    """Labels of the data set, by reference"""
+    ensemble: ByReference = None
+    """EnsembleDoc of this turn, by reference"""
+    jobs: dict[str, str] = Field({})
+    """step to job uuid"""
     decision: Decision

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from ionloop.schemas.document import Model
 
@@ -43,22 +43,28 @@ Moment = Annotated[datetime, AfterValidator(in_utc)]
 class JobRow(Model):
     """One job in the table of states."""
 
-    job_id: str = Field(description="the engine's own name of the job")
-    uuid: str = Field("", description="jobflow's")
-    index: int = Field(1, description="jobflow's")
+    job_id: str
+    """the engine's own name of the job"""
+    uuid: str = ""
+    """jobflow's"""
+    index: int = 1
+    """jobflow's"""
     name: str
     role: str
     state: JobState
     iteration: int | None = None
-    worker: str | None = Field(
-        None, description="who runs it: a FireWorker, a worker of jobflow-remote, a host"
-    )
-    queue_id: str | None = Field(None, description="number in the queue that runs it")
-    tries: int = Field(0, description="how often it was started")
-    error: str | None = Field(None, description="the last sentence of what went wrong")
+    worker: str | None = None
+    """who runs it: a FireWorker, a worker of jobflow-remote, a host"""
+    queue_id: str | None = None
+    """number in the queue that runs it"""
+    tries: int = 0
+    """how often it was started"""
+    error: str | None = None
+    """the last sentence of what went wrong"""
     started: Moment | None = None
     ended: Moment | None = None
-    folder: str | None = Field(None, description="where its files are")
+    folder: str | None = None
+    """where its files are"""
 
     @classmethod
     def from_journal(cls, entry: dict[str, Any]) -> Self:

@@ -44,11 +44,12 @@ Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no
 class StartCell(Model):
     """A start cell and its mesh, which the cells that are made from it keep."""
 
-    formula: str = Field(description="composition, such as Ge2Li20P4S24")
-    cell: tuple[tuple[float, float, float], ...] = Field(
-        description="lattice vectors as rows, to 0.01 Å"
-    )
-    mesh: Mesh = Field(description="k-points along each reciprocal vector")
+    formula: str
+    """composition, such as Ge2Li20P4S24"""
+    cell: tuple[tuple[float, float, float], ...]
+    """lattice vectors as rows, to 0.01 Å"""
+    mesh: Mesh
+    """k-points along each reciprocal vector"""
 
     @property
     def composition(self) -> Counter[str]:
@@ -65,8 +66,10 @@ class StartCell(Model):
 class Kept(Model):
     """The mesh that a spacing gives in the start cell, kept in all cells made from it."""
 
-    kept: Spacing = Field(description="largest distance of k-points in the start cell in 1/Å")
-    start_cells: list[StartCell] = Field([], description="filled in by the run: its start cells")
+    kept: Spacing
+    """largest distance of k-points in the start cell in 1/Å"""
+    start_cells: list[StartCell] = Field([])
+    """filled in by the run: its start cells"""
 
     def of_starts(self, structures: Sequence[Frames]) -> Self:
         """Return the same with the start cells of a run, each once, in one order.

@@ -28,17 +28,16 @@ class LevelOfTheory(Model):
     leaves out start cells of other compositions, because the frame cannot come from them.
     """
 
-    code: str = Field(description="program or model family, such as sevennet or vasp")
-    settings: dict[str, Any] = Field(description="functional, cut-off, model name, …")
-    elements: dict[str, dict[str, Any]] = Field(
-        {}, description="by chemical symbol: pseudopotential, basis set, …"
-    )
-    start_cells: list[StartCell] = Field(
-        [], description="where k-points are kept: the start cells whose meshes they are"
-    )
-    former: list[str] = Field(
-        [], description="hashes under which earlier versions kept labels of exactly this level"
-    )
+    code: str
+    """program or model family, such as sevennet or vasp"""
+    settings: dict[str, Any]
+    """functional, cut-off, model name, …"""
+    elements: dict[str, dict[str, Any]] = Field({})
+    """by chemical symbol: pseudopotential, basis set, …"""
+    start_cells: list[StartCell] = Field([])
+    """where k-points are kept: the start cells whose meshes they are"""
+    former: list[str] = Field([])
+    """hashes under which earlier versions kept labels of exactly this level"""
 
     @property
     def hash(self) -> str:
@@ -129,18 +128,18 @@ class Calculation(Model):
     The verdict on a label follows from this, its numbers, and the limits of the run.
     """
 
-    converged: bool = Field(True, description="whether the electronic steps converged")
-    misshaped: str = Field("", description="what has the wrong shape, in words; else empty")
-    non_finite: str = Field("", description="what holds NaN or infinity, in words; else empty")
-    level_difference: str = Field(
-        "", description="in what it differs from the level of theory; empty where in nothing"
-    )
-    displacement: Length = Field(
-        0.0, description="largest distance of a calculated atom from where it was requested, Å"
-    )
-    cell_change: Length = Field(
-        0.0, description="largest distance of a calculated lattice vector from the request, Å"
-    )
+    converged: bool = True
+    """whether the electronic steps converged"""
+    misshaped: str = ""
+    """what has the wrong shape, in words; else empty"""
+    non_finite: str = ""
+    """what holds NaN or infinity, in words; else empty"""
+    level_difference: str = ""
+    """in what it differs from the level of theory; empty where in nothing"""
+    displacement: Length = 0.0
+    """largest distance of a calculated atom from where it was requested, Å"""
+    cell_change: Length = 0.0
+    """largest distance of a calculated lattice vector from the request, Å"""
 
 
 class LabelDoc(Document):
@@ -151,30 +150,29 @@ class LabelDoc(Document):
     """
 
     frame_id: str
-    level: str = Field(description="hash of the level of theory, for the elements of the frame")
+    level: str
+    """hash of the level of theory, for the elements of the frame"""
     level_words: str = ""
     status: LabelStatus
     reason: RejectReason | None = None
-    detail: str = Field("", description="a sentence on the rejection")
+    detail: str = ""
+    """a sentence on the rejection"""
     energy: Energy | None = None
     species: list[str]
     n_atoms: int
-    seconds: Seconds = Field(0.0, description="wall time of the calculation")
+    seconds: Seconds = 0.0
+    """wall time of the calculation"""
     cores: int = 1
-    calculation: Calculation | None = Field(
-        None, description="none where there was no result, or where version 0.1 rejected the label"
-    )
-    effort: dict[str, Any] = Field(
-        {},
-        description="settings outside the level that decide whether there is a result, such as "
-        "the most electronic steps",
-    )
-    frame: Frames = Field(description="the frame, with its numbers where they are whole and finite")
-    copied_from: str | None = Field(
-        None,
-        description="label that this one repeats: calculated for the same configuration, with its "
-        "atoms in another order, at other images, or rotated",
-    )
+    calculation: Calculation | None = None
+    """none where there was no result, or where version 0.1 rejected the label"""
+    effort: dict[str, Any] = Field({})
+    """settings outside the level that decide whether there is a result, such as the most electronic
+    steps"""
+    frame: Frames
+    """the frame, with its numbers where they are whole and finite"""
+    copied_from: str | None = None
+    """label that this one repeats: calculated for the same configuration, with its atoms in another
+    order, at other images, or rotated"""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -210,18 +208,20 @@ class Labels(Document):
 
     level: LevelOfTheory
     n_requested: int
-    n_reused: int = Field(0, description="labels that were in the store already")
+    n_reused: int = 0
+    """labels that were in the store already"""
     rejections: list[Rejection] = Field([])
-    late: list[str] = Field(
-        [], description="frame ids still being labelled when the quorum was in; they may join later"
-    )
-    seconds: Seconds = Field(0.0, description="wall time of the new calculations, summed")
-    core_seconds: Seconds = Field(0.0, description="wall time times cores, summed")
+    late: list[str] = Field([])
+    """frame ids still being labelled when the quorum was in; they may join later"""
+    seconds: Seconds = 0.0
+    """wall time of the new calculations, summed"""
+    core_seconds: Seconds = 0.0
+    """wall time times cores, summed"""
     n_accepted: int = 0
-    frames: list[Frames] = Field([], description="accepted, one per composition")
-    notes: list[str] = Field(
-        [], description="what a reader of results from these labels has to know"
-    )
+    frames: list[Frames] = Field([])
+    """accepted, one per composition"""
+    notes: list[str] = Field([])
+    """what a reader of results from these labels has to know"""
 
     @property
     def rejected_by_reason(self) -> dict[str, int]:

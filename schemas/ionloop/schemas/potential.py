@@ -84,37 +84,35 @@ class ForceErrors(Model):
     energy_mev_per_atom: float = Field(json_schema_extra={"unit": "meV/atom"})
     force_mev_per_angstrom: float = Field(json_schema_extra={"unit": "meV/Å"})
     virial_mev_per_atom: float | None = Field(None, json_schema_extra={"unit": "meV/atom"})
-    force_rms_mev_per_angstrom: float = Field(
-        description="the reference forces' own RMS, for scale", json_schema_extra={"unit": "meV/Å"}
-    )
+    force_rms_mev_per_angstrom: float = Field(json_schema_extra={"unit": "meV/Å"})
+    """the reference forces' own RMS, for scale"""
 
 
 class TrainingDoc(Document):
     """One trained model."""
 
-    kind: str = Field(DEEPMD, description="kind of the potential, which explorers ask for")
-    member: int | None = Field(
-        None,
-        description="number of the model in its ensemble, from 0; unlike the seed it stays the "
-        "same from turn to turn",
-    )
+    kind: str = DEEPMD
+    """kind of the potential, which explorers ask for"""
+    member: int | None = None
+    """number of the model in its ensemble, from 0; unlike the seed it stays the same from turn to
+    turn"""
     seed: int
     backend: str
-    type_map: list[str] = Field(description="chemical symbols in the order of the model's types")
+    type_map: list[str]
+    """chemical symbols in the order of the model's types"""
     steps: int
     warm_start: bool
-    obstacle: str = Field(
-        "", description="why it started from scratch, where it was to start from another model"
-    )
+    obstacle: str = ""
+    """why it started from scratch, where it was to start from another model"""
     train_errors: ForceErrors
     validation_errors: ForceErrors | None = None
     learning_curve: Table
     seconds: Seconds
     cores: int = 1
-    model: StoredFile = Field(description="frozen model, for inference")
-    checkpoint: StoredFile | None = Field(
-        description="checkpoint, to start the next training from; none where it was pruned"
-    )
+    model: StoredFile
+    """frozen model, for inference"""
+    checkpoint: StoredFile | None
+    """checkpoint, to start the next training from; none where it was pruned"""
 
 
 class LostTraining(Model):
@@ -127,17 +125,19 @@ class LostTraining(Model):
 class EnsembleDoc(Document):
     """The models of one training step that succeeded, and what became of the others."""
 
-    kind: str = Field(DEEPMD, description="kind of the potential, which explorers ask for")
+    kind: str = DEEPMD
+    """kind of the potential, which explorers ask for"""
     n_asked: int
-    members: list[ByReference] = Field(description="TrainingDoc of every model, by reference")
-    numbers: list[int] = Field(
-        [],
-        description="member number of every model, from 0; none where a document of schema "
-        "version 1 does not tell them",
-    )
+    members: list[ByReference]
+    """TrainingDoc of every model, by reference"""
+    numbers: list[int] = Field([])
+    """member number of every model, from 0; none where a document of schema version 1 does not tell
+    them"""
     seeds: list[int]
-    failures: list[str] = Field([], description="a sentence per lost training")
-    notes: list[str] = Field([], description="such as which models had to start from scratch")
+    failures: list[str] = Field([])
+    """a sentence per lost training"""
+    notes: list[str] = Field([])
+    """such as which models had to start from scratch"""
     train_errors: list[ForceErrors] = Field([])
     validation_errors: list[ForceErrors] = Field([])
     core_seconds: Seconds = 0.0
@@ -150,10 +150,12 @@ class EvaluationDoc(Document):
     max_force_error of its mean, both in eV/Å.
     """
 
-    errors: ForceErrors | None = Field(None, description="of the ensemble mean")
-    model_errors: list[ForceErrors] = Field([], description="of each model, in their order")
+    errors: ForceErrors | None = None
+    """of the ensemble mean"""
+    model_errors: list[ForceErrors] = Field([])
+    """of each model, in their order"""
     deviation_against_error: Table
-    energies: Table = Field(description="reference and predicted energy per atom in eV")
-    rank_correlation: float | None = Field(
-        None, description="Spearman correlation of deviation and true error"
-    )
+    energies: Table
+    """reference and predicted energy per atom in eV"""
+    rank_correlation: float | None = None
+    """Spearman correlation of deviation and true error"""

@@ -33,7 +33,8 @@ class Change(Model):
     """A key of the run file that was changed while the run was under way."""
 
     time: datetime
-    key: str = Field(description="its path, such as label.floor")
+    key: str
+    """its path, such as label.floor"""
     before: Any = None
     after: Any = None
 
@@ -49,23 +50,32 @@ class RunDoc(Document):
 
     run: str
     name: str
-    run_file: dict[str, Any] = Field(description="as it is in force now")
+    run_file: dict[str, Any]
+    """as it is in force now"""
     started: datetime
     state: RunState
     host: str
-    runner: dict[str, Any] | None = Field(None, description="the process that runs it now")
-    changes: list[Change] = Field([], description="what was changed in the run file since it began")
+    runner: dict[str, Any] | None = None
+    """the process that runs it now"""
+    changes: list[Change] = Field([])
+    """what was changed in the run file since it began"""
 
 
 class ValidationDoc(Document):
     """Errors of the production potential on frames it has never seen."""
 
-    errors: ForceErrors = Field(description="of the potential; of several, of the worst")
-    models: list[ForceErrors] = Field([], description="of each production model, in their order")
-    temperatures: list[Temperature] = Field(description="of the frames")
-    stage: Stage | None = Field(None, description="conditions of the validation MD")
-    n_trajectories: int | None = Field(None, description="trajectories of the validation MD")
-    n_unfinished: int = Field(0, description="trajectories that stopped early")
+    errors: ForceErrors
+    """of the potential; of several, of the worst"""
+    models: list[ForceErrors] = Field([])
+    """of each production model, in their order"""
+    temperatures: list[Temperature]
+    """of the frames"""
+    stage: Stage | None = None
+    """conditions of the validation MD"""
+    n_trajectories: int | None = None
+    """trajectories of the validation MD"""
+    n_unfinished: int = 0
+    """trajectories that stopped early"""
     n_requested: int
     n_accepted: int
     core_seconds: Seconds = 0.0
@@ -82,15 +92,17 @@ class SummaryDoc(Document):
     converged: bool
     reason: str
     n_turns: int
-    n_labels: int = Field(description="labels requested, validation included")
+    n_labels: int
+    """labels requested, validation included"""
     n_accepted: int
     accurate_fractions: list[float]
     counts: list[TurnCounts]
-    unfinished: list[Unfinished] = Field(
-        [], description="trajectories of the last turn that stopped early, with the reason"
-    )
+    unfinished: list[Unfinished] = Field([])
+    """trajectories of the last turn that stopped early, with the reason"""
     core_hours: CoreHours
-    potential: Any = Field(description="the production potential, by reference")
+    potential: Any
+    """the production potential, by reference"""
     train_errors: list[ForceErrors] = Field([])
     validation: ValidationDoc | None = None
-    notes: list[str] = Field([], description="what a reader of the results has to know")
+    notes: list[str] = Field([])
+    """what a reader of the results has to know"""

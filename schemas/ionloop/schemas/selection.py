@@ -30,14 +30,14 @@ class TrustWindow(Model):
     eV/Å above it.
     """
 
-    low: Annotated[Force, Field(gt=0)] = Field(description="σ_low in eV/Å")
-    high: Annotated[Force, Field(gt=0)] = Field(description="σ_high in eV/Å")
-    v_low: EnergyPerAtom | None = Field(
-        None, gt=0, description="lower limit on max_devi_v, the deviation of the virial per atom"
-    )
-    v_high: EnergyPerAtom | None = Field(
-        None, gt=0, description="upper limit on max_devi_v, the deviation of the virial per atom"
-    )
+    low: Annotated[Force, Field(gt=0)]
+    """σ_low in eV/Å"""
+    high: Annotated[Force, Field(gt=0)]
+    """σ_high in eV/Å"""
+    v_low: EnergyPerAtom | None = Field(None, gt=0)
+    """lower limit on max_devi_v, the deviation of the virial per atom"""
+    v_high: EnergyPerAtom | None = Field(None, gt=0)
+    """upper limit on max_devi_v, the deviation of the virial per atom"""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -90,7 +90,8 @@ class ConditionCounts(VerdictCounts):
 
     temperature: Temperature
     pressure: Pressure
-    composition: str = Field(description="formula of the cell; empty where it is not known")
+    composition: str
+    """formula of the cell; empty where it is not known"""
 
 
 class Pick(Model):
@@ -125,11 +126,12 @@ class SelectionDoc(Document):
     max_labels: int
     counts: VerdictCounts
     by_temperature: list[TemperatureCounts]
-    conditions: list[ConditionCounts] = Field(
-        [], description="by temperature, pressure and composition"
-    )
+    conditions: list[ConditionCounts] = Field([])
+    """by temperature, pressure and composition"""
     histogram: Histogram
     picks: list[Pick]
-    set_aside: dict[str, int] = Field(description="candidates not picked, by reason")
-    picked: list[Frames] = Field(description="the picked frames, one entry per composition")
+    set_aside: dict[str, int]
+    """candidates not picked, by reason"""
+    picked: list[Frames]
+    """the picked frames, one entry per composition"""
     verdicts: Table

@@ -23,19 +23,26 @@ _Place: TypeAlias = tuple[str, str, str]  # collection, kind, run
 class Share(Model):
     """What one run has of one kind."""
 
-    collection: str = Field(description="collection; that of the blobs is data")
-    kind: str = Field(description="class of a document; of a blob what it holds")
-    run: str = Field(description="id of the run; empty where there is none")
-    n: int = Field(description="documents or blobs")
-    size: int = Field(description="bytes of all of them", json_schema_extra={"unit": "B"})
+    collection: str
+    """collection; that of the blobs is data"""
+    kind: str
+    """class of a document; of a blob what it holds"""
+    run: str
+    """id of the run; empty where there is none"""
+    n: int
+    """documents or blobs"""
+    size: int = Field(json_schema_extra={"unit": "B"})
+    """bytes of all of them"""
 
 
 class Contents(Model):
     """What fills a store."""
 
     shares: list[Share]
-    file_size: int | None = Field(None, description="of an embedded store, B; its log included")
-    free: int | None = Field(None, description="free pages of an embedded store, B")
+    file_size: int | None = None
+    """of an embedded store, B; its log included"""
+    free: int | None = None
+    """free pages of an embedded store, B"""
 
 
 def contents(store: LoopStore) -> Contents:
