@@ -19,28 +19,19 @@ RunArgument = Annotated[
 RunFileArgument = Annotated[Path, typer.Argument(help="The run file.", metavar="RUN.yaml")]
 IterationOption = Annotated[int | None, typer.Option(min=0, help="Turn, counted from 0.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        envvar="IONLOOP_STORE",
-        help="File of the embedded store, or mongodb://host:port/database.",
-    ),
-]
-OtherStoreOption = Annotated[
-    str | None, typer.Option("--store", help="Another store than the run file's.")
-]
-RunnerOption = Annotated[
-    Literal["local", "fireworks", "remote"] | None,
-    typer.Option("--runner", help="Another runner than the run file's."),
-]
 
 
 @dataclass(frozen=True)
 class Common:
     """Options of the commands that look into a store."""
 
-    store: StoreOption = DEFAULT_STORE
+    store: Annotated[
+        str,
+        typer.Option(
+            envvar="IONLOOP_STORE",
+            help="File of the embedded store, or mongodb://host:port/database.",
+        ),
+    ] = DEFAULT_STORE
     as_json: JsonOption = False
 
 
@@ -48,8 +39,11 @@ class Common:
 class RunFileOptions:
     """Options of the commands that take a run file."""
 
-    runner: RunnerOption = None
-    store: OtherStoreOption = None
+    runner: Annotated[
+        Literal["local", "fireworks", "remote"] | None,
+        typer.Option(help="Another runner than the run file's."),
+    ] = None
+    store: Annotated[str | None, typer.Option(help="Another store than the run file's.")] = None
     as_json: JsonOption = False
 
 

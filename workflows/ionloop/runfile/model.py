@@ -202,9 +202,14 @@ class RunFile(Model, use_attribute_docstrings=True):
     @property
     def placement(self) -> dict[str, ManagerConfig]:
         """Where the engine is to run the jobs, by role; as many processes as the role has cores."""
-        roles = {"label": self.label, "train": self.train, "explore": self.explore}
-        cores = {role: int(getattr(section, "cores", 1)) for role, section in roles.items()}
-        return self.resources.placement(self.runner, cores)
+        return self.resources.placement(self.runner, self.cores_by_part)
+
+    @property
+    def cores_by_part(self) -> dict[str, int]:
+        """The cores of a job of each part that a code does; 1 where its section does not say."""
+        parts = {"label": self.label, "train": self.train, "explore": self.explore}
+        parts["production"] = self.train.for_production(self.production)
+        return {part: int(getattr(section, "cores", 1)) for part, section in parts.items()}
 
     def read_structures(self) -> list[Frames]:
         """Read the start structures, one `Frames` per composition.

@@ -95,17 +95,6 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, A
         yield key, before, after
 
 
-def cores_by_part(run_file: RunFile) -> dict[str, int]:
-    """Return the cores of each part of a run file; a job uses as many, or a multiple of them."""
-    sections: dict[str, Any] = {
-        "label": run_file.label,
-        "train": run_file.train,
-        "explore": run_file.explore,
-        "production": run_file.train.for_production(run_file.production),
-    }
-    return {part: int(getattr(section, "cores", 1)) for part, section in sections.items()}
-
-
 def _are_sections(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
 

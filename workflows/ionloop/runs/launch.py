@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
+from jobflow import Flow
+
 from ionloop.engines.local.engine import LocalEngine
 from ionloop.engines.local.execution import RunSummary
 from ionloop.engines.local.journal import Journal
@@ -15,18 +17,8 @@ from ionloop.engines.local.runner import LocalRunner
 from ionloop.monitor.records import find_run
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
-from ionloop.runfile.tolerances import changes, cores_by_part
-from ionloop.runs.records import (
-    enter,
-    final_state,
-    is_there,
-    known,
-    marked,
-    refuse_cancelled,
-    set_state,
-    stored_run_file,
-    write_fields,
-)
+from ionloop.runfile.tolerances import changes
+from ionloop.runs import records
 from ionloop.schemas.run import Change, RunState
 from ionloop.stores.connect import collection, open_store
 from ionloop.stores.errors import StoreError
@@ -53,12 +45,12 @@ def start(
     StoreError, JournalError
         If the store refuses.
     """
-    if or_resume and is_there(run_file):
+    if or_resume and records.is_there(run_file):
         take_over(run_file.store, run_file.name, run_file)
         return resume(run_file.store, run_file.name, observer=observer)
     flow = run_file.flow()
-    run = enter(run_file)
-    return _execute(run_file, run, observer, lambda runner: runner.run(marked(flow, run), run))
+    run = records.enter(run_file)
+    return _execute(run_file, run, observer, lambda: flow)
 
 
 def resume(
@@ -90,16 +82,11 @@ def resume(
     """
     with closing(open_store(store_url)) as store:
         document = find_run(store, run)
-        refuse_cancelled(document)
+        records.refuse_cancelled(document)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
-        run_file = stored_run_file(store, document, store_url)
-
-    def work(runner: LocalRunner) -> RunSummary:
-        if not submitted:
-            return runner.run(marked(run_file.flow(), document.run), document.run)
-        return runner.resume(document.run, retry_failed=retry_failed)
-
-    return _execute(run_file, document.run, observer, work)
+        run_file = records.stored_run_file(store, document, store_url)
+    flow = None if submitted else run_file.flow
+    return _execute(run_file, document.run, observer, flow, retry_failed)
 
 
 def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
@@ -131,9 +118,9 @@ def take_over(store_url: str, run: str | None, given: RunFile) -> list[Change]:
     EngineError
         If the local runner is at work on it.
     """
-    run, before = known(store_url, run)
+    run, before = records.known(store_url, run)
     found = record_changes(store_url, run, given)
-    now = known(store_url, run)[1]
+    now = records.known(store_url, run)[1]
     if before.placement != now.placement and (engine := engine_of(now)).jobs(run):
         engine.place(run, now.placement)
     return found
@@ -153,15 +140,15 @@ def record_changes(store_url: str, run: str, given: RunFile) -> list[Change]:
     """
     with closing(open_store(store_url)) as store:
         document = find_run(store, run)
-        stored = stored_run_file(store, document, store_url)
+        stored = records.stored_run_file(store, document, store_url)
         found = changes(document, stored, given)
         if found:
             LocalEngine(store_url, stored.scratch_folder).refuse_at_work(run)
             history = [change.model_dump(mode="json") for change in (*document.changes, *found)]
             content = given.model_dump(mode="json", exclude={"store"}) | {"runner": stored.runner}
-            write_fields(store, {"run": run, "run_file": content, "changes": history})
+            records.write_fields(store, {"run": run, "run_file": content, "changes": history})
             journal = Journal(collection(store, "jobs"), run)
-            journal.scale_cores(cores_by_part(stored), cores_by_part(given))
+            journal.scale_cores(stored.cores_by_part, given.cores_by_part)
     return found
 
 
@@ -169,8 +156,10 @@ def _execute(
     run_file: RunFile,
     run: str,
     observer: Observer | None,
-    work: Callable[[LocalRunner], RunSummary],
+    flow: Callable[[], Flow] | None,
+    retry_failed: bool = False,
 ) -> RunSummary:
+    """Run a new flow, or resume without one."""
     settings: dict[str, Any] = {"cores": run_file.cores} if run_file.cores else {}
     runner = LocalRunner(
         store_url=run_file.store,
@@ -180,13 +169,16 @@ def _execute(
         **settings,
     )
     try:
-        set_state(run_file.store, run, RunState.RUNNING)
-        ended = work(runner)
+        records.set_state(run_file.store, run, RunState.RUNNING)
+        if flow:
+            ended = runner.run(records.marked(flow(), run), run)
+        else:
+            ended = runner.resume(run, retry_failed)
     except RunLockedError:
         raise  # another runner goes on with the run
     except BaseException:
         with suppress(StoreError):  # if the store is lost, the first error says so
-            set_state(run_file.store, run, RunState.INTERRUPTED)
+            records.set_state(run_file.store, run, RunState.INTERRUPTED)
         raise
-    set_state(run_file.store, run, final_state(run_file.store, ended))
+    records.set_state(run_file.store, run, records.final_state(run_file.store, ended))
     return ended
