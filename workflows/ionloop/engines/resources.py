@@ -23,32 +23,31 @@ _TIME = matching(
 class Resources(Model):
     """What a job asks of a queue. The worker's own defaults hold for what is not given."""
 
-    worker: str | None = Field(
-        None, description="who takes the job: a FireWorker, or a worker of jobflow-remote"
-    )
-    category: str | None = Field(None, description="FireWorks: category of the jobs")
-    queue: str | None = Field(None, description="queue or partition")
-    account: str | None = Field(None, description="account that pays")
-    nodes: PositiveInt | None = Field(None, description="nodes")
-    processes: PositiveInt | None = Field(
-        None, description="MPI ranks or processes; by default the cores of the role"
-    )
-    threads: PositiveInt | None = Field(None, description="cores per process")
-    gpus: NonNegativeInt | None = Field(None, description="GPUs of the job")
-    memory: PositiveFloat | None = Field(
-        None, description="memory of the job on a node", json_schema_extra={"unit": "GB"}
-    )
-    time: Annotated[str, _TIME] | None = Field(
-        None, description="longest time, [days-]hours:minutes:seconds"
-    )
-    exec_config: str | None = Field(
-        None, description="jobflow-remote: name of the execution configuration (modules, exports)"
-    )
-    extra: dict[str, Any] = Field(
-        default_factory=dict,
-        description="further keys for the engine, as they are: of FireWorks' queue template, or "
-        "of qtoolkit's resources",
-    )
+    worker: str | None = None
+    """who takes the job: a FireWorker, or a worker of jobflow-remote"""
+    category: str | None = None
+    """FireWorks: category of the jobs"""
+    queue: str | None = None
+    """queue or partition"""
+    account: str | None = None
+    """account that pays"""
+    nodes: PositiveInt | None = None
+    """nodes"""
+    processes: PositiveInt | None = None
+    """MPI ranks or processes; by default the cores of the role"""
+    threads: PositiveInt | None = None
+    """cores per process"""
+    gpus: NonNegativeInt | None = None
+    """GPUs of the job"""
+    memory: PositiveFloat | None = Field(None, json_schema_extra={"unit": "GB"})
+    """memory of the job on a node"""
+    time: Annotated[str, _TIME] | None = None
+    """longest time, [days-]hours:minutes:seconds"""
+    exec_config: str | None = None
+    """jobflow-remote: name of the execution configuration (modules, exports)"""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """further keys for the engine, as they are: of FireWorks' queue template, or of qtoolkit's
+    resources"""
 
     @property
     def seconds(self) -> int | None:
@@ -63,17 +62,18 @@ class Resources(Model):
 class ResourceTable(Model):
     """Resources of every role; `default` holds for what a role does not give itself."""
 
-    default: Resources = Field(Resources(), description="of all roles")
-    label: Resources = Field(Resources(), description="of the labels")
-    train: Resources = Field(Resources(), description="of the trainings")
-    explore: Resources = Field(Resources(), description="of the explorations")
-    select: Resources = Field(
-        Resources(),
-        description="of selection, decisions and accounts: seconds, and access to the database",
-    )
-    evaluate: Resources = Field(
-        Resources(), description="of the comparisons of models with new labels"
-    )
+    default: Resources = Resources()
+    """of all roles"""
+    label: Resources = Resources()
+    """of the labels"""
+    train: Resources = Resources()
+    """of the trainings"""
+    explore: Resources = Resources()
+    """of the explorations"""
+    select: Resources = Resources()
+    """of selection, decisions and accounts: seconds, and access to the database"""
+    evaluate: Resources = Resources()
+    """of the comparisons of models with new labels"""
 
     def of(self, role: str, processes: int | None = None) -> Resources:
         """Return the resources of a role, the default's filled in.

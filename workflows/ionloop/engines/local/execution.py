@@ -17,18 +17,10 @@ from typing import Literal
 
 from jobflow.core.store import JobStore
 
-from ionloop.engines.local import schedule
+from ionloop.engines.local import processes, schedule
 from ionloop.engines.local.entries import Entry, now
 from ionloop.engines.local.journal import Journal
 from ionloop.engines.local.lock import RunLock
-from ionloop.engines.local.processes import (
-    StopRequests,
-    crash_message,
-    end,
-    launch,
-    tell_nothing_comes,
-    terminate,
-)
 from ionloop.engines.local.progress import Observer, Running, Silent, Snapshot, count_by_role
 from ionloop.engines.local.worker import Task
 from ionloop.jobs.unfinished import UNFINISHED
@@ -194,7 +186,7 @@ class Execution:
     store: JobStore
     journal: Journal
     lock: RunLock
-    requests: StopRequests
+    requests: processes.StopRequests
 
     def __post_init__(self) -> None:
         self.entries = {entry.job_id: entry for entry in self.journal.entries()}
@@ -211,7 +203,7 @@ class Execution:
             self._halt()
         finally:
             for job in self.running.values():
-                end(job.process)
+                processes.end(job.process)
         self._report()
         return self._summary()
 
@@ -254,7 +246,7 @@ class Execution:
                 **self.settings.env,
             },
         )
-        process = launch(task)
+        process = processes.launch(task)
         cores = min(entry.cores, self.settings.cores)
         folders = (folder, unfinished / f"{entry.uuid}-{entry.index}")
         shown = Running(entry.name, entry.role, cores, datetime.now(UTC), folders)
@@ -270,7 +262,7 @@ class Execution:
                 self.requests.clear()
 
     def _settle(self, job: RunningJob) -> None:
-        exit_code = end(job.process)
+        exit_code = processes.end(job.process)
         entry = job.entry
         state = self.journal.read(entry.job_id)["state"]
         if state == "finished":
@@ -282,7 +274,7 @@ class Execution:
         elif entry.tries < self.settings.retries:
             self._change(entry, state="waiting", tries=entry.tries + 1)
         else:
-            message = crash_message(entry.name, exit_code)
+            message = processes.crash_message(entry.name, exit_code)
             self._fail(entry, message, tries=entry.tries + 1, folder=str(job.shown.folders[0]))
 
     def _complete(self, job: RunningJob) -> None:
@@ -305,11 +297,11 @@ class Execution:
             return
         for job in self.running.values():
             if datetime.now(UTC) - job.shown.started > START_TIME:
-                tell_nothing_comes(job.process)
+                processes.tell_nothing_comes(job.process)
 
     def _halt(self) -> None:
         for job in self.running.values():
-            terminate(job.process)
+            processes.terminate(job.process)
         deadline = time.monotonic() + GRACE
         first = self.requests.count
         while self.running and self.requests.count <= first and time.monotonic() < deadline:

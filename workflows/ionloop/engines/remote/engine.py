@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ionloop.engines.base import BOOKKEEPING, EngineError, concerned, prepare
+from ionloop.engines.remote import records
 from ionloop.engines.remote.changes import LOCK_WAIT, change_state, place_all, repeat, retry
 from ionloop.engines.remote.project import (
     as_yaml,
@@ -22,17 +23,6 @@ from ionloop.engines.remote.project import (
     native_place,
     place_fault,
     queue_fault,
-)
-from ionloop.engines.remote.records import (
-    ACTIVE,
-    HELD,
-    WAITING,
-    documents_of_run,
-    find_jobs,
-    flows_of_run,
-    ids_in_states,
-    job_rows,
-    retried_first,
 )
 from ionloop.jobs.placement import Placement, place_of
 from ionloop.programs.errors import MissingExtraError
@@ -129,7 +119,7 @@ class RemoteEngine:
     def jobs(self, run: str) -> list[JobRow]:
         """Return a row for every job of a run, in the order in which they came to be."""
         with self._controller() as (controller, _):
-            return job_rows(documents_of_run(controller, run))
+            return records.job_rows(records.documents_of_run(controller, run))
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, with what has failed because of them; return how many.
@@ -157,11 +147,12 @@ class RemoteEngine:
     def _retry_rows(self, run: str, rows: Iterable[JobRow]) -> int:
         asked = {row.job_id for row in rows}
         with self._controller() as (controller, project):
-            documents = documents_of_run(controller, run)
+            documents = records.documents_of_run(controller, run)
             wanted = [each for each in documents if each["db_id"] in asked]
             attempts = project.runner.max_step_attempts
             return sum(
-                retry(controller, each, attempts) for each in retried_first(documents, wanted)
+                retry(controller, each, attempts)
+                for each in records.retried_first(documents, wanted)
             )
 
     def pause(self, run: str) -> int:
@@ -173,12 +164,14 @@ class RemoteEngine:
             If a job that may ask for more does not end.
         """
         with self._controller() as (controller, _):
-            return repeat(controller, run, lambda: change_state(controller, run, WAITING, "PAUSED"))
+            return repeat(
+                controller, run, lambda: change_state(controller, run, records.WAITING, "PAUSED")
+            )
 
     def proceed(self, run: str) -> int:
         """Release what was paused or cancelled; return how many jobs."""
         with self._controller() as (controller, _):
-            return change_state(controller, run, HELD, "WAITING")
+            return change_state(controller, run, records.HELD, "WAITING")
 
     def cancel(self, run: str) -> int:
         """End the jobs that run or wait; return how many.
@@ -186,12 +179,12 @@ class RemoteEngine:
         A job in a batch cannot be taken out: it runs to its end, and its result is dropped.
         """
         with self._controller() as (controller, _):
-            flows = flows_of_run(controller, run)
+            flows = records.flows_of_run(controller, run)
             count = 0
             # A job that is completed at this moment may ask for more.
-            while ids_in_states(controller, run, WAITING + ACTIVE):
+            while records.ids_in_states(controller, run, records.WAITING + records.ACTIVE):
                 count += sum(controller.stop_jobflow(flow_uuid=flow) for flow in flows)
-                for db_id in ids_in_states(controller, run, ACTIVE):
+                for db_id in records.ids_in_states(controller, run, records.ACTIVE):
                     with contextlib.suppress(ValueError):  # its state has changed meanwhile
                         controller.stop_job(db_id=db_id, wait=LOCK_WAIT)
                         count += 1
@@ -230,8 +223,8 @@ class RemoteEngine:
         """
         old = {"lock_id": {"$ne": None}, "lock_time": {"$lt": datetime.now(UTC) - older_than}}
         with self._controller() as (controller, _):
-            jobs = [each["db_id"] for each in find_jobs(controller, run, old)]
-            among = {"uuid": {"$in": list(flows_of_run(controller, run))}}
+            jobs = [each["db_id"] for each in records.find_jobs(controller, run, old)]
+            among = {"uuid": {"$in": list(records.flows_of_run(controller, run))}}
             flows = [each["uuid"] for each in controller.flows.find(among | old, ["uuid"])]
             count = controller.unlock_jobs(db_ids=jobs) if jobs else 0
             return count + (controller.unlock_flows(flow_ids=flows) if flows else 0)
