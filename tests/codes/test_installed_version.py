@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from ionloop.codes.forcefield.level import _installed_version
+from ionloop.codes.forcefield.model import _installed_version
 
 
 def test_it_is_what_importlib_says() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -117,7 +117,14 @@ def accept(
     calculation = _calculation(request, result)
     faults = (calculation.misshaped, calculation.non_finite, calculation.level_difference)
     if not any(faults):  # numbers of another level must not be stored under this key
-        doc |= {"frame": _labelled(request, result, level), "energy": float(result.energy)}
+        labelled = replace(
+            doc["frame"],
+            energies=np.array([result.energy]),
+            forces=np.array([result.forces]),
+            virials=None if result.virial is None else np.array([result.virial]),
+            level=doc["level"],
+        )
+        doc |= {"frame": labelled, "energy": float(result.energy)}
     return judged(LabelDoc(**doc, calculation=calculation, status=LabelStatus.ACCEPTED), limits)
 
 
@@ -196,14 +203,12 @@ def failed(
         If `request` is not one frame.
     """
     words = " ".join(str(exception).split())
-    doc = _start(request, level, seconds, cores) | {"status": LabelStatus.REJECTED}
-    if isinstance(exception, OtherLevelError):
-        return LabelDoc(**doc, reason=RejectReason.OTHER_LEVEL, detail=words)
-    return LabelDoc(
-        **doc,
-        reason=RejectReason.LABELLER_FAILED,
-        detail=f"the labeller raised {type(exception).__name__}: {words}",
-    )
+    reason = RejectReason.OTHER_LEVEL
+    if not isinstance(exception, OtherLevelError):
+        reason = RejectReason.LABELLER_FAILED
+        words = f"the labeller raised {type(exception).__name__}: {words}"
+    doc = _start(request, level, seconds, cores)
+    return LabelDoc(**doc, status=LabelStatus.REJECTED, reason=reason, detail=words)
 
 
 def _start(request: Frames, level: LevelOfTheory, seconds: float, cores: int) -> dict[str, Any]:
@@ -220,19 +225,6 @@ def _start(request: Frames, level: LevelOfTheory, seconds: float, cores: int) ->
         "cores": cores,
         "frame": request.unlabelled(),
     }
-
-
-def _labelled(request: Frames, result: Calculated, level: LevelOfTheory) -> Frames:
-    return Frames(
-        symbols=request.symbols,
-        positions=request.positions,
-        cells=request.cells,
-        energies=np.array([result.energy]),
-        forces=np.array([result.forces]),
-        virials=None if result.virial is None else np.array([result.virial]),
-        level=level.of(request.species).hash,
-        groups=request.groups,
-    )
 
 
 def _calculation(request: Frames, result: Calculated) -> Calculation:
@@ -302,22 +294,15 @@ def _moved(found: Calculation, limits: AcceptanceLimits) -> str:
 
 
 def _outlier(label: LabelDoc, limits: AcceptanceLimits) -> str:
-    force = label.largest_force
+    force, place = label.largest_force, ""
     if force is not None and force > limits.max_force:
-        return (
-            f"a force of {force:.4g} eV/Å{_on_atom(label)} exceeds max_force "
-            f"({limits.max_force} eV/Å)"
-        )
+        if label.frame.forces is not None:
+            atom = int(np.linalg.norm(label.frame.forces[0], axis=1).argmax())
+            place = f" on atom {atom + 1} ({label.frame.symbols[atom]})"
+        return f"a force of {force:.4g} eV/Å{place} exceeds max_force ({limits.max_force} eV/Å)"
     if label.energy is None or limits.energy_window is None:
         return ""
     energy, (low, high) = label.energy / label.n_atoms, limits.energy_window
     if not low <= energy <= high:
         return f"{energy:.4f} eV/atom is outside energy_window ({low} to {high} eV/atom)"
     return ""
-
-
-def _on_atom(label: LabelDoc) -> str:
-    if label.frame.forces is None:
-        return ""
-    atom = int(np.linalg.norm(label.frame.forces[0], axis=1).argmax())
-    return f" on atom {atom + 1} ({label.frame.symbols[atom]})"

@@ -76,14 +76,19 @@ def calculate(calculator: Calculator, frame: Frames) -> Calculated:
     ValueError
         If `frame` is not one frame.
     """
-    if len(frame) != 1:
-        raise ValueError(f"calculate takes one frame, got {len(frame)}")
-    atoms: Any = to_ase(frame.unlabelled())[0]
-    atoms.calc = calculator
+    atoms = _atoms(calculator, frame, "calculate")
     begin = time.perf_counter()
     with without_known_warnings():
         result = _evaluate(atoms)
     return replace(result, seconds=time.perf_counter() - begin)
+
+
+def _atoms(calculator: Calculator, frame: Frames, task: str) -> Any:
+    if len(frame) != 1:
+        raise ValueError(f"{task} takes one frame, got {len(frame)}")
+    (atoms,) = to_ase(frame.unlabelled())
+    atoms.calc = calculator
+    return atoms
 
 
 def _evaluate(atoms: Any) -> Calculated:
@@ -137,10 +142,7 @@ def relax(calculator: Calculator, frame: Frames, settings: Labeller, cell: bool 
     from ase.filters import FrechetCellFilter
     from ase.optimize import FIRE
 
-    if len(frame) != 1:
-        raise ValueError(f"relax takes one frame, got {len(frame)}")
-    (atoms,) = to_ase(frame.unlabelled())
-    atoms.calc = calculator
+    atoms = _atoms(calculator, frame, "relax")
     with without_known_warnings():
         optimizer = FIRE(FrechetCellFilter(atoms) if cell else atoms, logfile=None)
         converged = optimizer.run(fmax=settings.relax_fmax, steps=settings.relax_steps)
@@ -183,10 +185,7 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
     from ase import units
     from ase.md.langevin import Langevin
 
-    if len(frame) != 1:
-        raise ValueError(f"dynamics takes one frame, got {len(frame)}")
-    (atoms,) = to_ase(frame.unlabelled())
-    atoms.calc = calculator
+    atoms = _atoms(calculator, frame, "dynamics")
     rng = np.random.default_rng([int(frame.ids[0], 16), round(1000 * run.temperature)])
     spread = np.sqrt(atoms.get_masses() * units.kB * run.temperature)
     atoms.set_momenta(spread[:, None] * rng.standard_normal((len(atoms), 3)))
@@ -226,12 +225,8 @@ def as_calculator(calculate: Callable[[Frames], Calculated]) -> Calculator:
     from ase.stress import full_3x3_to_voigt_6_stress
 
     class FrameCalculator(Calculator):
-        implemented_properties = [  # noqa: RUF012  # ASE declares an instance variable
-            "energy",
-            "free_energy",
-            "forces",
-            "stress",
-        ]
+        # ASE declares an instance variable
+        implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012
 
         def calculate(
             self, atoms: Any = None, properties: Any = None, system_changes: Any = all_changes

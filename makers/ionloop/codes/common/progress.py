@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 
@@ -41,14 +42,12 @@ def advance_of(folders: Iterable[Path]) -> Advance | None:
 
 def _of_trainings(folder: Path) -> Advance | None:
     """DeePMD-kit: `numb_steps` of input.json, and the last step in lcurve.out."""
-    curves = [curve for curve in folder.rglob("lcurve.out") if _asked(curve.parent)]
-    if not curves:
+    curves = [(curve, _asked(curve.parent)) for curve in folder.rglob("lcurve.out")]
+    steps = [(min(_last_step(curve), asked), asked) for curve, asked in curves if asked]
+    if not steps:
         return None
-    done = [min(_last_step(curve), _asked(curve.parent)) for curve in curves]
-    asked = [_asked(curve.parent) for curve in curves]
-    slowest = min(range(len(curves)), key=lambda i: done[i])
-    words = f"training step {done[slowest]} of {asked[slowest]}"
-    return Advance(words, sum(done), sum(asked))
+    done, asked = min(steps, key=itemgetter(0))
+    return Advance(f"training step {done} of {asked}", *map(sum, zip(*steps, strict=True)))
 
 
 def _asked(folder: Path) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dft import DftSettings
 from ionloop.codes.cp2k.calculation import calculate
-from ionloop.codes.cp2k.level import level_of_theory
+from ionloop.codes.cp2k.data import data_entries
 from ionloop.programs.environment import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
+from ionloop.schemas.kpoints import GAMMA, description, explicit
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.units import Energy
 
@@ -62,8 +63,43 @@ class Cp2kSettings(DftSettings):
 
     @property
     def level(self) -> LevelOfTheory:
-        """The level of theory of the labels."""
-        return level_of_theory(self)
+        """The level of theory: everything that decides the value of a label.
+
+        Files in CP2K's own data folder count by name, because the version decides their content.
+        Files that are given by a path count by their content for each element, wherever they are.
+        Keys of older versions had neither, so nothing proves of which level their labels are.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file that is given by its path does not exist.
+        """
+        diagonalises = self.smearing > 0 or explicit(self.kpoints) != GAMMA
+        own = [name for name in self.basis_files if not _is_path(name)]
+        about: dict[str, Any] = {
+            "version": self.version,
+            "xc": self.xc,
+            "basis": self.basis,
+            "basis files": own,
+            "pseudopotentials": self.potential,
+            "cut-off": f"{self.cutoff:g} and {self.relative_cutoff:g} Ry",
+            "k-points": description(self.kpoints),
+            "spin": f"polarised, multiplicity {self.multiplicity}"
+            if self.spin_polarised
+            else "unpolarised",
+            "smearing": f"{self.smearing:g} eV",
+            "convergence": f"{self.scf_convergence:g}, precision {self.precision:g}",
+        }
+        if not _is_path(self.potential_file):
+            about["potential file"] = self.potential_file
+        if diagonalises:
+            about["empty orbitals"] = self.empty_orbitals
+        return LevelOfTheory(
+            code="cp2k",
+            settings=about,
+            elements=_by_element(self),
+            start_cells=self.start_cells,
+        )
 
     def calculate(self, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
         """Calculate energy, forces and virial of a frame."""
@@ -73,3 +109,22 @@ class Cp2kSettings(DftSettings):
         """Return the names of basis set and pseudopotential of an element."""
         own = self.kinds.get(symbol, Kind())
         return own.basis or self.basis, own.potential or self.potential
+
+
+def _by_element(settings: Cp2kSettings) -> dict[str, dict[str, str]]:
+    """Return by symbol: basis set and potential unless they are the common ones, and contents."""
+    common = (settings.basis, settings.potential)
+    about: dict[str, dict[str, str]] = {}
+    for symbol in settings.kinds:
+        basis, potential = settings.basis_and_potential(symbol)
+        if (basis, potential) != common:
+            about[symbol] = {"basis": basis, "potential": potential}
+    for name in filter(_is_path, (*settings.basis_files, settings.potential_file)):
+        for (symbol, entry), content in data_entries(Path(name)).items():
+            if entry in settings.basis_and_potential(symbol):
+                about.setdefault(symbol, {})[entry] = content
+    return about
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).is_absolute()

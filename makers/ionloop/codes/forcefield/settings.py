@@ -10,8 +10,12 @@ from pydantic import Field, PositiveInt, model_validator
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.ase import calculate
 from ionloop.codes.common.labeller import Labeller
-from ionloop.codes.forcefield.level import level_of_theory
-from ionloop.codes.forcefield.model import CHECKPOINT, calculator, split_import_path
+from ionloop.codes.forcefield.model import (
+    CHECKPOINT,
+    calculator,
+    level_of_theory,
+    split_import_path,
+)
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LevelOfTheory
 

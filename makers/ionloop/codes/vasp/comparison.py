@@ -117,49 +117,34 @@ def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes
     done = Incar.from_file(zpath(str(folder / "INCAR")))
     points = Path(zpath(str(folder / "KPOINTS")))
     mesh = Kpoints.from_file(str(points)) if points.exists() else None
-    arranged = Arrangement.of(frame).arrange(frame).symbols
     differences = [
-        *_incar_differences(asked["INCAR"], done),
-        *_effective_differences(done, vasprun.parameters),
-        *_kpoint_differences(asked["KPOINTS"], mesh),
-        *_potcar_differences(asked["POTCAR.spec"].split(), vasprun.potcar_symbols),
-        *_species_differences(arranged, vasprun.atomic_symbols),
+        *_incar_differences(asked["INCAR"], done, vasprun.parameters),
+        *_changed("KPOINTS", _mesh(asked["KPOINTS"]), _mesh(mesh)),
     ]
+    potcars = " ".join(title.split()[1] for title in vasprun.potcar_symbols)
+    differences += _changed("POTCAR", " ".join(asked["POTCAR.spec"].split()), potcars)
+    arranged = Arrangement.of(frame).arrange(frame).symbols
+    if list(arranged) != list(vasprun.atomic_symbols):
+        orders = (" ".join(dict.fromkeys(each)) for each in (arranged, vasprun.atomic_symbols))
+        differences.append(f"the atoms, in the order of the POTCAR: {' → '.join(orders)}")
     return f"the run differs from the request: {'; '.join(differences)}" if differences else ""
 
 
-def _incar_differences(asked: Incar, done: Incar) -> Iterator[str]:
+def _incar_differences(asked: Incar, done: Incar, effective: Mapping[str, Any]) -> Iterator[str]:
     wanted, used = deciding(asked), deciding(done)
     for tag in sorted({*wanted, *used} - (RESCUES - set(wanted))):
         before, after = wanted.get(tag), used.get(tag)
         if not _same(before, after):
             yield f"{tag} {_word(before)} → {_word(after)}"
     yield from no_ground_state(done)
-
-
-def _effective_differences(done: Incar, parameters: Mapping[str, Any]) -> Iterator[str]:
     for name, tag in _EFFECTIVE.items():
-        said, used = done.get(tag), parameters.get(name)
-        if said is not None and used is not None and not _same(said, used):
-            yield f"VASP used {name} {_word(used)} where INCAR says {tag} {_word(said)}"
+        said, applied = done.get(tag), effective.get(name)
+        if said is not None and applied is not None and not _same(said, applied):
+            yield f"VASP used {name} {_word(applied)} where INCAR says {tag} {_word(said)}"
 
 
-def _kpoint_differences(asked: Kpoints | None, done: Kpoints | None) -> Iterator[str]:
-    before, after = _mesh(asked), _mesh(done)
-    if before != after:
-        yield f"KPOINTS {before} → {after}"
-
-
-def _potcar_differences(asked: Sequence[str], titles: Sequence[str]) -> Iterator[str]:
-    used = [title.split()[1] for title in titles]
-    if list(asked) != used:
-        yield f"POTCAR {' '.join(asked)} → {' '.join(used)}"
-
-
-def _species_differences(asked: Sequence[str], used: Sequence[str]) -> Iterator[str]:
-    if list(asked) != list(used):
-        before, after = (" ".join(dict.fromkeys(symbols)) for symbols in (asked, used))
-        yield f"the atoms, in the order of the POTCAR: {before} → {after}"
+def _changed(name: str, before: str, after: str) -> list[str]:
+    return [] if before == after else [f"{name} {before} → {after}"]
 
 
 def _mesh(points: Kpoints | None) -> str:

@@ -26,13 +26,11 @@ def corrections(folder: Path) -> list[str]:
     path = Path(zpath(str(folder / "custodian.json")))
     if not path.exists():
         return []
-    log = loadfn(path, cls=None)
-    return [_correction(entry) for job in log for entry in job["corrections"]]
-
-
-def _correction(entry: Mapping[str, Any]) -> str:
-    actions = [_action(action) for action in entry["actions"] or []]
-    return f"{', '.join(entry['errors'])} → {', '.join(actions) or 'nothing'}"
+    found = []
+    for entry in (entry for job in loadfn(path, cls=None) for entry in job["corrections"]):
+        actions = ", ".join(map(_action, entry["actions"] or []))
+        found.append(f"{', '.join(entry['errors'])} → {actions or 'nothing'}")
+    return found
 
 
 def _action(action: Mapping[str, Any]) -> str:
