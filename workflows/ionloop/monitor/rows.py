@@ -17,11 +17,7 @@ from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
 
 
-class Row(Model, use_attribute_docstrings=True):
-    """What a query answers with."""
-
-
-class Standing(Row):
+class Standing(Model):
     """Where a run stands, in words."""
 
     state: RunState
@@ -30,7 +26,7 @@ class Standing(Row):
     """command that goes on with the run, if it needs one"""
 
 
-class RunRow(Row):
+class RunRow(Model):
     """A run in one line."""
 
     run: str
@@ -49,7 +45,7 @@ class RunRow(Row):
     """up to the last finished turn, in all once it has ended"""
 
 
-class TurnRow(Row):
+class TurnRow(Model):
     """A finished turn in one line."""
 
     turn: int
@@ -99,7 +95,7 @@ class TurnRow(Row):
         return (counts.accurate / judged, counts.candidate / judged, counts.failed / judged)
 
 
-class JobsOverview(Row):
+class JobsOverview(Model):
     """The jobs of a run."""
 
     counts: dict[str, dict[str, int]]
@@ -131,7 +127,7 @@ class RunStatus(RunRow):
     summary: SummaryDoc | None = None
 
 
-class LabelRow(Row):
+class LabelRow(Model):
     """A label without its frame."""
 
     label_id: str
@@ -148,7 +144,7 @@ class LabelRow(Row):
     iteration: int | None = None
 
 
-class Found(Row):
+class Found(Model):
     """One stored thing, found by its key."""
 
     kind: Literal["run", "job", "label", "frame"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan, prod
 
-from pydantic import Field
-
 from ionloop.flows.concurrent_learning.settings import InitialDynamics
 from ionloop.preflight.codes.base import (
     dynamics_seconds,
@@ -28,7 +26,8 @@ class Cost(Model):
     labels: int
     trainings: int
     md_steps: int
-    core_hours: CoreHours | None = Field(description="none: the speed of a code is not known")
+    core_hours: CoreHours | None
+    """none: the speed of a code is not known"""
 
 
 class Estimate(Model):

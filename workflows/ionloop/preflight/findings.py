@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from ionloop.schemas.document import Model
 
 
@@ -13,9 +11,11 @@ class Finding(Model):
     """One thing that was looked at before a run."""
 
     level: Literal["ok", "warning", "error"]
-    key: str = Field(description="key of the run file that it concerns")
+    key: str
+    """key of the run file that it concerns"""
     sentence: str
-    cure: str = Field("", description="what to do about it")
+    cure: str = ""
+    """what to do about it"""
 
 
 def ok(key: str, sentence: str) -> Finding:

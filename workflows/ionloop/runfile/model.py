@@ -50,7 +50,7 @@ _NAME = matching(
 )
 
 
-class RunFile(Model, use_attribute_docstrings=True):
+class RunFile(Model):
     """Everything that decides a run."""
 
     name: Annotated[str, Field(max_length=200), _NAME] = "run"

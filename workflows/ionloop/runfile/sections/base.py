@@ -38,7 +38,7 @@ Allowance = Annotated[
 ]
 
 
-class CodeSection(Model, ABC, use_attribute_docstrings=True):
+class CodeSection(Model, ABC):
     """One code in its role: its settings and the fields of its Maker."""
 
     settings_type: ClassVar[type[Model]]
@@ -118,7 +118,7 @@ class DftSection(BatchLabelSection, DftSettings):
         return self.kpoints
 
 
-class Production(Model, extra="allow", use_attribute_docstrings=True):
+class Production(Model, extra="allow"):
     """The training at the end; any key of `train` may be given here too and then replaces it."""
 
     steps: PositiveInt | None = None
