@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pymongo
 from jobflow.core.store import JobStore
@@ -57,59 +57,34 @@ _COLLECTIONS = {
 class LoopStore(JobStore):
     """A jobflow store whose additional stores keep their own keys.
 
-    It serialises to its URL as it was given: a password that is named as an environment variable
-    stays in the environment.
+    These are ``data`` (jobflow's blobs), ``labels``, ``claims`` (on labels that are being
+    calculated), ``jobs`` (the runner's journal) and ``runs``. The store serialises to its URL as it
+    was given: a password that is named as an environment variable stays in the environment.
 
     Parameters
     ----------
-    docs_store
-        The jobs' outputs, key ``uuid``.
-    additional_stores
-        ``data`` (jobflow's blobs), ``labels``, ``claims`` (on labels that are being calculated),
-        ``jobs`` (the runner's journal), ``runs``.
-    save, load
-        As for `jobflow.JobStore`.
     url
-        Where the store was opened from, environment variables not expanded.
+        As for `open_store`; environment variables in it are kept.
     read_only
-        Whether it was opened to read.
+        Whether it is opened to read.
     """
 
-    def __init__(
-        self,
-        docs_store: Store,
-        additional_stores: dict[str, Store] | None = None,
-        save: Any = None,
-        load: Any = False,
-        url: str | None = None,
-        read_only: bool = False,
-    ) -> None:
+    def __init__(self, url: str | Path, read_only: bool = False) -> None:
+        file = store_file(url)
+        make = partial(_mongo, *_server(url)) if file is None else partial(_sqlite, file, read_only)
+        stores: dict[str, Store] = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
+        super().__init__(stores.pop("outputs"), stores)
         # JobStore takes every additional store for one of blobs and renames its key.
-        keys = {name: store.key for name, store in (additional_stores or {}).items()}
-        super().__init__(docs_store, additional_stores or {}, save=save, load=load)
-        for name, key in keys.items():
-            collection(self, name).key = key
-        self.url = url
+        for name, spec in _COLLECTIONS.items():
+            collection(self, name).key = spec.key
+        self.url = str(url)
         self.read_only = read_only
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the class and the URL; where there is none, every store."""
-        if self.url is None:
-            return cast("dict[str, Any]", super().as_dict())
-        kind = type(self)
-        values = {"@module": kind.__module__, "@class": kind.__name__, "url": self.url}
-        return values | ({"read_only": True} if self.read_only else {})
-
-    @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> LoopStore:
-        """Return the store of a URL, not connected yet."""
-        if d.get("url") is None:
-            return cast("LoopStore", super().from_dict(d))
-        return _at(d["url"], d.get("read_only", False))
-
-    def __reduce__(self) -> Any:
-        """Copy and pickle as `as_dict` and `from_dict` do."""
-        return type(self).from_dict, (self.as_dict(),)
+    def with_outputs(self, outputs: Store) -> Self:
+        """Return the same store with another one for the jobs' outputs."""
+        other = object.__new__(type(self))
+        other.__dict__ = {**self.__dict__, "docs_store": outputs}
+        return other
 
     def remove_docs(self, criteria: dict[str, Any]) -> None:
         """Remove jobs' outputs and their blobs. Labels and the journal are never touched."""
@@ -149,7 +124,9 @@ def open_store(
         If it holds a run of a later version of ionloop.
     """
     try:
-        return _connected(_at(url, read_only), SERVER_TIMEOUT if patience is None else patience)
+        return _connected(
+            LoopStore(url, read_only), SERVER_TIMEOUT if patience is None else patience
+        )
     except IonloopError:
         raise
     except (PyMongoError, ValueError) as error:
@@ -158,13 +135,6 @@ def open_store(
             f"Store {_without_credentials(str(url))}: {reason}. "
             "Check the URL, that the server runs, and the rights of the user."
         ) from error
-
-
-def _at(url: str | Path, read_only: bool) -> LoopStore:
-    file = store_file(url)
-    make = partial(_mongo, *_server(url)) if file is None else partial(_sqlite, file, read_only)
-    stores: dict[str, Store] = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
-    return LoopStore(stores.pop("outputs"), stores, url=str(url), read_only=read_only)
 
 
 def _server(url: str | Path) -> tuple[str, str]:

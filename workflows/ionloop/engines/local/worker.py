@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from jobflow.core.job import Job, Response
-from jobflow.core.store import JobStore
 from jobflow.utils.log import initialize_logger
 from maggma.core import Store
 from monty.json import MontyDecoder
@@ -116,7 +115,7 @@ def main(task: Task) -> None:
     os._exit(0)
 
 
-def execute(document: Document, store: JobStore) -> Document:
+def execute(document: Document, store: LoopStore) -> Document:
     """Run the job of a journal document without touching the store of outputs.
 
     Parameters
@@ -137,8 +136,7 @@ def execute(document: Document, store: JobStore) -> Document:
         collection(store, name).remove_docs({"job_uuid": job.uuid, "job_index": job.index})
     # The output reaches its store with the new jobs, by way of the journal: both or neither.
     outputs: Any = HoldingStore(store.docs_store)
-    holding = LoopStore(outputs, store.additional_stores)  # type: ignore[has-type]
-    response: Response[Any] = job.run(holding)
+    response: Response[Any] = job.run(store.with_outputs(outputs))
     return {
         "state": "finished",
         "held": outputs.held,
