@@ -9,6 +9,8 @@ from jobflow import CURRENT_JOB, JobStore
 
 from ionloop.stores.connect import LoopStore, open_store
 
+_opened = functools.cache(open_store)
+
 
 def run_store() -> JobStore:
     """Return the store of the run that the current job belongs to.
@@ -31,8 +33,3 @@ def metadata() -> dict[str, Any]:
     """Return the metadata of the current job; empty where none runs."""
     current = CURRENT_JOB.job
     return current.metadata if current else {}
-
-
-@functools.cache
-def _opened(url: str) -> LoopStore:
-    return open_store(url)

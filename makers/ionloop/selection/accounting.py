@@ -81,9 +81,7 @@ def select(
         trust=trust,
         seed=seed,
         max_labels=settings.max_labels,
-        counts=VerdictCounts(
-            **{str(word): int(np.sum(deviations["verdict"] == word)) for word in Verdict}
-        ),
+        counts=VerdictCounts(**next(_count_by(deviations), {})),
         by_temperature=[TemperatureCounts(**row) for row in _count_by(deviations, "temperature")],
         conditions=[ConditionCounts(**row) for row in _count_by(deviations, *_CONDITION)],
         histogram=_histogram(deviations, trust),
@@ -123,7 +121,8 @@ def _final_verdicts(deviations: Table, ids: Sequence[str], reasons: Sequence[str
 def _count_by(deviations: Table, *names: str) -> Iterator[dict[str, Any]]:
     """Yield the values and the verdict counts of every group of rows that agree in some columns.
 
-    A column that the table lacks, as tables from before there were compositions do, is empty.
+    Without columns, all rows are one group. A column that the table lacks, as tables from before
+    there were compositions do, is empty.
     """
     columns = [deviations.columns.get(name, np.full(len(deviations), "")) for name in names]
     group = np.zeros(len(deviations), dtype=int)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -111,6 +111,7 @@ class Crowd:
         return self.ids[alike[apart[alike].argmin()]] if len(alike) else ""
 
 
+@dataclass
 class Pool:
     """Candidates of several compositions under one numbering, and the labelled frames.
 
@@ -126,19 +127,14 @@ class Pool:
         Physical limits.
     """
 
-    def __init__(
-        self,
-        candidates: Sequence[Frames],
-        dataset: Sequence[Frames],
-        tolerance: float,
-        limits: PhysicalLimits,
-    ) -> None:
-        self._candidates = candidates
-        self._starts = np.cumsum([0, *map(len, candidates)])
-        self._dataset = dataset
-        self._labelled: dict[str, Crowd] = {}
-        self._tolerance = tolerance
-        self._limits = limits
+    candidates: Sequence[Frames]
+    dataset: Sequence[Frames]
+    tolerance: float
+    limits: PhysicalLimits
+    _labelled: dict[str, Crowd] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._starts = np.cumsum([0, *map(len, self.candidates)])
 
     def __len__(self) -> int:
         """Return the number of candidates."""
@@ -150,7 +146,7 @@ class Pool:
         looks: dict[int, Look] = {}
         for entry in np.unique(entries):
             members = indices[entries == entry]
-            frames = self._candidates[entry][members - self._starts[entry]]
+            frames = self.candidates[entry][members - self._starts[entry]]
             looks.update((look.index, look) for look in self._look(frames, members.tolist()))
         return [looks[index] for index in indices.tolist()]
 
@@ -158,7 +154,7 @@ class Pool:
         """Examine frames of one composition, numbered `indices`."""
         labelled = self._labelled_like(composition_of(frames))
         bought = np.isin(frames.ids, labelled.ids)
-        faults = np.where(bought, LABELLED, inspect(frames, self._limits).faults)
+        faults = np.where(bought, LABELLED, inspect(frames, self.limits).faults)
         prints = np.full((len(frames), width(frames)), np.nan)
         prints[faults == ""] = fingerprints(frames[faults == ""])
         apart = labelled.distances(prints)
@@ -175,8 +171,8 @@ class Pool:
     def _labelled_like(self, composition: str) -> Crowd:
         """Return the labelled frames of a composition; they are prepared when first needed."""
         if composition not in self._labelled:
-            crowd = self._labelled[composition] = Crowd(self._tolerance)
-            for frames in self._dataset:
+            crowd = self._labelled[composition] = Crowd(self.tolerance)
+            for frames in self.dataset:
                 if len(frames) and composition_of(frames) == composition:
                     crowd.add(frames, fingerprints(frames))
         return self._labelled[composition]

@@ -60,18 +60,11 @@ def adopt_twins(ledger: Ledger, frames: Sequence[Frames], terms: Terms) -> dict[
     adopted = {}
     for frame in frames:
         candidates = [label for key in keys[frame.ids[0]] for label in alike.get(key, [])]
-        if (label := _adopted(frame, candidates, terms.level)) is not None:
-            adopted[label.frame_id] = label
+        for label in candidates:
+            if (found := match(frame, label.frame, SAME)) is not None:
+                adopted[frame.ids[0]] = _copy(label, frame, found, terms.level.of(frame.species))
+                break
     return adopted
-
-
-def _adopted(
-    frame: Frames, candidates: Sequence[LabelDoc], level: LevelOfTheory
-) -> LabelDoc | None:
-    for label in candidates:
-        if (found := match(frame, label.frame, SAME)) is not None:
-            return _copy(label, frame, found, level.of(frame.species))
-    return None
 
 
 def _copy(label: LabelDoc, frame: Frames, found: Match, level: LevelOfTheory) -> LabelDoc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from jobflow import Flow, Job, Response
@@ -39,8 +39,7 @@ class References(MSONable):
     @property
     def by_name(self) -> dict[str, Any]:
         """The references that are there."""
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: reference for name, reference in given.items() if reference is not None}
+        return {name: given for name, given in vars(self).items() if given is not None}
 
     @property
     def values(self) -> dict[str, Any]:
