@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -226,19 +225,15 @@ def _follow(run: str, store: str, as_json: bool) -> None:
 
 def _snapshot(run: str, rows: Sequence[JobRow]) -> Snapshot:
     """Return what the progress display shows of a run on a queue."""
-    from ionloop.engines.local.progress import Running, Snapshot
+    from ionloop.engines.local.progress import Running, Snapshot, count_by_role
 
-    counts: dict[str, Counter[str]] = {}
-    for row in rows:
-        held = row.state in ("queued", "paused")
-        counts.setdefault(row.role, Counter())["waiting" if held else row.state] += 1
     running = tuple(
         Running(row.name, row.role, cores=0, started=row.started or datetime.now(UTC))
         for row in rows
         if row.state == "running"
     )
     turns = [row.iteration for row in rows if row.iteration is not None]
-    return Snapshot(run, counts, running, turn=max(turns, default=None))
+    return Snapshot(run, count_by_role(rows), running, turn=max(turns, default=None))
 
 
 def _finish(ended: RunSummary, store: str, as_json: bool) -> None:

@@ -23,10 +23,6 @@ from ionloop.schemas.errors import IonloopError
 
 LIVE = frozenset({"waiting", "running", "finished"})
 
-PAYLOAD = ("held", "spawned")
-
-TOLERANCE_ERROR = FloorError.__name__
-
 
 class JournalError(IonloopError, RuntimeError):
     """The journal refuses a request; the message says why and what to do."""
@@ -166,7 +162,7 @@ class Journal:
         for update in document["held"]:
             outputs.update(update["documents"], key=update["key"])
         self._insert(document["spawned"])
-        rest = {key: value for key, value in document.items() if key not in PAYLOAD}
+        rest = {key: value for key, value in document.items() if key not in ("held", "spawned")}
         self.write(rest | {"state": "completed"})
         return self.entries({"job_id": {"$in": job_ids(document["spawned"])}})
 
@@ -197,4 +193,4 @@ class Journal:
 
 
 def _is_by_tolerance(entry: Entry) -> bool:
-    return TOLERANCE_ERROR in (entry.error or "")
+    return FloorError.__name__ in (entry.error or "")

@@ -163,10 +163,11 @@ class Pace:
 
 
 def count_by_role(entries: Iterable[Entry | JobRow]) -> dict[str, dict[str, int]]:
-    """Count jobs by role, then by state."""
+    """Count jobs by role, then by state; what is in a queue or held counts as waiting."""
     counts: dict[str, Counter[str]] = {}
     for entry in entries:
-        counts.setdefault(entry.role, Counter())[entry.state] += 1
+        held = entry.state in ("queued", "paused")
+        counts.setdefault(entry.role, Counter())["waiting" if held else entry.state] += 1
     return {role: dict(states) for role, states in counts.items()}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -58,10 +57,21 @@ def change_state(controller: JobController, run: str, states: Sequence[str], sta
         States of jobflow-remote; jobs in others stay as they are.
     state
         The new state.
+
+    Raises
+    ------
+    EngineError
+        If a runner holds the lock of the run.
     """
     count = 0
+    wait = {"sleep": 1, "max_wait": LOCK_WAIT}
     for flow in flows_of_run(controller, run):
-        with _locked(controller, flow):
+        with controller.lock_flow(filter={"uuid": flow}, projection=["uuid"], **wait) as lock:
+            if lock.locked_document is None:
+                raise EngineError(
+                    "a runner of jobflow-remote is at work on the run and does not end, or was "
+                    "killed: try again; if no runner runs, remove its lock with: jf flow unlock"
+                )
             uuids = controller.get_job_uuids([flow])
             criteria = {"uuid": {"$in": uuids}, "state": {"$in": states}, "lock_id": None}
             changed = controller.jobs.update_many(criteria, {"$set": {"state": state}})
@@ -69,18 +79,6 @@ def change_state(controller: JobController, run: str, states: Sequence[str], sta
             controller.refresh_children(uuids)
             controller.update_flow_state(flow_uuid=flow)
     return count
-
-
-@contextlib.contextmanager
-def _locked(controller: JobController, flow: str) -> Iterator[None]:
-    wait = {"sleep": 1, "max_wait": LOCK_WAIT}
-    with controller.lock_flow(filter={"uuid": flow}, projection=["uuid"], **wait) as lock:
-        if lock.locked_document is None:
-            raise EngineError(
-                "a runner of jobflow-remote is at work on the run and does not end, or was killed: "
-                "try again; if no runner runs, remove its lock with: jf flow unlock"
-            )
-        yield
 
 
 def place_all(controller: JobController, run: str, placement: Placement) -> int:
