@@ -61,7 +61,7 @@ def test_an_index_that_another_process_makes_at_the_same_moment_is_asked_for_aga
 
 def test_doubled_outputs_are_named(tmp_path):
     store = open_store(tmp_path / "run.db")
-    store.docs_store._file.rows('DROP INDEX "outputs.uuid+index.unique"')  # type: ignore[attr-defined]
+    store.docs_store.file.rows('DROP INDEX "outputs.uuid+index.unique"')  # type: ignore[attr-defined]
     store.docs_store.update([{"uuid": "a", "index": 1, "v": i} for i in (1, 2)], key="v")
     store.close()
     with pytest.raises(StoreError, match="outputs holds documents that agree in uuid and index"):

@@ -237,7 +237,7 @@ def test_what_was_removed_is_said_where_the_file_cannot_shrink(tmp_path: Path) -
         blob = {"blob_uuid": "b", "job_uuid": "j", "job_index": 1, "data": {}}
         collection(store, "data").update([blob])
         found = find_removable(store)
-        store.docs_store._file._link.connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+        store.docs_store.file._link.connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             remove_docs = collection(store, "data").remove_docs
 

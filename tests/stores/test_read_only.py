@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from ionloop.stores.connect import collection, open_store, store_file
+from ionloop.stores.connect import LoopStore, collection, open_store, store_file
 from ionloop.stores.errors import StoreError
 from ionloop.stores.sqlite import SqliteStore
 
@@ -138,6 +138,7 @@ def test_a_copy_of_a_reader_is_a_reader(tmp_path):
     write(tmp_path / "run.db", "a")
     with closing(open_store(tmp_path / "run.db", read_only=True)) as store:
         again = type(store).from_dict(store.as_dict())
+    assert isinstance(again, LoopStore)
     assert collection(again, "labels").read_only  # type: ignore[attr-defined]
 
 

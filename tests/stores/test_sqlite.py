@@ -145,13 +145,13 @@ def test_several_collections_share_a_file(store):
 
 
 def test_filters_on_indexes_use_them(store):
-    plan = store._file.rows(
+    plan = store.file.rows(
         'EXPLAIN QUERY PLAN SELECT id FROM "outputs" WHERE "field:n" IN (?, x\'\')', [1]
     )
     assert "USING COVERING INDEX outputs.n" in plan[0][3]
     store.update([{"uuid": "a", "index": i} for i in range(3)], key=["uuid", "index"])
     where = '"field:uuid" = ? AND "field:index" = ?'
-    plan = store._file.rows(f'EXPLAIN QUERY PLAN SELECT id FROM "outputs" WHERE {where}', ["a", 1])
+    plan = store.file.rows(f'EXPLAIN QUERY PLAN SELECT id FROM "outputs" WHERE {where}', ["a", 1])
     assert "outputs.uuid+index (field:uuid=? AND field:index=?)" in plan[0][3]
 
 
@@ -282,7 +282,7 @@ def test_says_so_when_the_file_stays_locked(tmp_path):
 
 
 def test_says_so_when_the_disk_is_full(store):
-    store._file._link.connection.execute("PRAGMA max_page_count = 40")
+    store.file._link.connection.execute("PRAGMA max_page_count = 40")
     with pytest.raises(StoreError, match=r"full.*Free some disk space"):
         store.update({"uuid": "a", "output": b"x" * 1_000_000})
     assert store.count() == 0

@@ -32,7 +32,7 @@ SERVER_TIMEOUT = 5.0
 class _Collection:
     key: str
     indexed: tuple[str, ...] = ()
-    unique: tuple[str, ...] = ()  # together
+    unique: tuple[str, ...] | None = None  # together; the key unless it is said otherwise
 
 
 _COLLECTIONS = {
@@ -42,15 +42,13 @@ _COLLECTIONS = {
         unique=("uuid", "index"),
     ),
     # Not unique: GridFS writes the new version of a blob before it removes the old one.
-    "data": _Collection("blob_uuid", ("job_uuid",)),
+    "data": _Collection("blob_uuid", ("job_uuid",), unique=()),
     "labels": _Collection(
-        "label_id",
-        ("frame_id", "likeness", "level", "status", "run", "iteration"),
-        unique=("label_id",),
+        "label_id", ("frame_id", "likeness", "level", "status", "run", "iteration")
     ),
-    "claims": _Collection("label_id", unique=("label_id",)),
-    "jobs": _Collection("job_id", ("run", "state", "uuid"), unique=("job_id",)),
-    "runs": _Collection("run", unique=("run",)),
+    "claims": _Collection("label_id"),
+    "jobs": _Collection("job_id", ("run", "state", "uuid")),
+    "runs": _Collection("run"),
 }
 
 
@@ -293,14 +291,15 @@ def _ensure_indexes(store: LoopStore) -> None:
     for name, spec in _COLLECTIONS.items():
         part = collection(store, name)
         there = _indexes(part)
+        unique = (spec.key,) if spec.unique is None else spec.unique
         for field in (spec.key, *spec.indexed):
-            known = (field,) == spec.unique or (field,) in there
+            known = (field,) == unique or (field,) in there
             if not known and not part.ensure_index(field):
                 raise NotIndexedError(f"Store {describe(store)}: cannot index {name}.{field}.")
-        if spec.unique and not there.get(spec.unique) and not _ensure_unique(part, spec.unique):
+        if unique and not there.get(unique) and not _ensure_unique(part, unique):
             raise StoreError(
                 f"Store {describe(store)}: {name} holds documents that agree in "
-                f"{' and '.join(spec.unique)}; remove the doubled ones."
+                f"{' and '.join(unique)}; remove the doubled ones."
             )
 
 

@@ -65,7 +65,7 @@ def contents(store: LoopStore) -> Contents:
     docs = store.docs_store
     if not isinstance(docs, SqliteStore):
         return Contents(shares=shares)
-    return Contents(shares=shares, file_size=docs.file_size, free=docs.free_space)
+    return Contents(shares=shares, file_size=docs.file.size, free=docs.file.free_space)
 
 
 def blobs_of(value: Any, kind: str = "other", field: str = "") -> Iterator[tuple[str, str]]:

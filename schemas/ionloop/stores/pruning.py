@@ -143,7 +143,7 @@ def find_removable(store: JobStore) -> Removal:
     """Find what nothing in a store needs any more; nothing is changed."""
     # Blobs first: those that are written from now on are not looked at.
     sizes = blob_sizes(store)
-    return removable(list(referring(store)), sizes, _ended(store))
+    return removable(referring(store), sizes, _ended(store))
 
 
 def remove(store: LoopStore, removal: Removal) -> None:
@@ -179,7 +179,7 @@ def remove(store: LoopStore, removal: Removal) -> None:
         collection(store, "data").remove_docs({"blob_uuid": {"$in": some}})
     if isinstance(outputs, SqliteStore):
         try:
-            outputs.compact()
+            outputs.file.compact()
         except StoreError as error:
             raise StoreError(
                 f"it was removed, but the file does not get smaller now: {error} The space is "

@@ -73,16 +73,12 @@ def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
 def _patience(error: Exception, outage: float) -> float:
     if isinstance(error, AutoReconnect):
         return outage
-    return COLLISION_SECONDS if _is_collision(error) else 0.0
-
-
-def _is_collision(error: Exception) -> bool:
+    codes = {getattr(error, "code", None)}
     if isinstance(error, BulkWriteError):
-        failed = (error.details or {}).get("writeErrors", [])
-        return bool(failed) and all(each["code"] in COLLISIONS for each in failed)
-    if isinstance(error, OperationFailure):
-        return error.code in COLLISIONS
-    return isinstance(error, NotIndexedError)  # maggma does not say why
+        codes = {each["code"] for each in (error.details or {}).get("writeErrors", [])}
+    # maggma does not say why it could not make an index.
+    is_collision = isinstance(error, NotIndexedError) or (codes and codes <= COLLISIONS)
+    return COLLISION_SECONDS if is_collision else 0.0
 
 
 class Collection(MongoStore):

@@ -71,8 +71,8 @@ class SqliteStore(Store):
         self.timeout = timeout
         self.read_only = read_only
         self.kwargs = kwargs
-        self._file = SqliteFile(self.path, self.name, timeout, read_only)
-        self._table = SqliteTable(self._file, collection)
+        self.file = SqliteFile(self.path, self.name, timeout, read_only)
+        self._table = SqliteTable(self.file, collection)
         super().__init__(key=key, **kwargs)
 
     @property
@@ -105,14 +105,14 @@ class SqliteStore(Store):
         """
         if force_reset:
             self.close()
-        if self._file.open() and not self.read_only:
+        if self.file.open() and not self.read_only:
             self._table.create()
             for name in [self.key, *self.indexed]:
                 self.ensure_index(name)
 
     def close(self) -> None:
         """Close the connection; every update is already on disk."""
-        self._file.close()
+        self.file.close()
 
     def count(self, criteria: Document | None = None) -> int:
         """Count the documents that match a MongoDB filter."""
@@ -163,7 +163,7 @@ class SqliteStore(Store):
         """
         fields = _listed(key or self.key)
         self.ensure_index(fields)
-        with self._file.transaction() as connection:
+        with self.file.transaction() as connection:
             valid = filter(self._is_valid, _listed(docs))
             self._table.write(connection, fields, map(self._encode, valid))
 
@@ -188,7 +188,7 @@ class SqliteStore(Store):
             As for `update`.
         """
         key = {self.key: field_value(document, self.key)}
-        with self._file.transaction() as connection:
+        with self.file.transaction() as connection:
             if self.count(key) and not self.count({**key, **criteria}):
                 return False
             self._table.write(connection, [self.key], [self._encode(document)])
@@ -196,7 +196,7 @@ class SqliteStore(Store):
 
     def remove_docs(self, criteria: Document) -> None:
         """Remove the documents that match a MongoDB filter."""
-        with self._file.transaction() as connection:
+        with self.file.transaction() as connection:
             found = [row for row, _ in self._matches(criteria)]
             self._table.remove(connection, found)
 
@@ -271,20 +271,6 @@ class SqliteStore(Store):
             Whether the index is there: False if documents already break a unique one.
         """
         return self._table.ensure_index(_listed(key), unique)
-
-    @property
-    def file_size(self) -> int:
-        """Bytes of the file and of its log."""
-        return self._file.size
-
-    @property
-    def free_space(self) -> int:
-        """Bytes of the file that hold nothing, and will be written to first."""
-        return self._file.free_space
-
-    def compact(self) -> None:
-        """Give the space of removed documents back to the disk; see `SqliteFile.compact`."""
-        self._file.compact()
 
     def sizes(self, field: str) -> dict[Any, int]:
         """Return the bytes of all documents by the value of an indexed field."""
