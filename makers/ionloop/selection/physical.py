@@ -26,25 +26,17 @@ class PhysicalLimits(Model):
     0.73 of the sum of the covalent radii.
     """
 
-    distance_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.6, description="smallest distance of two atoms over the sum of their covalent radii"
-    )
-    distances: dict[str, Annotated[Length, Field(gt=0)]] = Field(
-        default_factory=dict,
-        description="smallest distances in Å that replace the above, such as {'Li-S': 1.6}",
-    )
-    volume_ratio: tuple[float, float] = Field(
-        (0.6, 1.8), description="smallest and largest volume over that of the start"
-    )
-    skew_ratio: float = Field(
-        2.0, gt=1, description="largest skewness of the cell over that of the start"
-    )
-    temperature_ratio: float = Field(
-        3.0,
-        gt=1,
-        description="largest instantaneous temperature over the thermostat's, without what is left "
-        "of the heat of the start's perturbation",
-    )
+    distance_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """smallest distance of two atoms over the sum of their covalent radii"""
+    distances: dict[str, Annotated[Length, Field(gt=0)]] = Field(default_factory=dict)
+    """smallest distances in Å that replace the above, such as {'Li-S': 1.6}"""
+    volume_ratio: tuple[float, float] = (0.6, 1.8)
+    """smallest and largest volume over that of the start"""
+    skew_ratio: float = Field(2.0, gt=1)
+    """largest skewness of the cell over that of the start"""
+    temperature_ratio: float = Field(3.0, gt=1)
+    """largest instantaneous temperature over the thermostat's, without what is left of the heat of
+    the start's perturbation"""
 
     @field_validator("distances")
     @classmethod

@@ -42,18 +42,14 @@ _BLOCK = 256  # candidates looked at together
 class SelectSettings(Model):
     """How candidates are picked."""
 
-    max_labels: PositiveInt = Field(300, description="labels per turn at most")
-    strategy: Strategy = Field(
-        "random",
-        description="order in which candidates are taken: seeded random, farthest-point on a "
-        "structural fingerprint, or largest deviation first",
-    )
-    tolerance: NonNegativeFloat = Field(
-        TOLERANCE,
-        description="fingerprint distance up to which two frames count as duplicates; rattling "
-        "every atom of LGPS for some 6 fs at 300 K reaches the default",
-        json_schema_extra={"unit": "Å"},
-    )
+    max_labels: PositiveInt = 300
+    """labels per turn at most"""
+    strategy: Strategy = "random"
+    """order in which candidates are taken: seeded random, farthest-point on a structural
+    fingerprint, or largest deviation first"""
+    tolerance: NonNegativeFloat = Field(TOLERANCE, json_schema_extra={"unit": "Å"})
+    """fingerprint distance up to which two frames count as duplicates; rattling every atom of LGPS
+    for some 6 fs at 300 K reaches the default"""
 
 
 class Picks(NamedTuple):

@@ -33,10 +33,10 @@ _BOLTZMANN = 8.617333e-5  # eV/K
 class Perturbation(Model):
     """How the start structures of the trajectories are disturbed."""
 
-    displacement: Annotated[Length, Field(ge=0)] = Field(
-        0.1, description="largest displacement of an atom in Å"
-    )
-    strain: float = Field(0.0, ge=0, le=0.3, description="largest relative strain of the cell")
+    displacement: Annotated[Length, Field(ge=0)] = 0.1
+    """largest displacement of an atom in Å"""
+    strain: float = Field(0.0, ge=0, le=0.3)
+    """largest relative strain of the cell"""
 
     @property
     def heat(self) -> Temperature:

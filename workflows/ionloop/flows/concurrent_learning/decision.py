@@ -16,37 +16,28 @@ from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 class Convergence(Model):
     """When a stage counts as converged."""
 
-    accurate_fraction: float = Field(
-        0.98,
-        gt=0,
-        le=1,
-        description="smallest fraction of accurate frames in every condition (temperature, "
-        "pressure, composition), frames that never came counted as failed",
-    )
-    finished_fraction: float = Field(
-        0.95, ge=0, le=1, description="smallest fraction of trajectories that come to their end"
-    )
-    min_frames: PositiveInt = Field(
-        50,
-        description="frames with which a condition is judged by itself; those with fewer are "
-        "judged together",
-    )
-    pooled: bool = Field(
-        False, description="judge the frames of all conditions as one, not the worst condition"
-    )
-    turns: PositiveInt = Field(1, le=MOST, description="consecutive turns that must reach it")
+    accurate_fraction: float = Field(0.98, gt=0, le=1)
+    """smallest fraction of accurate frames in every condition (temperature, pressure, composition),
+    frames that never came counted as failed"""
+    finished_fraction: float = Field(0.95, ge=0, le=1)
+    """smallest fraction of trajectories that come to their end"""
+    min_frames: PositiveInt = 50
+    """frames with which a condition is judged by itself; those with fewer are judged together"""
+    pooled: bool = False
+    """judge the frames of all conditions as one, not the worst condition"""
+    turns: PositiveInt = Field(1, le=MOST)
+    """consecutive turns that must reach it"""
 
 
 class Limits(Model):
     """Where the loop stops, converged or not."""
 
-    max_turns: PositiveInt | None = Field(None, description="turns of the whole run")
-    max_labels: PositiveInt | None = Field(
-        None, description="labels of the whole run, initial data and validation included"
-    )
-    max_core_hours: PositiveFloat | None = Field(
-        None, description="core hours of labelling, training and exploration"
-    )
+    max_turns: PositiveInt | None = None
+    """turns of the whole run"""
+    max_labels: PositiveInt | None = None
+    """labels of the whole run, initial data and validation included"""
+    max_core_hours: PositiveFloat | None = None
+    """core hours of labelling, training and exploration"""
 
 
 class Judged(NamedTuple):

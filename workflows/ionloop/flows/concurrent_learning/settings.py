@@ -42,22 +42,18 @@ TRUST = TrustWindow(low=0.12, high=0.25)
 class ExistingData(Model):
     """Labelled data that are there already."""
 
-    path: str = Field(description="file or folder, in any format that dpdata or ASE reads")
-    format: str | None = Field(None, description="dpdata's name of the format; guessed if absent")
-    type_map: list[str] | None = Field(
-        None, description="symbols of the types, where the format has numbers only"
-    )
-    same_level: bool = Field(
-        False, description="the data were calculated at the labeller's own level of theory"
-    )
-    level: str | None = Field(
-        None, description="their level of theory in words, where it is another (allow_mixed)"
-    )
-    check_units: bool = Field(
-        True,
-        description="refuse numbers that look like Bohr, Hartree or kcal/mol instead of Å, eV and "
-        "eV/Å",
-    )
+    path: str
+    """file or folder, in any format that dpdata or ASE reads"""
+    format: str | None = None
+    """dpdata's name of the format; guessed if absent"""
+    type_map: list[str] | None = None
+    """symbols of the types, where the format has numbers only"""
+    same_level: bool = False
+    """the data were calculated at the labeller's own level of theory"""
+    level: str | None = None
+    """their level of theory in words, where it is another (allow_mixed)"""
+    check_units: bool = True
+    """refuse numbers that look like Bohr, Hartree or kcal/mol instead of Å, eV and eV/Å"""
 
     def limits(self, limits: AcceptanceLimits) -> AcceptanceLimits:
         """Return the labeller's limits as far as they hold for these data.
@@ -70,7 +66,8 @@ class ExistingData(Model):
 class InitialDynamics(DynamicsSettings):
     """Molecular dynamics by the labeller: one run per temperature and start structure."""
 
-    temperatures: list[AboveZero] = Field(min_length=1, description="temperatures in K")
+    temperatures: list[AboveZero] = Field(min_length=1)
+    """temperatures in K"""
 
     @property
     def runs(self) -> list[MolecularDynamics]:
@@ -82,25 +79,21 @@ class InitialDynamics(DynamicsSettings):
 class InitialData(Model):
     """Where the first training set comes from."""
 
-    n_perturbed: NonNegativeInt = Field(
-        60, le=1_000_000, description="perturbed frames per start structure that are labelled first"
-    )
-    displacement: float = Field(
-        0.1, ge=0, description="largest displacement of an atom", json_schema_extra={"unit": "Å"}
-    )
-    strain: float = Field(0.03, ge=0, le=0.3, description="largest relative strain of the cell")
-    relax: bool = Field(False, description="relax the start structures with the labeller first")
-    aimd: list[InitialDynamics] = Field(
-        default_factory=list,
-        description="molecular dynamics by the labeller from the start structures, whose kept "
-        "steps are labels",
-    )
-    data: list[ExistingData] = Field(default_factory=list, description="labelled data")
-    allow_mixed: bool = Field(
-        False,
-        description="whether data of another level of theory than the labeller's may be trained "
-        "on too; every report then says so",
-    )
+    n_perturbed: NonNegativeInt = Field(60, le=1_000_000)
+    """perturbed frames per start structure that are labelled first"""
+    displacement: float = Field(0.1, ge=0, json_schema_extra={"unit": "Å"})
+    """largest displacement of an atom"""
+    strain: float = Field(0.03, ge=0, le=0.3)
+    """largest relative strain of the cell"""
+    relax: bool = False
+    """relax the start structures with the labeller first"""
+    aimd: list[InitialDynamics] = Field(default_factory=list)
+    """molecular dynamics by the labeller from the start structures, whose kept steps are labels"""
+    data: list[ExistingData] = Field(default_factory=list)
+    """labelled data"""
+    allow_mixed: bool = False
+    """whether data of another level of theory than the labeller's may be trained on too; every
+    report then says so"""
 
 
 @dataclass

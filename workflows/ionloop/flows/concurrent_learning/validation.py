@@ -33,35 +33,24 @@ class Validation(Model):
     Its molecular dynamics has the conditions of the last stage, unless told otherwise here.
     """
 
-    temperatures: list[Temperature] = Field(
-        default_factory=list,
-        description="temperatures in K of the validation MD; empty: no validation",
-    )
-    n_frames: PositiveInt = Field(30, description="frames labelled for it, over all trajectories")
-    steps: PositiveInt = Field(
-        1000,
-        description="MD steps of each validation trajectory, of which the first fifth is set aside",
-    )
-    n_structures: PositiveInt = Field(
-        4, le=MOST, description="trajectories per temperature, pressure and start structure"
-    )
-    spacing: float = Field(
-        200.0,
-        gt=0,
-        description="smallest time between frames of one trajectory, so that each counts as one "
-        "of its own",
-        json_schema_extra={"unit": "fs"},
-    )
-    timestep: float | None = Field(
-        None, gt=0, description="time step in fs; none: that of the last stage"
-    )
-    ensemble: Ensemble | None = Field(None, description="NVT or NPT; none: that of the last stage")
-    pressures: Annotated[list[Pressure], Field(min_length=1)] | None = Field(
-        None, description="in bar (NPT only); none: those of the last stage"
-    )
-    supercell: Supercell | None = Field(
-        None, description="repetitions of the start structures; none: those of the last stage"
-    )
+    temperatures: list[Temperature] = Field(default_factory=list)
+    """temperatures in K of the validation MD; empty: no validation"""
+    n_frames: PositiveInt = 30
+    """frames labelled for it, over all trajectories"""
+    steps: PositiveInt = 1000
+    """MD steps of each validation trajectory, of which the first fifth is set aside"""
+    n_structures: PositiveInt = Field(4, le=MOST)
+    """trajectories per temperature, pressure and start structure"""
+    spacing: float = Field(200.0, gt=0, json_schema_extra={"unit": "fs"})
+    """smallest time between frames of one trajectory, so that each counts as one of its own"""
+    timestep: float | None = Field(None, gt=0)
+    """time step in fs; none: that of the last stage"""
+    ensemble: Ensemble | None = None
+    """NVT or NPT; none: that of the last stage"""
+    pressures: Annotated[list[Pressure], Field(min_length=1)] | None = None
+    """in bar (NPT only); none: those of the last stage"""
+    supercell: Supercell | None = None
+    """repetitions of the start structures; none: those of the last stage"""
 
     @model_validator(mode="after")
     def _check_pressures(self) -> Self:
