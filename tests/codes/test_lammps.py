@@ -497,6 +497,12 @@ def test_refused_input_is_an_error_with_what_lammps_said(tmp_path):
         run_fake([make_task(0)], program, tmp_path)
 
 
+def test_hanging_program_that_ends_with_success_is_a_failure_all_the_same(tmp_path):
+    program = write_program(tmp_path, "trap 'exit 0' TERM", "sleep 60 &", "wait")
+    with pytest.raises(LammpsError, match=r"made no progress for 0\.1 s"):
+        run_fake([make_task(0)], program, tmp_path, stall_timeout=0.1)
+
+
 def test_hanging_program_is_ended_with_its_children(tmp_path):
     program = write_program(tmp_path, "sleep 60 &", f"echo $! > {tmp_path}/pid", "wait")
     with pytest.raises(LammpsError, match=r"made no progress for 0\.1 s"):

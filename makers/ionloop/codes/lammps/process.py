@@ -11,18 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
+from ionloop.codes.lammps import restart
 from ionloop.codes.lammps.cell import data_file
 from ionloop.codes.lammps.output import MAX_DEVI_F, STEP, read_last_row, read_trajectory
 from ionloop.codes.lammps.program import START_LOG, LammpsError, command_words
-from ionloop.codes.lammps.restart import (
-    Leg,
-    add_seconds,
-    end_mark,
-    legs_to_run,
-    log_of,
-    seconds_of,
-    started,
-)
+from ionloop.codes.lammps.restart import Leg
 from ionloop.codes.lammps.script import input_script
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.programs.concurrent import run_concurrently
@@ -131,8 +124,8 @@ def _run_in_turn(
     for name, text in starts.items():
         (folder / name).write_text(text)
     begun = False
-    while left := [task for task in tasks if not end_mark(task.name, folder).exists()]:
-        plans = [legs_to_run(task, settings, folder) for task in left]
+    while left := [task for task in tasks if not restart.end_mark(task.name, folder).exists()]:
+        plans = [restart.legs_to_run(task, settings, folder) for task in left]
         sections = map(lambda task, plan: script(task, first_leg=plan[0].number), left, plans)
         (folder / _SCRIPT).write_text("".join(sections))
         begun = _run_process([leg for plan in plans for leg in plan], settings, folder, begun)
@@ -169,21 +162,21 @@ def _run_process(plan: Sequence[Leg], settings: LammpsSettings, folder: Path, be
             f"time limit; run the job again to go on with what is in {folder}"
         )
     stopped = names  # what LAMMPS left out, if it ended normally
-    if process.returncode != 0:
+    if cause or process.returncode != 0:  # a launcher that is ended may report success
         cause = cause or _crash_message(plan, folder, process.returncode)
         if not begun:
             raise LammpsError(f"LAMMPS did not begin a trajectory: {cause} (in {folder})")
-        stopped = [leg.trajectory for leg in (started(plan, folder) or plan[:1])[-1:]]
-    stopped = [name for name in stopped if not end_mark(name, folder).exists()]
+        stopped = [leg.trajectory for leg in (restart.started(plan, folder) or plan[:1])[-1:]]
+    stopped = [name for name in stopped if not restart.end_mark(name, folder).exists()]
     rest = time.monotonic() - start - (_counted(names, folder) - counted)
-    add_seconds([*stopped, *names][0], folder, rest)
+    restart.add_seconds([*stopped, *names][0], folder, rest)
     for name in stopped:
-        end_mark(name, folder).write_text(cause)
+        restart.end_mark(name, folder).write_text(cause)
     return begun
 
 
 def _counted(names: Sequence[str], folder: Path) -> float:
-    return sum(seconds_of(name, folder) for name in names)
+    return sum(restart.seconds_of(name, folder) for name in names)
 
 
 def _watch(
@@ -198,7 +191,7 @@ def _watch(
     """
     progress, since = None, time.monotonic()
     while not has_ended(process, POLL_SECONDS):
-        begun = started(plan, folder)
+        begun = restart.started(plan, folder)
         row = read_last_row(folder / f"{begun[-1].name}.deviation") if begun else None
         patience = settings.stall_timeout
         if row is not None and not row[MAX_DEVI_F] <= settings.stop_max_devi_f:
@@ -213,7 +206,7 @@ def _watch(
 
 
 def _crash_message(plan: Sequence[Leg], folder: Path, status: int) -> str:
-    logs = [folder / START_LOG, *(log_of(leg, folder) for leg in plan)]
+    logs = [folder / START_LOG, *(restart.log_of(leg, folder) for leg in plan)]
     written = [log for log in logs if log.exists()]
     text = log_text(written[-1]) if written else ""
     error = re.search(r"^ERROR[^:]*: (.*?)(?: \(\S+:\d+\))?$", text, re.MULTILINE)
