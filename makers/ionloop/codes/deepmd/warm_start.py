@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ionloop.codes.deepmd import network
 from ionloop.codes.deepmd.checkpoint import Checkpoint
 from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.deepmd.inputs import input_script
-from ionloop.codes.deepmd.network import (
-    RUN_FILE_KEYS,
-    count_neighbours,
-    descriptors,
-    has_room,
-    is_mixed,
-    model_template,
-    open_descriptors,
-)
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
@@ -48,13 +40,14 @@ def continued_model(
         If the settings, the backend or the type map changed, or if an atom of the data has more
         neighbours now than the earlier `sel` has room for.
     """
-    model = model_template(settings, type_map)
-    theirs = list(descriptors(earlier.model))
-    ours = list(descriptors(model))
-    to_fill = {id(descriptor) for descriptor in open_descriptors(model)}
+    model = network.model_template(settings, type_map)
+    theirs = list(network.descriptors(earlier.model))
+    ours = list(network.descriptors(model))
+    to_fill = {id(descriptor) for descriptor in network.open_descriptors(model)}
     for mine, other in zip(ours, theirs, strict=False):
         if id(mine) in to_fill and "sel" in other:
-            if not has_room(other, count_neighbours(frames, mine["rcut"], type_map)):
+            counts = network.count_neighbours(frames, mine["rcut"], type_map)
+            if not network.has_room(other, counts):
                 raise OtherNetworkError(
                     "an atom has more neighbours now than it has room for (sel)"
                 )
@@ -76,9 +69,9 @@ def refusal(settings: DeepmdSettings) -> str | None:
     if isinstance(settings.model, str):
         return None
     try:
-        model = model_template(settings, ["H"])
-        for descriptor in open_descriptors(model):
-            descriptor["sel"] = 4 if is_mixed(descriptor) else [4]
+        model = network.model_template(settings, ["H"])
+        for descriptor in network.open_descriptors(model):
+            descriptor["sel"] = 4 if network.is_mixed(descriptor) else [4]
         normalize(input_script(settings, model, Systems(["training"]), seed=1))
     except (ArgumentError, AttributeError, TypeError, ValueError) as error:
         return " ".join(str(error).split())
@@ -94,7 +87,8 @@ def other_network(settings: DeepmdSettings, other: DeepmdSettings) -> list[str]:
         The settings of the two.
     """
     backend = [] if settings.backend == other.backend else ["backend"]
-    return [*backend, *differing(model_template(settings, []), model_template(other, []))]
+    one, another = (network.model_template(each, []) for each in (settings, other))
+    return [*backend, *differing(one, another)]
 
 
 def differing(model: Any, other: Any, place: str = "") -> list[str]:
@@ -108,7 +102,7 @@ def differing(model: Any, other: Any, place: str = "") -> list[str]:
         Where these parts are in the sections.
     """
     if not (isinstance(model, dict) and isinstance(other, dict)):
-        return [] if model == other else [RUN_FILE_KEYS.get(place, place)]
+        return [] if model == other else [network.RUN_FILE_KEYS.get(place, place)]
     keys = sorted({*model, *other})
     found = [
         differing(model.get(key), other.get(key), f"{place}.{key}".lstrip(".")) for key in keys

@@ -12,15 +12,7 @@ import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.codes.vasp.presets import (
-    FORCE_LABELS,
-    check_elements,
-    cutoff,
-    kpoints,
-    of_frame,
-    potcars,
-)
-from ionloop.codes.vasp.tags import ELECTRONIC, plain
+from ionloop.codes.vasp import presets
 from ionloop.formats.pymatgen import to_pymatgen
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import explicit
@@ -44,9 +36,10 @@ def incar(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
     **changes
         Tags of another kind of run; None removes one.
     """
-    spacing = kpoints(settings)
-    mesh = {"KSPACING": spacing, "KGAMMA": True} if isinstance(spacing, float | int) else {}
-    tags = {**FORCE_LABELS, "ENCUT": cutoff(settings), **mesh, **settings.incar, **changes}
+    own: dict[str, Any] = {"ENCUT": presets.cutoff(settings)}
+    if isinstance(spacing := presets.kpoints(settings), float | int):
+        own |= {"KSPACING": spacing, "KGAMMA": True}
+    tags = {**presets.FORCE_LABELS, **own, **settings.incar, **changes}
     return {tag: value for tag, value in tags.items() if value is not None}
 
 
@@ -60,16 +53,6 @@ def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
     """
     tags = incar(settings, **changes)
     return {tag: value for tag, value in tags.items() if not isinstance(value, dict | list)}
-
-
-def effort(settings: VaspSettings) -> dict[str, Any]:
-    """Return the settings outside the level of theory that decide whether a calculation converges.
-
-    They are those of the electronic steps (NELM, ALGO, mixing), and the number of corrections that
-    custodian may make.
-    """
-    tags = {tag: plain(value) for tag, value in incar(settings).items() if tag in ELECTRONIC}
-    return {**tags, "max_errors": settings.max_errors}
 
 
 def relaxation(settings: VaspSettings) -> dict[str, Any]:
@@ -154,8 +137,8 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
     from pymatgen.io.vasp.inputs import Kpoints
     from pymatgen.io.vasp.sets import VaspInputSet
 
-    symbols = potcars(settings)
-    points = explicit(kpoints(settings))
+    symbols = presets.potcars(settings)
+    points = explicit(presets.kpoints(settings))
     mesh: Any = Kpoints.gamma_automatic(points) if points else {}
     with _quiet():
         return VaspInputSet(
@@ -189,9 +172,9 @@ def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> V
     ValueError
         If `frame` is not one frame, or an element has no POTCAR in the settings.
     """
-    check_elements(settings, frame.symbols)
+    presets.check_elements(settings, frame.symbols)
     with _quiet():
-        inputs = input_set(of_frame(settings, frame), **changes)
+        inputs = input_set(presets.of_frame(settings, frame), **changes)
         return inputs.get_input_set(to_structure(frame), potcar_spec=True)
 
 

@@ -2,7 +2,7 @@
 
 What every preset shares is `FORCE_LABELS`; a preset adds the cut-off, the k-points and the PAW
 potentials. POTCAR names follow from the valence electrons that a paper states. Where a paper
-states no number, the description says whose choice it is.
+states no number, a comment says whose choice it is.
 
 References
 ----------
@@ -15,7 +15,6 @@ solid-state electrolytes using machine learning interatomic potentials".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveFloat
@@ -28,27 +27,25 @@ from ionloop.schemas.kpoints import DEFAULT_SPACING, Kept, KPoints, mesh_of
 if TYPE_CHECKING:
     from ionloop.codes.vasp.settings import VaspSettings
 
-FORCE_LABELS: Mapping[str, Any] = MappingProxyType(
-    {
-        "GGA": "PE",
-        "PREC": "Accurate",
-        "LREAL": False,
-        "LASPH": True,
-        "ISPIN": 1,
-        "ISMEAR": 0,
-        "SIGMA": 0.05,
-        "EDIFF": 1e-6,
-        "ALGO": "Normal",
-        "NELM": 100,
-        "NELMIN": 4,
-        "ISYM": 0,
-        "IBRION": -1,
-        "NSW": 0,
-        "ISIF": 2,
-        "LWAVE": False,
-        "LCHARG": False,
-    }
-)
+FORCE_LABELS: Mapping[str, Any] = {
+    "GGA": "PE",
+    "PREC": "Accurate",
+    "LREAL": False,
+    "LASPH": True,
+    "ISPIN": 1,
+    "ISMEAR": 0,
+    "SIGMA": 0.05,
+    "EDIFF": 1e-6,
+    "ALGO": "Normal",
+    "NELM": 100,
+    "NELMIN": 4,
+    "ISYM": 0,
+    "IBRION": -1,
+    "NSW": 0,
+    "ISIF": 2,
+    "LWAVE": False,
+    "LCHARG": False,
+}
 """INCAR of a force label, but for the cut-off.
 
 Fit for forces: augmentation charges on the fine grid without wrap-around (PREC), reciprocal
@@ -60,8 +57,6 @@ MD has none), Gaussian smearing narrow enough for an insulator (ISMEAR, SIGMA), 
 class Preset(Model, use_attribute_docstrings=True):
     """Cut-off, k-points and PAW potentials of a material."""
 
-    about: str
-    """what it is for and where its numbers are from"""
     encut: PositiveFloat
     """plane-wave cut-off in eV"""
     kpoints: KPoints
@@ -81,76 +76,72 @@ _NA3SBS4_POTCARS = {"Na": "Na_pv", "Sb": "Sb", "S": "S"}
 _NA3SBS4_VALENCES = {"Na": 7, "Sb": 5, "S": 6}
 
 
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "agi": Preset(
-            about="α-AgI in a cell of 128 atoms or more: PBE, 280 eV, Γ (Miyagawa 2024, ESI).",
-            encut=280,
-            kpoints="gamma",
-            potcars={"Ag": "Ag", "I": "I"},
-            valences={"Ag": 11, "I": 7},
-        ),
-        "lgps": Preset(
-            about="Li10GeP2S12 in the 200-atom cell: PBE, 500 eV, Γ (Miyagawa 2024, ESI).",
-            encut=500,
-            kpoints="gamma",
-            potcars=_SULPHIDE_POTCARS,
-            valences=_SULPHIDE_VALENCES,
-        ),
-        "li10mp2s12": Preset(
-            about="Li10MP2S12, M = Ge, Si, Sn, in cells of any size (the systems of Huang 2021, "
-            "whose text gives PBE and PAW alone). Cut-off and the PAW potentials of Li, Ge, P, S "
-            "as Miyagawa 2024; 0.5 1/Å is our choice: 2×2×1 points in the 50-atom cell and Γ in "
-            "Miyagawa's 200-atom cell, which is the same sampling. Si and Sn: our choice.",
-            encut=500,
-            kpoints=0.5,
-            potcars={**_SULPHIDE_POTCARS, "Si": "Si", "Sn": "Sn_d"},
-            valences={**_SULPHIDE_VALENCES, "Si": 4, "Sn": 14},
-        ),
-        "na3sbs4": Preset(
-            about="Na3SbS4 in the 128-atom cell: PBE, 400 eV, Γ (Miyagawa 2024, ESI).",
-            encut=400,
-            kpoints="gamma",
-            potcars=_NA3SBS4_POTCARS,
-            valences=_NA3SBS4_VALENCES,
-        ),
-        "na3sbs4-w": Preset(
-            about="Na3SbS4 doped with W, 127 atoms: as na3sbs4, W with 6 electrons (Miyagawa "
-            "2024, ESI).",
-            encut=400,
-            kpoints="gamma",
-            potcars={**_NA3SBS4_POTCARS, "W": "W"},
-            valences={**_NA3SBS4_VALENCES, "W": 6},
-        ),
-        "nasicon": Preset(
-            about="Na3Zr2Si2PO12 (a system of Deng et al., whose supporting information gives no "
-            "DFT settings). All our choice: PBE, 520 eV (1.3 times the largest ENMAX, oxygen's), "
-            "0.5 1/Å, the semicore potentials of Na and Zr.",
-            encut=520,
-            kpoints=0.5,
-            potcars={"Na": "Na_pv", "Zr": "Zr_sv", "Si": "Si", "P": "P", "O": "O"},
-            valences={"Na": 7, "Zr": 12, "Si": 4, "P": 5, "O": 6},
-        ),
-        "lpgso": Preset(
-            about="Li-P-Ge-S-O sulphide oxides and their Si variants (LPGSO of Deng et al., whose "
-            "supporting information gives no DFT settings). All our choice: PBE, 520 eV for "
-            "oxygen, 0.5 1/Å, the PAW potentials of li10mp2s12.",
-            encut=520,
-            kpoints=0.5,
-            potcars={**_SULPHIDE_POTCARS, "Si": "Si", "O": "O"},
-            valences={**_SULPHIDE_VALENCES, "Si": 4, "O": 6},
-        ),
-        "li3inybrcl": Preset(
-            about="Li3InxY1-xBr6yCl6-6y (a system of Deng et al., whose supporting information "
-            "names PBE and no other setting). Our choice: 520 eV, 0.5 1/Å, In with its 4d and Y "
-            "with its semicore electrons.",
-            encut=520,
-            kpoints=0.5,
-            potcars={"Li": "Li_sv", "In": "In_d", "Y": "Y_sv", "Br": "Br", "Cl": "Cl"},
-            valences={"Li": 3, "In": 13, "Y": 11, "Br": 7, "Cl": 7},
-        ),
-    }
-)
+PRESETS: Mapping[str, Preset] = {
+    # α-AgI in a cell of 128 atoms or more: PBE, 280 eV, Γ (Miyagawa 2024, ESI).
+    "agi": Preset(
+        encut=280,
+        kpoints="gamma",
+        potcars={"Ag": "Ag", "I": "I"},
+        valences={"Ag": 11, "I": 7},
+    ),
+    # Li10GeP2S12 in the 200-atom cell: PBE, 500 eV, Γ (Miyagawa 2024, ESI).
+    "lgps": Preset(
+        encut=500,
+        kpoints="gamma",
+        potcars=_SULPHIDE_POTCARS,
+        valences=_SULPHIDE_VALENCES,
+    ),
+    # Li10MP2S12, M = Ge, Si, Sn, in cells of any size (the systems of Huang 2021, whose text gives
+    # PBE and PAW alone). Cut-off and the PAW potentials of Li, Ge, P, S as Miyagawa 2024; 0.5 1/Å
+    # is our choice: 2×2×1 points in the 50-atom cell and Γ in Miyagawa's 200-atom cell, which is
+    # the same sampling. Si and Sn: our choice.
+    "li10mp2s12": Preset(
+        encut=500,
+        kpoints=0.5,
+        potcars={**_SULPHIDE_POTCARS, "Si": "Si", "Sn": "Sn_d"},
+        valences={**_SULPHIDE_VALENCES, "Si": 4, "Sn": 14},
+    ),
+    # Na3SbS4 in the 128-atom cell: PBE, 400 eV, Γ (Miyagawa 2024, ESI).
+    "na3sbs4": Preset(
+        encut=400,
+        kpoints="gamma",
+        potcars=_NA3SBS4_POTCARS,
+        valences=_NA3SBS4_VALENCES,
+    ),
+    # Na3SbS4 doped with W, 127 atoms: as na3sbs4, W with 6 electrons (Miyagawa 2024, ESI).
+    "na3sbs4-w": Preset(
+        encut=400,
+        kpoints="gamma",
+        potcars={**_NA3SBS4_POTCARS, "W": "W"},
+        valences={**_NA3SBS4_VALENCES, "W": 6},
+    ),
+    # Na3Zr2Si2PO12 (a system of Deng et al., whose supporting information gives no DFT settings).
+    # All our choice: PBE, 520 eV (1.3 times the largest ENMAX, oxygen's), 0.5 1/Å, the semicore
+    # potentials of Na and Zr.
+    "nasicon": Preset(
+        encut=520,
+        kpoints=0.5,
+        potcars={"Na": "Na_pv", "Zr": "Zr_sv", "Si": "Si", "P": "P", "O": "O"},
+        valences={"Na": 7, "Zr": 12, "Si": 4, "P": 5, "O": 6},
+    ),
+    # Li-P-Ge-S-O sulphide oxides and their Si variants (LPGSO of Deng et al., whose supporting
+    # information gives no DFT settings). All our choice: PBE, 520 eV for oxygen, 0.5 1/Å, the PAW
+    # potentials of li10mp2s12.
+    "lpgso": Preset(
+        encut=520,
+        kpoints=0.5,
+        potcars={**_SULPHIDE_POTCARS, "Si": "Si", "O": "O"},
+        valences={**_SULPHIDE_VALENCES, "Si": 4, "O": 6},
+    ),
+    # Li3InxY1-xBr6yCl6-6y (a system of Deng et al., whose supporting information names PBE and no
+    # other setting). Our choice: 520 eV, 0.5 1/Å, In with its 4d and Y with its semicore electrons.
+    "li3inybrcl": Preset(
+        encut=520,
+        kpoints=0.5,
+        potcars={"Li": "Li_sv", "In": "In_d", "Y": "Y_sv", "Br": "Br", "Cl": "Cl"},
+        valences={"Li": 3, "In": 13, "Y": 11, "Br": 7, "Cl": 7},
+    ),
+}
 """The presets by name."""
 
 

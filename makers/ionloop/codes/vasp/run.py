@@ -208,20 +208,14 @@ def handlers(settings: VaspSettings) -> list[Any]:
     of theory (smearing, k-points) are left out, and so are those that judge the energy, which is
     what the limits of acceptance are for.
     """
-    from custodian.vasp.handlers import (
-        FrozenJobErrorHandler,
-        NonConvergingErrorHandler,
-        StdErrHandler,
-        UnconvergedErrorHandler,
-        VaspErrorHandler,
-    )
+    from custodian.vasp import handlers as known
 
     return [
-        VaspErrorHandler(),
-        UnconvergedErrorHandler(),
-        NonConvergingErrorHandler(),
-        FrozenJobErrorHandler(timeout=settings.frozen_after),
-        StdErrHandler(),
+        known.VaspErrorHandler(),
+        known.UnconvergedErrorHandler(),
+        known.NonConvergingErrorHandler(),
+        known.FrozenJobErrorHandler(timeout=settings.frozen_after),
+        known.StdErrHandler(),
     ]
 
 

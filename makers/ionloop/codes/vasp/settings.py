@@ -10,12 +10,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.common.labeller import Labeller
-from ionloop.codes.vasp.inputs import effort
+from ionloop.codes.vasp.inputs import incar
 from ionloop.codes.vasp.level import level_of_theory
 from ionloop.codes.vasp.potcars import PotcarIdentity
 from ionloop.codes.vasp.presets import PRESETS, kpoints
 from ionloop.codes.vasp.run import calculate, dynamics, relax
-from ionloop.codes.vasp.tags import refusals
+from ionloop.codes.vasp.tags import ELECTRONIC, plain, refusals
 from ionloop.programs.environment import Command
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.kpoints import DEFAULT_SPACING, GAMMA, MEANING, KPoints, explicit
@@ -82,8 +82,13 @@ class VaspSettings(Labeller):
 
     @property
     def effort(self) -> dict[str, Any]:
-        """Settings outside the level of theory that decide whether a calculation converges."""
-        return effort(self)
+        """Settings outside the level of theory that decide whether a calculation converges.
+
+        They are those of the electronic steps (NELM, ALGO, mixing), and the number of corrections
+        that custodian may make.
+        """
+        tags = {tag: plain(value) for tag, value in incar(self).items() if tag in ELECTRONIC}
+        return {**tags, "max_errors": self.max_errors}
 
     def calculate(self, frame: Frames, folder: Path, cores: int = 1) -> Calculated:
         """Calculate energy, forces and virial of a frame."""
