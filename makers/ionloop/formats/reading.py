@@ -7,6 +7,7 @@ import difflib
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,12 +234,11 @@ def _check_format(fmt: str) -> None:
 def _read_mixed(path: Path, fmt: str, type_map: list[str] | None) -> list[Frames]:
     import dpdata
 
+    read = partial(dpdata.MultiSystems.from_file, str(path), fmt=fmt, type_map=type_map)
     try:
-        systems = dpdata.MultiSystems.from_file(str(path), fmt=fmt, type_map=type_map)
+        systems = read()
     except dpdata.data_type.DataError:
-        systems = dpdata.MultiSystems.from_file(
-            str(path), fmt=fmt, type_map=type_map, labeled=False
-        )
+        systems = read(labeled=False)
     return [from_dpdata(system) for system in systems.systems.values()]
 
 

@@ -33,18 +33,20 @@ class Prediction:
     @property
     def mean(self) -> Prediction:
         """The ensemble mean, as a prediction of one model."""
-        arrays = (self.energies, self.forces, self.virials)
-        return Prediction(*(array.mean(axis=0, keepdims=True) for array in arrays))
+        return Prediction(*(array.mean(axis=0, keepdims=True) for array in self._arrays))
 
     def of(self, model: int) -> Prediction:
         """Return what one of the models says."""
-        arrays = (self.energies, self.forces, self.virials)
-        return Prediction(*(array[model : model + 1] for array in arrays))
+        return Prediction(*(array[model : model + 1] for array in self._arrays))
 
     @property
     def is_finite(self) -> bool:
         """Whether no number is NaN or infinite."""
-        return all(np.isfinite(a).all() for a in (self.energies, self.forces, self.virials))
+        return all(np.isfinite(array).all() for array in self._arrays)
+
+    @property
+    def _arrays(self) -> tuple[Array, Array, Array]:
+        return self.energies, self.forces, self.virials
 
 
 def force_errors(predictions: Sequence[Prediction], frames: Sequence[Frames]) -> ForceErrors:
@@ -72,17 +74,13 @@ def force_errors(predictions: Sequence[Prediction], frames: Sequence[Frames]) ->
         raise ValueError("errors need at least one labelled frame")
     pairs = [(p.mean, f) for p, f in zip(predictions, frames, strict=True) if len(f)]
     with_virials = [(p, f) for p, f in pairs if f.virials is not None]
+    energies = [(p.energies[0] - _label(f, "energies")) / f.n_atoms for p, f in pairs]
+    virials = [(p.virials[0] - _label(f, "virials")) / f.n_atoms for p, f in with_virials]
     return ForceErrors(
         n_frames=sum(len(f) for _, f in pairs),
-        energy_mev_per_atom=_rms(
-            [(p.energies[0] - _label(f, "energies")) / f.n_atoms for p, f in pairs]
-        ),
+        energy_mev_per_atom=_rms(energies),
         force_mev_per_angstrom=_rms([p.forces[0] - _label(f, "forces") for p, f in pairs]),
-        virial_mev_per_atom=_rms(
-            [(p.virials[0] - _label(f, "virials")) / f.n_atoms for p, f in with_virials]
-        )
-        if with_virials
-        else None,
+        virial_mev_per_atom=_rms(virials) if virials else None,
         force_rms_mev_per_angstrom=_rms([_label(f, "forces") for _, f in pairs]),
     )
 

@@ -280,12 +280,9 @@ def _freeze(settings: DeepmdSettings, folder: Path) -> StoredFile:
     frozen = f"model{suffix}"
     _run(settings, ["freeze", "-o", frozen], folder)
     if settings.compress:
-        _run(
-            settings,
-            ["compress", "-i", frozen, "-o", f"model-small{suffix}", "-t", "input.json"],
-            folder,
-        )
-        (folder / f"model-small{suffix}").replace(folder / frozen)
+        small = f"model-small{suffix}"
+        _run(settings, ["compress", "-i", frozen, "-o", small, "-t", "input.json"], folder)
+        (folder / small).replace(folder / frozen)
     if not (folder / frozen).exists():
         raise TrainingError(f"freezing left no {frozen}{last_lines(folder / 'freeze.log')}")
     return StoredFile.read(folder / frozen)

@@ -42,7 +42,8 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
     known = pinned(settings).potentials or {}
     points = kpoints(settings)
     # Moments and Hubbard parameters are given by symbol, and count for frames with that element.
-    by_element = {tag: table for tag, table in tags.items() if _is_by_element(settings, table)}
+    symbols = potcars(settings)
+    by_element = {tag: value for tag, value in tags.items() if _is_by_element(value, symbols)}
     return LevelOfTheory(
         code="vasp",
         settings={
@@ -58,17 +59,16 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
                 else {"POTCAR": f"{settings.potcar_functional} {symbol}"}
             )
             | {tag: table[element] for tag, table in by_element.items() if element in table}
-            for element, symbol in potcars(settings).items()
+            for element, symbol in symbols.items()
         },
         start_cells=points.start_cells if isinstance(points, Kept) else [],
     )
 
 
-def _is_by_element(settings: VaspSettings, value: Any) -> bool:
+def _is_by_element(value: Any, symbols: Mapping[str, str]) -> bool:
     """Tell whether the value of a tag is a dictionary of numbers by chemical symbol."""
-    if not isinstance(value, Mapping) or not value.keys() <= potcars(settings).keys():
-        return False
-    return not any(isinstance(each, Mapping) for each in value.values())
+    of_elements = isinstance(value, Mapping) and value.keys() <= symbols.keys()
+    return of_elements and not any(isinstance(each, Mapping) for each in value.values())
 
 
 def doubtful_keys(settings: VaspSettings) -> list[str]:
