@@ -90,3 +90,13 @@ def test_chunks_of_large_frames_cover_all_of_them_in_their_order():
     assert [n for chunk in chunks for n in range(5)[chunk.frames]] == list(range(5))
     one_by_one = np.concatenate([next(neighbours(frames[n], 6.0)).distance for n in range(5)])
     assert np.array_equal(np.concatenate([chunk.distance for chunk in chunks]), one_by_one)
+
+
+@pytest.mark.parametrize("width", [1e3, 1e6])
+def test_a_cell_that_exploded_fits_in_memory_and_keeps_its_pairs(width: float):
+    positions = np.random.default_rng(3).uniform(0, 12, (1, 20, 3))
+    near = Frames(("Li",) * 20, positions, 100 * np.eye(3)[None])
+    wide = Frames(("Li",) * 20, positions, width * np.eye(3)[None])
+    (expected,), (found,) = neighbours(near, 4.0), neighbours(wide, 4.0)
+    # Positions far from the origin are rounded off; these cells lose digits of the distances.
+    assert sorted(found.distance) == pytest.approx(sorted(expected.distance), abs=1e-6)

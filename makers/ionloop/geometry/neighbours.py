@@ -14,6 +14,7 @@ from ionloop.schemas.packed import Array
 
 _CHUNK = 100_000  # pairs handled at once, from both sides: a few MB, which fit into the cache
 
+_BOXES = 50  # along the longest lattice vector, at most
 _BOX = 2.5  # Å: with fewer atoms in a box, going through the boxes takes most of the time
 
 _FLAT = 0.5  # Å: no material has a thinner cell, and it would have too many images
@@ -120,7 +121,7 @@ def _within(frames: Frames, cutoff: float) -> tuple[Array, Array, Array, Array]:
     periodic = np.ones(3, dtype=np.int64)
     positions, cells = map(np.ascontiguousarray, (frames.positions, frames.cells))
     found = [
-        find_points_in_spheres(atoms, atoms, cutoff, periodic, cell, min_r=_BOX)
+        find_points_in_spheres(atoms, atoms, cutoff, periodic, cell, min_r=_box_size(cell))
         for atoms, cell in zip(positions, cells, strict=True)
     ]
     frame = np.repeat(np.arange(len(found)), [len(first) for first, *_ in found])
@@ -129,3 +130,11 @@ def _within(frames: Frames, cutoff: float) -> tuple[Array, Array, Array, Array]:
     # The search lists every pair from both sides, and allows the cutoff a tolerance.
     near = (first <= second) & (distance <= cutoff) & ~itself
     return frame[near], first[near], second[near], distance[near]
+
+
+def _box_size(cell: Array) -> float:
+    """Return the size in Å of the boxes that atoms are sorted into.
+
+    A cell that has exploded, or was given in wrong units, would have more boxes than memory holds.
+    """
+    return max(_BOX, float(np.linalg.norm(cell, axis=1).max()) / _BOXES)
