@@ -14,6 +14,7 @@ from pymongo import MongoClient
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
+    DuplicateKeyError,
     OperationFailure,
     PyMongoError,
     WriteError,
@@ -62,6 +63,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         DEADLOCK,
         OperationFailure("write conflict", 112),
         BulkWriteError({"writeErrors": [FULL]}),
+        # Two processes write a new document of one key at the same moment.
+        BulkWriteError({"writeErrors": [FULL, {"index": 1, "code": 11000, "errmsg": "taken"}]}),
         AutoReconnect("connection closed"),
         NotIndexedError("cannot index"),
     ],
@@ -75,7 +78,8 @@ def test_what_others_or_the_connection_broke_is_done_again(error: Exception) -> 
     "error",
     [
         OperationFailure("not authorised", 13),
-        BulkWriteError({"writeErrors": [FULL, {"index": 1, "code": 11000, "errmsg": "taken"}]}),
+        BulkWriteError({"writeErrors": [FULL, {"index": 1, "code": 121, "errmsg": "invalid"}]}),
+        DuplicateKeyError("taken", 11000),
         BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}),
     ],
 )

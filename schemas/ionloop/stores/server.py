@@ -33,6 +33,11 @@ COLLISIONS = frozenset({1, 112})
 """Codes of a server that undid a write: an internal error such as a deadlock; a conflict."""
 
 
+SAME_KEY = 11000
+"""Code of a server that has a document of this key already. Where many documents are written by
+their keys, another process entered the document first, and the next try replaces it."""
+
+
 Result = TypeVar("Result")
 
 
@@ -73,11 +78,12 @@ def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
 def _patience(error: Exception, outage: float) -> float:
     if isinstance(error, AutoReconnect):
         return outage
-    codes = {getattr(error, "code", None)}
+    codes, collisions = {getattr(error, "code", None)}, COLLISIONS
     if isinstance(error, BulkWriteError):
         codes = {each["code"] for each in (error.details or {}).get("writeErrors", [])}
+        collisions = COLLISIONS | {SAME_KEY}
     # maggma does not say why it could not make an index.
-    is_collision = isinstance(error, NotIndexedError) or (codes and codes <= COLLISIONS)
+    is_collision = isinstance(error, NotIndexedError) or (codes and codes <= collisions)
     return COLLISION_SECONDS if is_collision else 0.0
 
 
