@@ -1,4 +1,4 @@
-"""The labels of `engines.py` as bare jobflow jobs: what a workflow engine costs without ionloop."""
+"""The labels of `engines.py` as plain jobflow jobs: the cost of an engine without ionloop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from jobflow import Flow, Response, job
 
 @job
 def spread(structures: list[dict[str, Any]]) -> Response[Any]:
-    """Ask for a job per structure and one that gathers their energies."""
+    """Add one job per structure, and one that gathers their energies."""
     labels = [label(structure) for structure in structures]
     gathered = gather([each.output for each in labels])
     return Response(replace=Flow([*labels, gathered], output=gathered.output))

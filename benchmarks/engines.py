@@ -1,9 +1,9 @@
-"""Time trivial labels through every runner, beside the same calculations as bare jobflow jobs.
+"""Time trivial labels through every runner, and the same calculations as plain jobflow jobs.
 
-Prints time and database operations per job, and ionloop's share: what its labels take longer than
-bare jobs on the same engine, which know no ledger, no frames and no acceptance. The time is that
-between the start of the first job and the end of the last; that of the processors, in which a busy
-machine shows less, is summed over all processes of the engine, with their start-up.
+Prints time and database operations per job, and ionloop's share: how much longer its labels take
+than plain jobs on the same engine, which have no ledger, no frames and no acceptance. The time is
+that between the start of the first job and the end of the last. The processor time depends less on
+the load of the machine; it is the sum over all processes of the engine, including their start-up.
 Run as ``OMP_NUM_THREADS=1 python benchmarks/engines.py --labels 1000``, with a MongoDB server for
 tests in ``IONLOOP_TEST_MONGO_URI``.
 """
@@ -70,23 +70,23 @@ monitoring.register(Counter())
 atexit.register(note_time)
 os._exit = leave
 """
-"""What every process of an engine does at its start."""
+"""Code that every process of an engine runs at its start."""
 
 
 class Seen(NamedTuple):
-    """What one run took."""
+    """Cost of one run."""
 
     jobs: int
     seconds: float
-    """Per job, on the clock."""
+    """Wall time per job."""
     busy: float
-    """Per job, of all processors."""
+    """Processor time per job."""
     operations: float
-    """Of the database, per job."""
+    """Database operations per job."""
 
 
 class Work(NamedTuple):
-    """The same work twice, and where it is counted."""
+    """The same work in two forms, and the file in which its database operations are counted."""
 
     frames: Frames
     counted: Path
@@ -118,7 +118,8 @@ def main() -> None:
     """Run everything and print it."""
     options = _options()
     if "IONLOOP_TEST_MONGO_URI" not in os.environ:
-        sys.exit("IONLOOP_TEST_MONGO_URI is not set: give the URL of a MongoDB server for tests")
+        print("not run: set IONLOOP_TEST_MONGO_URI to the URL of a MongoDB server for tests")
+        return
     (start,) = load_structures([TESTS / "toy" / "AuCu.vasp"])
     frames = perturb(start, options.labels, displacement=0.1, seed=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +140,7 @@ def _count_in_all_processes(folder: Path, counted: Path) -> None:
     (folder / "sitecustomize.py").write_text(COUNTER)
     modules = [folder, HERE, TESTS / "toy", os.environ.get("PYTHONPATH", "")]
     os.environ |= {"PYTHONPATH": os.pathsep.join(map(str, modules)), COUNT: str(counted)}
-    sys.path[:0] = [str(TESTS / "toy"), str(TESTS / "runners" / "queue")]
+    sys.path[:0] = [str(TESTS / "toy"), str(TESTS / "engines" / "queue")]
 
 
 def _compare(name: str, work: Work, folder: Path) -> None:
@@ -154,11 +155,11 @@ def _compare(name: str, work: Work, folder: Path) -> None:
             flush=True,
         )
     wall, busy = (seen["ours"][k] / seen["bare"][k] - 1 for k in (1, 2))
-    print(f"{name:10}ionloop's share on top: {wall:+.1%}, processor time {busy:+.1%}", flush=True)
+    print(f"{name:10}ionloop takes {wall:+.1%} time, processor time {busy:+.1%}", flush=True)
 
 
 def _seen(rows: Sequence[JobRow], counted: Path) -> Seen:
-    """Judge a run by its jobs, and by what its processes left in files, which are removed."""
+    """Return the cost of a run from its jobs and the files of its processes, which are removed."""
     if unwanted := {row.name for row in rows if row.state != "completed"}:
         sys.exit(f"these jobs did not complete: {', '.join(sorted(unwanted))}")
     starts = [row.started for row in rows if row.started]
@@ -179,9 +180,9 @@ def _wait(engine: Engine) -> list[JobRow]:
 
 
 def local(folder: Path, work: Work, bare: bool) -> list[JobRow]:
-    """Run on the local runner, which is an engine of ionloop's own."""
+    """Run on ionloop's own local runner."""
     with _database() as url:
-        # In a process of its own, in which operations are counted too.
+        # In a separate process, in which operations are counted too.
         runner = get_context("spawn").Process(target=_run_here, args=(url, folder, work, bare))
         runner.start()
         runner.join()
@@ -206,7 +207,7 @@ def _database() -> Iterator[str]:
 
 
 def fireworks(folder: Path, work: Work, bare: bool) -> list[JobRow]:
-    """Run with a few ``rlaunch rapidfire`` side by side."""
+    """Run with a few ``rlaunch rapidfire`` at the same time."""
     from fireworks_site import opened_site
     from jobflow import JobStore
     from jobflow.managers.fireworks import flow_to_workflow
@@ -228,7 +229,7 @@ def fireworks(folder: Path, work: Work, bare: bool) -> list[JobRow]:
 
 
 def remote(folder: Path, work: Work, bare: bool) -> list[JobRow]:
-    """Run with the four processes of jobflow-remote's runner and a worker that is a shell."""
+    """Run with the four processes of jobflow-remote's runner and a shell as worker."""
     from remote_project import remote_project
 
     with remote_project(folder) as project:

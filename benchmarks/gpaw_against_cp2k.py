@@ -1,4 +1,4 @@
-"""GPAW against CP2K, and both against published VASP labels, on frames of LGPS.
+"""Compare GPAW with CP2K, and both with published VASP labels, on frames of LGPS.
 
 Needs the commands of the programs (docs/dft.md) and the published frames:
 
@@ -7,7 +7,7 @@ Needs the commands of the programs (docs/dft.md) and the published frames:
     export IONLOOP_TEST_DATA=FOLDER       # holds iteration-0 … of Huang et al. 2021
     python benchmarks/gpaw_against_cp2k.py [OUT]
 
-Results are kept in OUT, one file per frame and program: what is there is not calculated again.
+Results are kept in OUT, one file per frame and program; existing results are not calculated again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def frames() -> list[Frames]:
 
 
 def programs() -> dict[str, Callable[[Frames, Path], Calculated]]:
-    """Return what calculates a frame in a folder, by name."""
+    """Return functions that calculate a frame in a folder, by name."""
     mpi_gpaw, mpi_cp2k = os.environ["IONLOOP_TEST_GPAW"], os.environ["IONLOOP_TEST_CP2K"]
     low = GpawSettings(command=mpi_gpaw, cutoff=340, kpoints="gamma")
     high = GpawSettings(command=mpi_gpaw, cutoff=500, kpoints="gamma")
@@ -57,7 +57,7 @@ def programs() -> dict[str, Callable[[Frames, Path], Calculated]]:
 
 
 def result(name: str, frame: Frames, out: Path) -> dict[str, Array]:
-    """Return energy per atom (eV), forces (eV/Å), stress (GPa) and seconds, kept or anew."""
+    """Return energy per atom (eV), forces (eV/Å), stress (GPa) and seconds; kept ones if any."""
     stem = f"{name.replace(' ', '-')}-{frame.ids[0]}"
     kept = out / f"{stem}.json"
     if not kept.exists():
@@ -90,7 +90,7 @@ def rms(values: Array) -> float:
 
 
 def compare(a: list[dict[str, Array]], b: list[dict[str, Array]]) -> dict[str, float]:
-    """Return the differences of two sets of results."""
+    """Return the differences between two sets of results."""
     energy, forces, stress = (
         np.array([one[key] - other[key] for one, other in zip(a, b, strict=True)])
         for key in ("energy", "forces", "stress")
@@ -107,7 +107,7 @@ def compare(a: list[dict[str, Array]], b: list[dict[str, Array]]) -> dict[str, f
 
 
 def main(out: Path) -> None:
-    """Calculate what is missing and print the comparison."""
+    """Calculate missing results and print the comparison."""
     out.mkdir(parents=True, exist_ok=True)
     chosen = frames()
     results = {name: [result(name, frame, out) for frame in chosen] for name in programs()}

@@ -1,4 +1,4 @@
-"""Measure what it costs to recognise a configuration that is described anew.
+"""Measure the cost of recognising another description of a known configuration.
 
 Run as ``OMP_NUM_THREADS=1 python benchmarks/likeness.py``.
 """

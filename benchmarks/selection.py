@@ -1,4 +1,4 @@
-"""Time classification, pick and selection on one thread, against their targets.
+"""Time verdicts, picks and selection on one thread, and compare with their targets.
 
 Run as ``OMP_NUM_THREADS=1 python benchmarks/selection.py``.
 """
@@ -37,7 +37,7 @@ def synthetic(n_frames: int, seed: int) -> Frames:
 
 
 def deviations_of(n_candidates: int) -> Table:
-    """Return the table of an exploration all of whose frames are candidates that travelled."""
+    """Return the table of an exploration whose frames are all candidates that were sent back."""
     rng = np.random.default_rng(0)
     rows = np.arange(n_candidates)
     return Table(
@@ -63,14 +63,14 @@ def classify_and_pick(max_devi_f: Array, candidates: Frames) -> None:
 
 
 def rattled(frames: Frames, n_frames: int) -> Frames:
-    """Return near copies of frames, over and over."""
+    """Return `n_frames` frames that nearly equal the given ones."""
     positions = frames.positions[np.arange(n_frames) % len(frames)]
     noise = np.random.default_rng(3).normal(0, 0.005, positions.shape)
     return Frames(SYMBOLS, positions + noise, np.broadcast_to(CELL, (n_frames, 3, 3)))
 
 
 def report(what: str, target: float, work: Callable[[], object]) -> None:
-    """Time a piece of work and print it with its ratio to the target, both in s."""
+    """Time some work; print the time in s and its ratio to the target in s."""
     start, cpu = time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - start, time.process_time() - cpu

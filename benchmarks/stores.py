@@ -2,7 +2,7 @@
 
 Prints inserts per second, the time of a query by uuid, the rate of writing blobs, and how many
 times better the embedded store is. Each update of the embedded store waits for the disk (one
-fsync), which the others do not do, or not in a test server. MongoStore takes part where
+fsync); the other stores do not wait, nor does the test server. MongoStore is included if
 IONLOOP_TEST_MONGO_URI is set.
 """
 
@@ -29,7 +29,7 @@ KEY = ["uuid", "index"]
 
 
 class Rates(NamedTuple):
-    """What one store reached."""
+    """Results of one store."""
 
     name: str
     documents: int

@@ -1,8 +1,8 @@
-"""Time ionloop's own part of a turn: jobs, store, bookkeeping and selection, against its targets.
+"""Time ionloop's own part of a turn (jobs, store, bookkeeping, selection), compared with targets.
 
-The loop runs for real on the embedded store, with Makers whose labels, models and frames cost
-nothing (`cheap_makers`). A turn lasts from the end of the decision before it to the end of its
-own. Run as ``OMP_NUM_THREADS=1 python benchmarks/turn.py``.
+The real loop runs on the embedded store, with Makers whose labels, models and frames take no
+time (`cheap_makers`). A turn lasts from the end of the previous decision to the end of its
+own decision. Run as ``OMP_NUM_THREADS=1 python benchmarks/turn.py``.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def journal_of(n_candidates: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def turns(journal: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Split a journal into turns, each ending with its decision; the first has no beginning."""
+    """Split a journal into turns, each ending with its decision; the first turn is left out."""
     ends = [i for i, entry in enumerate(journal) if entry["name"].startswith("conclude turn")]
     return [list(journal[a : b + 1]) for a, b in pairwise(ends)]
 
 
 def seconds_by_role(turn: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Sum the seconds in which jobs of a role ran; jobs side by side count twice."""
+    """Sum the run times of jobs by role in s; simultaneous jobs all count."""
     spent: defaultdict[str, float] = defaultdict(float)
     for entry in turn[1:]:
         spent[entry["role"]] += _time(entry["ended"]) - _time(entry["started"])

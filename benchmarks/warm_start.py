@@ -1,8 +1,9 @@
-"""What a warm start does to what a model has learned: errors on its old frames, after and before.
+"""Compare the errors of a model before and after a warm start, on old and on new frames.
 
-A DeePMD model of LGPS learns frames labelled by SevenNet (7net-0); then comes a turn's worth of
-hotter ones, on which it starts warm: with the prefactors of a start from scratch, and with those
-of a warm start. Ratios are of errors on held-out frames; above 1 something was unlearned. Run as
+A DeePMD model of LGPS learns frames labelled by SevenNet (7net-0). Then it gets as many frames with
+larger displacements as a turn would add, and starts warm: with the prefactors of a start from
+scratch, and with those of a warm start. The ratios are of errors on held-out frames; above 1 the
+model has become worse. Run as
 ``OMP_NUM_THREADS=1 python benchmarks/warm_start.py``; it takes minutes.
 """
 
@@ -27,7 +28,7 @@ LGPS = Path(__file__).parents[1] / "examples/lgps/LGPS.vasp"
 TYPE_MAP = ["Li", "Ge", "P", "S"]
 N_OLD, N_NEW, N_TEST = 60, 20, 20
 OLD, NEW = 0.1, 0.25
-"""Largest displacements in Å, of what is learned first and of what comes then."""
+"""Largest displacements in Å: of the frames learned first, and of those learned then."""
 
 SETTINGS = DeepmdSettings(
     rcut=5.0,
@@ -47,8 +48,8 @@ AS_FROM_SCRATCH = {
 }
 WARM_STARTS = {
     "prefactors of a start from scratch": AS_FROM_SCRATCH | {"warm_new_weight": 1.0},
-    "warm prefactors, all frames alike": {"warm_new_weight": 1.0},
-    "warm prefactors, new frames oftener": {},
+    "warm prefactors, all frames equally often": {"warm_new_weight": 1.0},
+    "warm prefactors, new frames more often": {},
 }
 
 
@@ -86,7 +87,7 @@ def report(name: str, now: ForceErrors, before: ForceErrors) -> None:
 
 
 def compare(folder: Path) -> None:
-    """Train once from scratch, then warm in every way."""
+    """Train once from scratch, then with each kind of warm start."""
     old, new = labelled(OLD, N_OLD, seed=1), labelled(NEW, N_NEW, seed=2)
     old_test, new_test = labelled(OLD, N_TEST, seed=3), labelled(NEW, N_TEST, seed=4)
     first = deepmd.train(SETTINGS, [old], type_map=TYPE_MAP, seed=1, folder=folder / "first")

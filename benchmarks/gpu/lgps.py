@@ -1,11 +1,11 @@
-"""Training and four-model exploration of LGPS on a GPU, beside the same on one CPU core.
+"""Time training and MD with four models of LGPS on a GPU and on one CPU core.
 
-Prints steps per second as the programs themselves count them, without their start-up: one
-training on the CPU and on the GPU, four trainings sharing the GPU (under CUDA MPS where that is
+Prints steps per second as the programs themselves report them, without their start-up: one
+training on the CPU and on the GPU, four trainings that share the GPU (with CUDA MPS if it is
 installed), and MD with the deviation of four models on the CPU and on the GPU.
 Run as ``OMP_NUM_THREADS=1 python benchmarks/gpu/lgps.py FRAMES --out benchmarks/gpu/NAME.json``,
-where FRAMES is a folder of labelled frames (DeePMD-kit's npy format), in an environment of the
-GPU extra of the backend. Without a GPU, ``--devices cpu`` runs the CPU's half.
+where FRAMES is a folder of labelled frames (DeePMD-kit's npy format), in an environment with the
+GPU extra of the backend. Without a GPU, ``--devices cpu`` runs only the CPU part.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ LGPS = HERE.parents[1] / "examples" / "lgps" / "LGPS.vasp"
 DEVICES: dict[str, dict[str, str]] = {"cpu": {"CUDA_VISIBLE_DEVICES": ""}, "gpu": {}}
 N_MODELS = 4
 TOGETHER = {"cpu": (1,), "gpu": (1, N_MODELS)}
-"""How many trainings share a device."""
+"""Numbers of trainings that share a device."""
 PER_BATCH = re.compile(r"average training time: ([\d.eE+-]+) s/batch")
 LOOP_TIME = re.compile(r"Loop time of ([\d.eE+-]+) on .* for (\d+) steps")
 
 
 def main() -> None:
-    """Measure what the options ask for; print and write it."""
+    """Measure what the options select; print and write the results."""
     options = _options()
     frames = read_labelled(options.frames, "deepmd/npy", options.type_map)
     check_backend(options.backend)
@@ -113,7 +113,7 @@ def _trainings(
 
 
 def _ensemble(trained: Sequence[Training]) -> list[Training]:
-    """Return as many models as an ensemble has; the same one costs what another one would."""
+    """Return as many models as an ensemble has; a repeated model takes as long as another one."""
     return [trained[k % len(trained)] for k in range(N_MODELS)]
 
 
@@ -130,7 +130,7 @@ def _explore(ensemble: Sequence[Training], options: argparse.Namespace, folder: 
         timestep=1.0,
         dump_every=10,
     )
-    # Models of so few steps are no potentials: a trajectory is to go on whatever it does.
+    # After so few training steps the models are poor; the trajectory must not stop because of that.
     settings = LammpsSettings(stop_max_devi_f=1e6, stop_temperature_factor=1e6, stop_distance=1e-3)
     models = [each.model for each in ensemble]
     run_trajectories([task], models, options.type_map, settings, folder)
