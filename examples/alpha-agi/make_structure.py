@@ -3,9 +3,10 @@
 Im-3m, a = 5.06 Å at about 500 K, I on 2a, Ag spread over the 12d sites (1/4, 0, 1/2): two of
 twelve are occupied (L. W. Strock, Z. Phys. Chem. B 25, 441 (1934); R. J. Cava, F. Reidinger and
 B. J. Wuensch, Solid State Commun. 24, 411 (1977)). Of the 96 sites of a 2×2×2 cell, 16 are drawn
-at random so that no two are nearer than √6/4 a = 3.1 Å: neighbouring sites exclude each other.
+at random so that no two are nearer than √6/4 a = 3.1 Å, because neighbouring sites cannot both be
+occupied.
 
-Write it anew with ``python make_structure.py``.
+To write the file again, run ``python make_structure.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main() -> None:
 
 
 def draw(sites: Atoms, n: int, shortest: float) -> list[int]:
-    """Draw n sites no two of which are nearer than `shortest` (Å); begin anew when stuck."""
+    """Draw n sites that are all at least `shortest` (Å) apart; start again if no site is left."""
     distances = sites.get_all_distances(mic=True)
     random = np.random.default_rng(SEED)
     chosen: list[int] = []

@@ -3,7 +3,7 @@
 C2/m, cell and sites of the entry in OBELiX (Therrien et al., CC-BY-4.0), where In is spread over
 2a (0, 0, 0) with 0.875 and 4g with 0.07. Here In fills 2a: Li6In2Cl12, 20 atoms.
 
-Write it anew with ``python make_structure.py``.
+To write the file again, run ``python make_structure.py``.
 """
 
 from __future__ import annotations

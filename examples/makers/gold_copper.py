@@ -1,7 +1,8 @@
 """A potential without a run file: the loop from Makers, run by jobflow itself.
 
-Ordered AuCu, 8 atoms; ASE's effective medium theory stands for DFT. Every Maker has defaults: what
-is given here makes networks and trainings small, so that the whole loop takes a few minutes.
+Ordered AuCu, 8 atoms; ASE's effective medium theory is used in place of DFT. Every Maker has
+defaults; the values given here make networks and trainings small, so that the whole loop takes a
+few minutes.
 
     python examples/makers/gold_copper.py
 """
@@ -38,8 +39,8 @@ def main() -> SummaryDoc:
         initial=InitialData(n_perturbed=12),
     )
     flow = maker.make(from_ase([crystal]))
-    # jobflow's own store with the two that ionloop needs beside it: for arrays and files, and for
-    # labels. To keep them: ionloop.stores.connect.open_store("ionloop.db" or "mongodb://…").
+    # jobflow's store with the two additional stores that ionloop needs: one for arrays and files,
+    # one for labels. To keep the results, use a store from ionloop.api.open_store("ionloop.db").
     store = JobStore(
         MemoryStore(), additional_stores={"data": MemoryStore(), "labels": MemoryStore()}
     )
