@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Do the programs of an image answer?   check.sh [cpu|gpu]
-# On a machine without a GPU the GPU image answers too; it calculates on the CPU then.
+# Check that all programs of an image start:   check.sh [cpu|gpu]
+# The check of the GPU image also works on a machine without a GPU; it then calculates on the CPU.
 set -euo pipefail
 image=${1:-cpu}
 folder=$(mktemp -d)

@@ -4,7 +4,7 @@
 FROM debian:bookworm-slim
 
 COPY docker/install-system.sh docker/install-gpaw.sh docker/install-cp2k.sh docker/remove-build-tools.sh /opt/build/
-# One layer: what is removed at its end must not be in an earlier one.
+# In one layer, because files that are removed at the end must not be part of an earlier layer.
 RUN /opt/build/install-system.sh python3-dev && \
     /opt/build/install-gpaw.sh /opt/gpaw && \
     /opt/build/install-cp2k.sh && \
@@ -19,8 +19,9 @@ COPY docker/install-ionloop.sh docker/check.sh /opt/build/
 RUN /opt/build/install-ionloop.sh /opt/build/ionloop "$EXTRAS"
 COPY docker/worker.py /usr/local/bin/ionloop-worker
 
-# One thread per process: work runs as processes side by side. Open MPI: without a binding, which
-# would put every calculation on the first cores; no copy through ptrace, which containers forbid.
+# One thread per process, because several processes run at the same time. Open MPI: no binding to
+# cores, which would put every calculation on the first ones; no single-copy mechanism, which needs
+# ptrace, and containers forbid that.
 ENV PATH=/opt/ionloop/bin:/usr/local/bin:/usr/bin:/bin \
     OMP_NUM_THREADS=1 \
     DP_INTRA_OP_PARALLELISM_THREADS=1 \

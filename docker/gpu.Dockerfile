@@ -1,8 +1,8 @@
 # Worker for NVIDIA GPUs: ionloop, DeePMD-kit, LAMMPS, FireWorks and jobflow-remote.
 #   docker build -f docker/gpu.Dockerfile -t ionloop-worker-gpu .
 #   docker build -f docker/gpu.Dockerfile --build-arg EXTRAS=deepmd-gpu-torch,fireworks,remote .
-# Plain Debian: CUDA's libraries come with the Python packages, in the versions these were built
-# for; of the host only its driver is needed, which the NVIDIA Container Toolkit passes in.
+# Plain Debian: the CUDA libraries come with the Python packages, in the versions for which these were
+# built. Only the driver is that of the host; the NVIDIA Container Toolkit provides it.
 FROM debian:bookworm-slim
 
 COPY docker/install-system.sh /opt/build/
@@ -18,7 +18,7 @@ COPY docker/install-ionloop.sh docker/check.sh /opt/build/
 RUN /opt/build/install-ionloop.sh /opt/build/ionloop "$EXTRAS"
 COPY docker/worker.py /usr/local/bin/ionloop-worker
 
-# One thread per process: work runs as processes side by side.
+# One thread per process, because several processes run at the same time.
 ENV PATH=/opt/ionloop/bin:/usr/local/bin:/usr/bin:/bin \
     OMP_NUM_THREADS=1 \
     DP_INTRA_OP_PARALLELISM_THREADS=1 \

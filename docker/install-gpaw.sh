@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install GPAW with MPI, ScaLAPACK and its setups into a Python environment of its own (Debian):
 #   install-gpaw.sh [FOLDER]      default: /opt/gpaw
-# What is there already in the same versions is left alone. Run as root, or with the Debian
-# packages below installed; Debian's own Python needs python3-dev and python3-venv besides.
+# If the same versions are installed already, nothing is done. Run as root, unless the Debian packages
+# below are installed. Debian's own Python also needs python3-dev and python3-venv.
 # Then: label.command: mpirun.openmpi -np {cores} FOLDER/bin/gpaw python
 set -euo pipefail
 folder=${1:-/opt/gpaw}
@@ -32,9 +32,9 @@ libraries = ['xc', 'openblas', 'fftw3', 'scalapack-openmpi']
 SITE
 
 python3 -m venv "$folder"
-# --no-cache-dir: a wheel that was built with another configuration must not be taken.
-# PATH: GPAW builds as C only for a compiler called just mpicc, and the mpicc of a Python package
-# (mpich, which DeePMD-kit brings) may come first.
+# --no-cache-dir: a wheel that was built with another configuration must not be used.
+# PATH: GPAW compiles as C only if the compiler's name is exactly mpicc, and the mpicc of a Python
+# package (mpich, which DeePMD-kit brings) may come first.
 PATH=/usr/bin:$PATH GPAW_CONFIG=$config "$folder/bin/pip" install --quiet --no-cache-dir \
   "ase==$ase" "gpaw==$gpaw" "gpaw-data==$data"
 OMP_NUM_THREADS=1 "$folder/bin/gpaw" info

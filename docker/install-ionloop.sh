@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install ionloop from its sources, with extras, into an environment of its own:
 #   install-ionloop.sh SOURCES EXTRAS [FOLDER]      default: /opt/ionloop
-# The versions are those of constraints.txt; DeePMD-kit for GPUs wants another PyTorch than the
-# tests run with, so constraints-gpu.txt overrules it.
+# The versions are those of constraints.txt. DeePMD-kit for GPUs needs another PyTorch than the
+# tests; constraints-gpu.txt therefore replaces its version.
 set -euo pipefail
 sources=$1 extras=$2 folder=${3:-/opt/ionloop}
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what every image has (Debian): Python, certificates, an init, and the user of the worker.
-# Further Debian packages may be named:  install-system.sh [PACKAGE...]    Run as root.
+# Install the basis of every image (Debian): Python, certificates, an init program, and the user of the
+# worker. Further Debian packages can be given:  install-system.sh [PACKAGE...]    Run as root.
 set -euo pipefail
 apt-get update -q
 DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \

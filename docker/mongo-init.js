@@ -1,4 +1,4 @@
-// Runs once, on an empty volume: a user who reads and writes one database, and nothing else.
+// Runs once, on an empty volume. Creates a user who can read and write one database and nothing else.
 const name = process.env.MONGO_DATABASE;
 db.getSiblingDB(name).createUser({
   user: process.env.MONGO_USER,

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Remove what only building needed: compilers, headers, package lists. The libraries that the
-# modules of a Python environment use stay:  remove-build-tools.sh FOLDER
+# Remove packages that only the build needed: compilers, headers, package lists. The libraries that
+# the modules of a Python environment use are kept:  remove-build-tools.sh FOLDER
 set -euo pipefail
 folder=$1
 modules=$(find "$folder" -name '*.so' -type f -not -path '*.libs/*')

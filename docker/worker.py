@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a container runs: a FireWorks worker, a jobflow-remote runner, or any command.
+"""Start what a container runs: a FireWorks worker, a jobflow-remote runner, or any command.
 
 ::
 
@@ -8,8 +8,8 @@
     ionloop-worker ping
     ionloop-worker COMMAND ...
 
-MONGO_HOST, MONGO_PORT, MONGO_DATABASE, MONGO_USER and MONGO_PASSWORD say where the database is. A
-LaunchPad file is written from them unless the home folder holds one.
+MONGO_HOST, MONGO_PORT, MONGO_DATABASE, MONGO_USER and MONGO_PASSWORD describe the database. From
+these a LaunchPad file is written, unless there is one in the home folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROLES = {
     "remote": ["jf", "runner", "run"],
 }
 PING_TIMEOUT = 5000
-"""How long `ping` looks for the server, in ms."""
+"""Time limit of `ping` in ms."""
 
 
 def launchpad(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def launchpad(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def configure(home: Path, environment: Mapping[str, str]) -> None:
-    """Write the LaunchPad file, readable for its owner only, unless there is one."""
+    """Write the LaunchPad file, readable only for its owner, unless it exists."""
     file = home / ".fireworks" / "my_launchpad.yaml"
     if "MONGO_HOST" not in environment or file.exists():
         return
@@ -66,7 +66,7 @@ def command(arguments: Sequence[str]) -> list[str]:
 
 
 def ping(environment: Mapping[str, str]) -> None:
-    """Log in to the database; without MONGO_HOST there is none to reach.
+    """Log in to the database; do nothing if MONGO_HOST is not set.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def ping(environment: Mapping[str, str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Ping, or become the command that the arguments ask for."""
+    """Ping, or replace this process by the command that the arguments ask for."""
     if not arguments:
         sys.exit(__doc__)
     if arguments[0] == "ping":
