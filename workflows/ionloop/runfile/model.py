@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from jobflow import Flow
-from pydantic import (
-    Field,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from ionloop.engines.resources import EngineName, ManagerConfig, ResourceTable
 from ionloop.flows.concurrent_learning.decision import Convergence, Limits
@@ -24,13 +19,12 @@ from ionloop.flows.concurrent_learning.validation import Validation
 from ionloop.formats.reading import load_structures, read_frames
 from ionloop.jobs.roles import TrainMaker
 from ionloop.jobs.select import WindowSelectMaker
-from ionloop.runfile.errors import all_refused, refused
+from ionloop.runfile.errors import KeyPath, all_refused, refused
 from ionloop.runfile.sections.base import Production, TrainSection
 from ionloop.runfile.sections.deepmd import DeepmdSection
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.lammps import LammpsSection
 from ionloop.runfile.sections.registry import AnyExploreSection, AnyLabelSection, AnyTrainSection
-from ionloop.runfile.yaml import unusable_numbers
 from ionloop.schemas.document import Model
 from ionloop.schemas.environment import absolute
 from ionloop.schemas.exploration import Stage
@@ -43,6 +37,8 @@ from ionloop.stores.connect import store_file
 LARGEST_SEED = 2**53
 """The largest integer that every reader of JSON keeps exactly."""
 
+LARGEST_NUMBER = 2**63 - 1
+"""The largest integer that a store keeps, and larger than any quantity of a run."""
 
 _NAME = matching(
     r"[A-Za-z0-9][\w.-]*",
@@ -96,7 +92,7 @@ class RunFile(Model):
     convergence: Convergence = Convergence()
     """when a stage is converged"""
     limits: Limits = Limits()
-    """where the loop stops all the same"""
+    """where the loop stops in any case"""
     production: Production = Production()
     """the training at the end"""
     validation: Validation = Validation()
@@ -114,8 +110,8 @@ class RunFile(Model):
     def _check_models(cls, train: TrainSection) -> TrainSection:
         if not 2 <= train.min_models <= train.n_models:
             raise ValueError(
-                f"min_models ({train.min_models}) must be 2 or more, for a deviation is between "
-                f"models, and not above n_models ({train.n_models})"
+                f"min_models ({train.min_models}) must be 2 or more, since a deviation is "
+                f"between models, and not above n_models ({train.n_models})"
             )
         return train
 
@@ -289,3 +285,22 @@ def read(data: ExistingData) -> list[Frames]:
         If they cannot be read.
     """
     return read_frames(Path(data.path), data.format, data.type_map, "initial.data[].format")
+
+
+def unusable_numbers(data: Any, keys: KeyPath = ()) -> Iterator[tuple[KeyPath, str, float]]:
+    """Yield numbers that nothing can be calculated with: key path, what is expected, number.
+
+    Parameters
+    ----------
+    data
+        Plain values: mappings, sequences, numbers, words.
+    keys
+        Key path of `data` itself.
+    """
+    if isinstance(data, Mapping | list | tuple):
+        for key, value in data.items() if isinstance(data, Mapping) else enumerate(data):
+            yield from unusable_numbers(value, (*keys, key))
+    elif isinstance(data, float) and not isfinite(data):
+        yield keys, "expected a finite number", data
+    elif isinstance(data, int) and abs(data) > LARGEST_NUMBER:
+        yield keys, "expected a smaller number", data

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
-from ionloop.runfile.errors import KeyPath, RunFileError, Source, explain
+from ionloop.runfile.errors import KeyPath, RunFileError, Source, dotted, explain
 from ionloop.runfile.model import RunFile
 from ionloop.runfile.sections.base import Production
 from ionloop.runfile.sections.registry import CODES, section_type
-from ionloop.runfile.yaml import read_yaml
 from ionloop.schemas.errors import InputError
 
 
@@ -30,11 +31,53 @@ def load(path: Path | str) -> RunFile:
         a line for each, with file, line, key, and what is expected.
     """
     path = Path(path)
-    run_file = validate(read_yaml(path))
+    run_file = validate(_read_yaml(path))
     try:
         return run_file.located(path.parent)
     except InputError as error:
         raise RunFileError(f"{path}: {error}") from None
+
+
+def _read_yaml(path: Path) -> Source:
+    """Read a YAML file of keys and values.
+
+    Raises
+    ------
+    RunFileError
+        If it is not there, cannot be read, is not YAML, holds no keys, or holds itself.
+    """
+    try:
+        text = path.read_text()
+        data = YAML(typ="safe", pure=True).load(text)
+        marks = YAML().load(text)
+    except FileNotFoundError:
+        raise RunFileError(f"{path} does not exist; `ionloop init` writes an example") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunFileError(f"{path} cannot be read: {error}") from None
+    except MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RunFileError(f"{path}{place}: this is not YAML: {error.problem}") from None
+    if not isinstance(data, dict):
+        raise RunFileError(f"{path} holds no keys; `ionloop init` writes an example")
+    source = Source(path, data, marks)
+    if (loop := _circular(data)) is not None:
+        line = f", line {source.line(loop)}" if source.line(loop) else ""
+        raise RunFileError(
+            f"{path}{line}: {dotted(loop)} holds itself: an anchor (&) with an alias (*) to it "
+            "inside; write the values out"
+        )
+    return source
+
+
+def _circular(data: Any, keys: KeyPath = (), above: tuple[int, ...] = ()) -> KeyPath | None:
+    """Return the key path of the first value that holds itself, which YAML's anchors allow."""
+    if not isinstance(data, dict | list):
+        return None
+    if id(data) in above:
+        return keys
+    parts = data.items() if isinstance(data, dict) else enumerate(data)
+    found = (_circular(value, (*keys, key), (*above, id(data))) for key, value in parts)
+    return next((loop for loop in found if loop is not None), None)
 
 
 def validate(source: Source) -> RunFile:

@@ -21,7 +21,6 @@ from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.gpaw import GpawSection
 from ionloop.runfile.sections.lammps import LammpsSection
 from ionloop.runfile.sections.vasp import VaspSection
-from ionloop.schemas.errors import IonloopError
 
 CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
     "label": {
@@ -42,10 +41,6 @@ _ROLES: Mapping[str, type[CodeSection]] = {
 }
 
 
-class UnknownCodeError(IonloopError, LookupError):
-    """No section class belongs to a `code`; the message says what could be named instead."""
-
-
 def section_type(role: str, value: Any) -> type[CodeSection]:
     """Return the class of a section from its `code`; the first of its role if none is named.
 
@@ -58,8 +53,9 @@ def section_type(role: str, value: Any) -> type[CodeSection]:
 
     Raises
     ------
-    UnknownCodeError
-        If the role has no code of that name, or the import path leads to no section class.
+    ValidationError
+        If the role has no code of that name, or the import path leads to no section class; the
+        message says what could be named instead.
     """
     known = CODES[role]
     code = value.get("code") if isinstance(value, Mapping) else None
@@ -67,21 +63,23 @@ def section_type(role: str, value: Any) -> type[CodeSection]:
     if name in known:
         return known[name]
     if ":" in name:
-        return _imported(role, name)
-    raise UnknownCodeError(f"unknown code; known: {', '.join(known)}")
+        return _imported(role, code)
+    raise refused(("code",), f"unknown code; known: {', '.join(known)}", code)
 
 
-def _imported(role: str, path: str) -> type[CodeSection]:
+def _imported(role: str, code: Any) -> type[CodeSection]:
     try:
-        found = resolve_name(path)
+        found = resolve_name(str(code))
     except Exception as problem:  # a user's module may raise anything
-        raise UnknownCodeError(
+        message = (
             f"cannot be imported ({problem}); give package.module:SectionClass, and see that "
             "PYTHONPATH has its folder"
-        ) from problem
+        )
+        raise refused(("code",), message, code) from problem
     wanted = _ROLES[role]
     if not (isinstance(found, type) and issubclass(found, wanted)):
-        raise UnknownCodeError(f"is no {wanted.__name__}; derive the class from it")
+        message = f"is no {wanted.__name__}; derive the class from it"
+        raise refused(("code",), message, code)
     return found
 
 
@@ -89,11 +87,7 @@ def _section(role: str) -> BeforeValidator:
     def choose(value: Any) -> Any:
         if isinstance(value, CodeSection):
             return value
-        try:
-            kind = section_type(role, value)
-        except UnknownCodeError as problem:
-            raise refused(("code",), str(problem), value["code"]) from None
-        return kind.model_validate(value)
+        return section_type(role, value).model_validate(value)
 
     return BeforeValidator(choose)
 
