@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         whole_run(store)
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
     monkeypatch.setattr(deepmd, "check_backend", lambda backend: None)
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
     monkeypatch.setattr(forcefield, "calculator", lambda settings: None)
     monkeypatch.setattr(forcefield, "covered_elements", lambda settings: None)
     ended = SimpleNamespace(run="lgps", message="42 jobs completed")

@@ -62,7 +62,7 @@ def run_file(tmp_path) -> Path:
 @pytest.fixture
 def programs(monkeypatch):
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
 
 
 def ending(monkeypatch, summary: SummaryDoc | None, *, interrupted: bool = False) -> None:
@@ -321,6 +321,22 @@ def test_a_run_on_a_queue_is_shown_as_one_on_this_machine(run_file, monkeypatch)
     assert "turn 1; done so far: train 1 of 3; running: train" in answer.stderr
     assert "run lgps failed; after you have removed the cause: ionloop retry lgps" in answer.stderr
     assert shown[0].counts == {"train": {"completed": 1, "running": 1, "waiting": 1}}
+
+
+@pytest.mark.usefixtures("programs")
+def test_a_run_that_is_resumed_goes_on_where_its_jobs_are(run_file, monkeypatch):
+    launch.enter(load(run_file))
+    ending(monkeypatch, None)  # of every run on this machine
+    proceeded = []
+    monkeypatch.setattr("ionloop.runs.queue.engine_name", lambda *_: "fireworks")
+    monkeypatch.setattr(
+        "ionloop.runs.queue.proceed", lambda *args, **_: proceeded.append(args[1]) or "lgps"
+    )
+    monkeypatch.setattr("ionloop.runs.queue.follow", lambda *_: SUMMARY)
+    answer = cli.invoke(app, ["run", str(run_file), "--or-resume"])
+    assert answer.exit_code == 0
+    assert proceeded == ["lgps"]
+    assert "converged after 2 turns" in answer.stdout
 
 
 def test_commands_name_the_store_where_it_is_not_the_default(tmp_path, monkeypatch):

@@ -258,7 +258,7 @@ def test_store_locked_by_another_process(explored: Any, tmp_path: Path) -> None:
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the programs answer: starting them takes seconds."""
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
 
 
 BAD_FILES: dict[str, tuple[dict[str, Any], str]] = {

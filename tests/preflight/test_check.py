@@ -24,7 +24,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*/*.yaml"))
 def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that the programs answer: starting them takes seconds."""
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
 
 
 def run_file(folder: Path, **values) -> RunFile:

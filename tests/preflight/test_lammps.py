@@ -15,7 +15,8 @@ from ionloop.runfile.sections.lammps import LammpsSection
 @pytest.fixture
 def without_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LammpsSection:
     program = tmp_path / "my-lmp"
-    program.write_text("#!/bin/sh\necho 'ERROR: Unable to load PyTorch backend plugin (a.so).'\n")
+    said = "LAMMPS (22 Jul 2025)\ndeepmd\nERROR: Unable to load PyTorch backend plugin (a.so)."
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return LammpsSection.model_validate({"code": "lammps", "command": "my-lmp"})
@@ -23,11 +24,14 @@ def without_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LammpsSe
 
 def test_a_plugin_that_does_not_load_the_models_is_told(without_backend: LammpsSection) -> None:
     train = DeepmdSection.model_validate({"code": "deepmd", "backend": "pytorch"})
-    (finding,) = look_at_models(without_backend, train)
+    there, finding = look_at_models(without_backend, train)
+    assert (there.level, there.key) == ("ok", "explore.command")
     assert (finding.level, finding.key) == ("error", "explore.command")
     assert "'my-lmp' does not load PyTorch models (.pth)" in finding.sentence
 
 
 def test_tensorflow_is_not_asked_for(without_backend: LammpsSection) -> None:
     train = DeepmdSection.model_validate({"code": "deepmd"})
-    assert not list(look_at_models(without_backend, train))
+    (finding,) = look_at_models(without_backend, train)
+    assert finding.level == "ok"
+    assert finding.sentence == "LAMMPS (22 Jul 2025) explores, with pair_style deepmd"

@@ -34,8 +34,8 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the programs be there: starting one takes seconds, and this is about what is asked."""
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
     monkeypatch.setattr(deepmd, "check_backend", lambda backend: None)
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
-    monkeypatch.setattr(lammps, "check_models", lambda command, suffix: None)
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "check_models", lambda command, suffix, kind: None)
     monkeypatch.setattr(forcefield, "calculator", lambda settings: None)
     monkeypatch.setattr(forcefield, "covered_elements", lambda settings: None)
     monkeypatch.setattr(gpaw, "probe", lambda *_: {"version": "26", "ranks": 1, "missing": []})

@@ -33,7 +33,7 @@ def refusal(folder: Path, text: str) -> str:
 def checked(run_file: RunFile, monkeypatch: pytest.MonkeyPatch) -> Report:
     monkeypatch.setattr(deepmd, "program_version", lambda command: "3.2.0")
     monkeypatch.setattr(deepmd, "check_backend", lambda backend: None)
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
     return check(run_file)
 
 
@@ -102,7 +102,7 @@ def test_a_trainer_whose_potentials_the_explorer_does_not_run_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_file = written(tmp_path, "train: {code: 'own_codes:OwnTrainSection', depth: 4}\n")
-    monkeypatch.setattr(lammps, "program_version", lambda command: "22 Jul 2025")
+    monkeypatch.setattr(lammps, "program_version", lambda command, kind: "22 Jul 2025")
     *_, found = look_at_explorer(run_file, Inputs(run_file.read_structures()))
     assert (found.level, found.key) == ("error", "explore.code")
     assert "those of this run are of the kind own" in found.sentence

@@ -59,3 +59,8 @@ def error(key: str, sentence: str, cure: str = "") -> Finding:
         What to do about it, if anything.
     """
     return Finding(level="error", key=key, sentence=sentence, cure=cure)
+
+
+def sentence_of(problem: BaseException) -> str:
+    """Return the message of an error, or its type where it has none."""
+    return str(problem) or type(problem).__name__

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from ionloop.preflight.findings import Finding, error, ok, warning
+from ionloop.preflight.findings import Finding, error, ok, sentence_of, warning
 from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
@@ -58,7 +58,7 @@ def look_at_engine(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     try:
         faults = engine_of(run_file).check(run_file.placement)
     except Exception as problem:  # noqa: BLE001 -- whatever an engine's configuration raises
-        faults = [str(problem) or type(problem).__name__]
+        faults = [sentence_of(problem)]
     yield from (error("runner", fault) for fault in faults)
     if not faults:
         yield ok("runner", f"{run_file.runner} takes the run")

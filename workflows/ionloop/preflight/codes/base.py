@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from math import nan
 
-from ionloop.preflight.findings import Finding, error, ok
+from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSection, TrainSection
 
 
@@ -125,8 +125,3 @@ def step_seconds(section: ExploreSection, n_atoms: int, n_models: int, dump_ever
 def level_finding(section: LabelSection) -> Finding:
     """Return the finding that says of which level of theory the labels are."""
     return ok("label", f"labels come from {section.maker().level.description}")
-
-
-def sentence_of(problem: BaseException) -> str:
-    """Return the message of an error, or its type where it has none."""
-    return str(problem) or type(problem).__name__

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from ionloop.codes import deepmd
-from ionloop.codes.deepmd import warm_start as deepmd_input
-from ionloop.preflight.codes.base import look_at_code, sentence_of, training_seconds
-from ionloop.preflight.findings import Finding, error, ok
+from ionloop.codes.deepmd import warm_start
+from ionloop.preflight.codes.base import look_at_code, training_seconds
+from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.runfile.sections.deepmd import DeepmdSection
 
 
@@ -22,7 +22,7 @@ def _look_at_deepmd(section: DeepmdSection, elements: Sequence[str]) -> Iterator
         yield error("train.command", sentence_of(problem))
         return
     yield ok("train.command", f"DeePMD-kit {version} trains, backend {section.backend}")
-    if refusal := deepmd_input.refusal(section):
+    if refusal := warm_start.refusal(section):
         sentence = f"DeePMD-kit does not take this dictionary: {refusal}"
         yield error("train.model", sentence, "correct it, or name a descriptor")
 
@@ -36,8 +36,7 @@ def _deepmd_seconds(section: DeepmdSection, n_atoms: int, *, warm: bool) -> floa
         + section.axis_neurons * neurons[-1] * fitting[0]
         + _products(fitting)
     )
-    steps = section.warm_steps if warm and section.warm_steps else section.steps
-    return steps * (2e-3 + n_atoms * (5e-5 + 8e-10 * weights)) + 15
+    return section.training_steps(warm) * (2e-3 + n_atoms * (5e-5 + 8e-10 * weights)) + 15
 
 
 def _products(layers: Sequence[int]) -> int:

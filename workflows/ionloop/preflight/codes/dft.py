@@ -11,8 +11,8 @@ from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.cp2k import calculation as cp2k
 from ionloop.codes.cp2k.data import missing_kinds
 from ionloop.codes.gpaw import calculation as gpaw
-from ionloop.preflight.codes.base import label_seconds, level_finding, look_at_code, sentence_of
-from ionloop.preflight.findings import Finding, error, ok
+from ionloop.preflight.codes.base import label_seconds, level_finding, look_at_code
+from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.programs.process import ProgramError
 from ionloop.runfile.sections.base import DftSection
 from ionloop.runfile.sections.cp2k import Cp2kSection

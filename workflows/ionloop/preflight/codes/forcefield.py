@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 
 from ionloop.codes.forcefield import model
-from ionloop.preflight.codes.base import label_seconds, look_at_code, sentence_of
-from ionloop.preflight.findings import Finding, error, ok, warning
+from ionloop.preflight.codes.base import label_seconds, look_at_code
+from ionloop.preflight.findings import Finding, error, ok, sentence_of, warning
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 
 SECONDS_OF_50_ATOMS: Mapping[str, float] = {

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ionloop.codes import deepmd, lammps
-from ionloop.preflight.codes.base import look_at_code, look_at_models, sentence_of, step_seconds
-from ionloop.preflight.findings import Finding, error, ok
+from ionloop.preflight.codes.base import look_at_models, step_seconds
+from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.runfile.sections.base import TrainSection
 from ionloop.runfile.sections.deepmd import DeepmdSection
 from ionloop.runfile.sections.lammps import LammpsSection
 
 
-@look_at_code.register(LammpsSection)
-def _look_at_lammps(section: LammpsSection, elements: Sequence[str]) -> Iterator[Finding]:
-    """Look for LAMMPS with ``pair_style deepmd``."""
-    try:
-        version = lammps.program_version(section.command)
-    except lammps.LammpsError as problem:
-        yield _refusal(problem)
-        return
-    yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style deepmd")
-
-
 @look_at_models.register(LammpsSection)
-def _look_at_plugin(section: LammpsSection, trainer: TrainSection) -> Iterator[Finding]:
-    """Let LAMMPS load the part of its plugin that the models need, which takes some seconds."""
-    if not isinstance(trainer, DeepmdSection) or trainer.backend == "tensorflow":
-        return  # the wheel pins TensorFlow
+def _look_at_lammps(section: LammpsSection, trainer: TrainSection) -> Iterator[Finding]:
+    """Look for LAMMPS with the pair style of the models, and let it load them (takes seconds)."""
+    kind = trainer.maker_type.kind
     try:
-        lammps.check_models(section.command, deepmd.SUFFIXES[trainer.backend])
+        version = lammps.program_version(section.command, kind)
+        style = lammps.PAIR_STYLES[kind].split()[0]
+        yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style {style}")
+        if isinstance(trainer, DeepmdSection) and trainer.backend != "tensorflow":
+            # DeePMD-kit's wheel requires the TensorFlow that its plugin was built for.
+            lammps.check_models(section.command, deepmd.SUFFIXES[trainer.backend], kind)
     except lammps.LammpsError as problem:
-        yield _refusal(problem)
-
-
-def _refusal(problem: lammps.LammpsError) -> Finding:
-    return error("explore.command", sentence_of(problem).removeprefix("explore.command: "))
+        yield error("explore.command", sentence_of(problem).removeprefix("explore.command: "))
 
 
 @step_seconds.register(LammpsSection)

@@ -8,22 +8,10 @@ from importlib.util import find_spec
 from os.path import expandvars
 from shutil import which
 
-from ionloop.codes.vasp.level import in_words
-from ionloop.codes.vasp.potcars import (
-    SAME_POTCAR,
-    MissingPotcarError,
-    check_known,
-    find_potential,
-    pinned,
-)
-from ionloop.codes.vasp.presets import cutoff, potcars, valence
-from ionloop.preflight.codes.base import (
-    dynamics_seconds,
-    label_seconds,
-    look_at_code,
-    sentence_of,
-)
-from ionloop.preflight.findings import Finding, error, ok, warning
+from ionloop.codes.vasp import level, potcars, presets
+from ionloop.codes.vasp.potcars import MissingPotcarError
+from ionloop.preflight.codes.base import dynamics_seconds, label_seconds, look_at_code
+from ionloop.preflight.findings import Finding, error, ok, sentence_of, warning
 from ionloop.programs.errors import MissingExtraError
 from ionloop.runfile.sections.vasp import VaspSection
 
@@ -33,7 +21,7 @@ def _look_at_vasp(section: VaspSection, elements: Sequence[str]) -> Iterator[Fin
     """Look for atomate2, VASP and the POTCARs; show INCAR, KPOINTS and POTCAR.spec."""
     yield from _look_for_programs(section)
     try:
-        inputs = in_words(section, elements)
+        inputs = level.in_words(section, elements)
     except ValueError as problem:
         yield error("label.potcars", sentence_of(problem))
         return
@@ -60,19 +48,19 @@ def _look_for_programs(section: VaspSection) -> Iterator[Finding]:
 def _identities(section: VaspSection, elements: Sequence[str]) -> Finding:
     """Say which POTCARs the labels are of, as the run file would."""
     try:
-        check_known(section, elements)
+        potcars.check_known(section, elements)
     except (MissingPotcarError, ValueError) as problem:
         return error("label.potcars", sentence_of(problem))
-    known = pinned(section).potentials or {}
+    known = potcars.pinned(section).potentials or {}
     said = (f"{each}: {{{known[each].yaml}}}" for each in elements)
     return ok("label.potentials", f"the labels are of {{{', '.join(said)}}}")
 
 
 def _look_at_potcar(section: VaspSection, element: str) -> Iterator[Finding]:
-    symbol, expected = potcars(section)[element], valence(section, element)
+    symbol, expected = presets.potcars(section)[element], presets.valence(section, element)
     said = section.potentials or {}
     try:
-        potential = find_potential(symbol, section.potcar_functional)
+        potential = potcars.find_potential(symbol, section.potcar_functional)
     except (MissingPotcarError, ValueError):
         if element in said:
             sentence = f"the POTCAR of {symbol} is not on this host, so it is not looked into"
@@ -84,14 +72,14 @@ def _look_at_potcar(section: VaspSection, element: str) -> Iterator[Finding]:
             f"the POTCAR of {symbol} of this host is {potential.identity.words}; the labels "
             f"are of {known.words}"
         )
-        yield warning("label.potentials", sentence, SAME_POTCAR)
+        yield warning("label.potentials", sentence, potcars.SAME_POTCAR)
     has = f"the POTCAR of {symbol} ({potential.identity.title})"
     if expected is not None and potential.valence != expected:
         sentence = f"{has} has {potential.valence:g} valence electrons, not {expected}"
         yield error("label.potcars", sentence, "name another POTCAR, or another preset")
-    if potential.enmax > cutoff(section):
+    if potential.enmax > (cutoff := presets.cutoff(section)):
         sentence = f"{has} recommends a cut-off of {potential.enmax:g} eV (ENMAX)"
-        yield warning("label.encut", sentence, f"{cutoff(section):g} eV is too low for it")
+        yield warning("label.encut", sentence, f"{cutoff:g} eV is too low for it")
     if not potential.known:
         sentence = f"{has} is none of those that pymatgen knows"
         yield warning("label.potcars", sentence, "see whether the file is whole")
@@ -103,7 +91,7 @@ def _vasp_step_seconds(section: VaspSection, n_atoms: int) -> float:
 
     For 200 atoms of LGPS it took 2,495 at Γ and 500 eV (Miyagawa 2024, table S1).
     """
-    size: float = (n_atoms / 200) ** 2.5 * (cutoff(section) / 500) ** 1.5
+    size: float = (n_atoms / 200) ** 2.5 * (presets.cutoff(section) / 500) ** 1.5
     return 2495 * size
 
 
