@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from ionloop.preflight import data, loop, machine
 from ionloop.preflight.codes.base import look_at_code
 from ionloop.preflight.cost import Estimate, estimate
-from ionloop.preflight.data import (
-    look_at_cells,
-    look_at_data,
-    look_at_labels,
-    look_at_types,
-)
 from ionloop.preflight.findings import Finding
 from ionloop.preflight.first_labels import look_at_first_labels
 from ionloop.preflight.inputs import Inputs, read_inputs
-from ionloop.preflight.loop import (
-    look_at_explorer,
-    look_at_limits,
-    look_at_production,
-    look_at_stages,
-)
-from ionloop.preflight.machine import look_at_engine, look_at_machine
 from ionloop.preflight.plan import plan
 from ionloop.preflight.sampling import look_at_kpoints
 from ionloop.preflight.store import look_at_store
@@ -29,20 +17,20 @@ from ionloop.runfile.model import RunFile
 from ionloop.schemas.document import Model
 
 LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterable[Finding]]] = {
-    "cells and distances": look_at_cells,
-    "the type map": look_at_types,
-    "the first training set": look_at_data,
-    "the labels that are there": look_at_labels,
+    "cells and distances": data.look_at_cells,
+    "the type map": data.look_at_types,
+    "the first training set": data.look_at_data,
+    "the labels that are there": data.look_at_labels,
     "the labeller, which is started": lambda run, has: look_at_code(run.label, has.elements),
     "the k-points": look_at_kpoints,
     "the trainer, which is started": lambda run, has: look_at_code(run.train, has.elements),
-    "the explorer, which is started": look_at_explorer,
-    "the production training": look_at_production,
-    "the stages": look_at_stages,
-    "the limits": look_at_limits,
+    "the explorer, which is started": loop.look_at_explorer,
+    "the production training": loop.look_at_production,
+    "the stages": loop.look_at_stages,
+    "the limits": loop.look_at_limits,
     "the store": look_at_store,
-    "this machine": look_at_machine,
-    "the runner": look_at_engine,
+    "this machine": machine.look_at_machine,
+    "the runner": machine.look_at_engine,
 }
 
 

@@ -80,8 +80,8 @@ def first_labels(run_file: RunFile, structures: Sequence[Frames]) -> int:
     structures
         The start structures.
     """
-    each = n_dynamics(run_file.initial.aimd)
-    return n_perturbed(run_file, structures) + each * n_starts(structures)
+    of_dynamics = n_dynamics(run_file.initial.aimd, structures)
+    return n_perturbed(run_file, structures) + of_dynamics
 
 
 def n_perturbed(run_file: RunFile, structures: Sequence[Frames]) -> int:
@@ -97,9 +97,18 @@ def n_perturbed(run_file: RunFile, structures: Sequence[Frames]) -> int:
     return run_file.initial.n_perturbed * n_starts(structures)
 
 
-def n_dynamics(sections: Sequence[InitialDynamics]) -> int:
-    """Return the labels of the labeller's own MD from one start structure."""
-    return sum(len(run.kept) for section in sections for run in section.runs)
+def n_dynamics(sections: Sequence[InitialDynamics], structures: Sequence[Frames]) -> int:
+    """Return the labels of the labeller's own MD.
+
+    Parameters
+    ----------
+    sections
+        What it runs from every start structure.
+    structures
+        The start structures.
+    """
+    each = sum(len(run.kept) for section in sections for run in section.runs)
+    return each * n_starts(structures)
 
 
 def n_starts(structures: Sequence[Frames]) -> int:
@@ -163,7 +172,7 @@ def _labels(
     if n := run_file.validation.n_labels:
         asked.append((n, small * prod(run_file.validation_stage.supercell)))
     asked += [(labels_of(run_file, stage), small * prod(stage.supercell)) for stage in turns]
-    of_dynamics = n_dynamics(run_file.initial.aimd) * n_starts(structures)
+    of_dynamics = n_dynamics(run_file.initial.aimd, structures)
     total = sum(n for n, _ in asked) + of_dynamics
     labels = max(min(total, run_file.limits.max_labels or total), of_dynamics)
     seconds = sum(n * label_seconds(run_file.label, n_atoms) for n, n_atoms in asked)

@@ -37,14 +37,12 @@ def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     inputs
         What was read of structures and data.
     """
-    limits = getattr(run_file.explore, "limits", None)
     for frames in inputs.structures:
-        thinnest = float(np.min(heights(frames.cells)))
-        if thinnest < THIN:
+        across = heights(frames.cells)
+        if (thinnest := np.min(across)) < THIN:
             sentence = f"a cell of {frames.formula} is only {thinnest:.2f} Å thick"
             yield warning("structures", sentence, "check that its unit is Å")
-        widest = float(np.max(heights(frames.cells)))
-        if widest > WIDE:
+        if (widest := np.max(across)) > WIDE:
             sentence = f"a cell of {frames.formula} is {widest:.3g} Å wide"
             cure = (
                 "give it in Å, without vacuum: neither LAMMPS nor a search of neighbours takes it"
@@ -52,7 +50,7 @@ def look_at_cells(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
             yield error("structures", sentence, cure)
         for doubt in doubts([frames]):
             yield warning("structures", doubt, "convert them to Å")
-        for fault in sorted(set(inspect(frames, limits).faults.tolist()) - {""}):
+        for fault in sorted(set(inspect(frames, run_file.explore.limits).faults.tolist()) - {""}):
             cure = "relax it first (initial.relax) or correct it"
             yield warning("structures", f"a start structure of {frames.formula}: {fault}", cure)
 
@@ -134,7 +132,7 @@ def look_at_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         What was read of structures and data.
     """
     limits = getattr(run_file.label, "limits", AcceptanceLimits())
-    physical = getattr(run_file.explore, "limits", None)
+    physical = run_file.explore.limits
     level = LevelOfTheory(code="check", settings={})
     for number, (data, parts) in enumerate(zip(run_file.initial.data, inputs.files, strict=True)):
         key = f"initial.data[{number}]"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ionloop.jobs.label import probe as first
 from ionloop.jobs.label.batches import BatchLabelMaker
+from ionloop.jobs.label.probe import probe, probe_cells
 from ionloop.preflight.findings import Finding, error, ok
 from ionloop.preflight.inputs import Inputs
 from ionloop.programs.process import PROBE_SECONDS, ProgramError
@@ -31,7 +31,7 @@ def look_at_first_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]
     maker = run_file.label.maker()
     assert isinstance(maker, BatchLabelMaker)
     try:
-        labels = first.probe(maker, first.probe_cells(inputs.elements), PROBE_SECONDS)
+        labels = probe(maker, probe_cells(inputs.elements), PROBE_SECONDS)
     except ProgramError as problem:
         cure = "see that it starts, or leave this out (--no-probe)"
         yield error("label", f"no label of a cell of two atoms: {problem}", cure)
@@ -42,7 +42,7 @@ def look_at_first_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]
 def _first_label(label: LabelDoc) -> Finding:
     cell = label.frame.formula
     if label.reason in ABOUT_THE_CELL:
-        detail = f"whose result is none to train on ({label.detail}), as may be in so small a cell"
+        detail = f"whose result cannot be trained on ({label.detail}), as may be in so small a cell"
         return ok("label", f"the labeller calculates a cell of {cell}, {detail}")
     if label.reason is not None:
         return error("label", f"no label of a cell of {cell}: {label.detail}", "correct that first")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ionloop.preflight.codes.base import look_at_code, look_at_models
-from ionloop.preflight.cost import first_labels, labels_of
+from ionloop.preflight.cost import first_labels, labels_of, n_starts
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile
@@ -37,7 +37,7 @@ def look_at_explorer(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         What was read of structures and data.
     """
     yield from look_at_code(run_file.explore, inputs.elements)
-    kind = run_file.train.maker(inputs.elements).kind
+    kind = run_file.train.maker_type.kind
     try:
         run_file.explore.maker(inputs.elements).check_kind(kind)
     except InputError as problem:
@@ -89,7 +89,7 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     stages: dict[str, Any] = {f"stages[{i}]": stage for i, stage in enumerate(run_file.stages)}
     for key, conditions in {**stages, "validation": run_file.validation}.items():
         yield from _look_at_conditions(key, conditions)
-    if lack := run_file.validation.lack(run_file.stages[-1], sum(map(len, inputs.structures))):
+    if lack := run_file.validation.lack(run_file.stages[-1], n_starts(inputs.structures)):
         cure = "lower it, or raise validation.steps or validation.n_structures"
         yield error("validation.n_frames", lack, cure)
     exploded = getattr(run_file.explore, "stop_max_devi_f", np.inf)

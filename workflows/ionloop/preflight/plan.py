@@ -77,7 +77,7 @@ def _initial(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:
 def _dynamics(section: InitialDynamics, structures: Sequence[Frames], labeller: str) -> str:
     n_runs = len(section.temperatures) * n_starts(structures)
     temperatures = ", ".join(f"{t:g}" for t in section.temperatures)
-    labels = n_dynamics([section]) * n_starts(structures)
+    labels = n_dynamics([section], structures)
     skipped = f" after the first {section.skip}" if section.skip else ""
     return (
         f"Run molecular dynamics with {labeller} from the start structures: "

@@ -68,26 +68,26 @@ def look_at_kpoints(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     inputs
         What was read of structures and data.
     """
-    section = run_file.label.of_starts(inputs.structures)
-    if section.sampling is None:
+    kpoints = run_file.label.of_starts(inputs.structures).sampling
+    if kpoints is None:
         return
     uses = list(_uses(run_file, inputs.structures))
-    found = [each for use in uses for each in _mesh(section.sampling, use)]
-    found += [each for use in uses for each in _strained(section.sampling, use)]
+    found = [each for use in uses for each in _mesh(kpoints, use)]
+    found += [each for use in uses for each in _strained(kpoints, use)]
     yield from dict.fromkeys(found)
 
 
 def _uses(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[Use]:
     initial = run_file.initial
-    strain = initial.strain if initial.n_perturbed else 0.0
     disturbed = getattr(getattr(run_file.explore, "perturbation", None), "strain", 0.0)
-    starts = [start for part in structures for start in part]
-    yield from (Use(start, (1, 1, 1), strain, "initial.strain") for start in starts)
+    kinds = [((1, 1, 1), initial.strain if initial.n_perturbed else 0.0, "initial.strain")]
     for stage in run_file.stages:
         npt = stage.ensemble != "nvt"
         reach, cause = (NPT_STRAIN, "NPT") if npt else (disturbed, "explore.perturbation.strain")
-        for start in starts:
-            yield Use(supercell(start, stage.supercell), stage.supercell, reach, cause)
+        kinds.append((stage.supercell, reach, cause))
+    for repetitions, strain, cause in dict.fromkeys(kinds):
+        for start in (start for part in structures for start in part):
+            yield Use(supercell(start, repetitions), repetitions, strain, cause)
 
 
 def _mesh(kpoints: KPoints, use: Use) -> Iterator[Finding]:
