@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import bson
-from jobflow.core.store import JobStore
 from pydantic import Field
 
 from ionloop.schemas.document import Model
@@ -53,15 +52,21 @@ def contents(store: LoopStore) -> Contents:
     store
         An open store.
     """
-    counts: Counter[_Place] = Counter()
-    sizes: Counter[_Place] = Counter()
-    for place, size in (*_documents(store), *_blobs(store)):
-        counts[place] += 1
-        sizes[place] += size
+    sizes: dict[_Place, list[int]] = defaultdict(list)
+    owners: dict[str, _Place] = {}
+    for name in ("outputs", "labels", "claims", "jobs", "runs"):
+        for document in collection(store, name).query():
+            kind = _class(document.get("output")) if name == "outputs" else name
+            run = _run(document)
+            sizes[name, kind, run].append(len(bson.encode(document)))
+            owners |= {uuid: ("data", held, run) for uuid, held in blobs_of(document)}
+    for uuid, size in blob_sizes(store).items():
+        sizes[owners.get(uuid, ("data", UNUSED, ""))].append(size)
     shares = [
-        Share(collection=name, kind=kind, run=run, n=counts[name, kind, run], size=size)
-        for (name, kind, run), size in sizes.most_common()
+        Share(collection=name, kind=kind, run=run, n=len(found), size=sum(found))
+        for (name, kind, run), found in sizes.items()
     ]
+    shares.sort(key=lambda share: share.size, reverse=True)
     docs = store.docs_store
     if not isinstance(docs, SqliteStore):
         return Contents(shares=shares)
@@ -94,13 +99,6 @@ def blobs_of(value: Any, kind: str = "other", field: str = "") -> Iterator[tuple
             yield from blobs_of(part, kind, field)
 
 
-def _documents(store: JobStore) -> Iterator[tuple[_Place, int]]:
-    for name in ("outputs", "labels", "claims", "jobs", "runs"):
-        for document in collection(store, name).query():
-            kind = _class(document.get("output")) if name == "outputs" else name
-            yield (name, kind, _run(document)), len(bson.encode(document))
-
-
 def _class(output: Any) -> str:
     """Name the class of a job's output; several of one class count by the first."""
     first = output[0] if isinstance(output, list) and output else output
@@ -109,17 +107,3 @@ def _class(output: Any) -> str:
 
 def _run(document: Mapping[str, Any]) -> str:
     return document.get("run") or (document.get("metadata") or {}).get("run") or ""
-
-
-def _blobs(store: JobStore) -> Iterator[tuple[_Place, int]]:
-    owners: dict[str, tuple[str, str]] = {}
-    for document in referring(store):
-        owners |= {uuid: (kind, _run(document)) for uuid, kind in blobs_of(document)}
-    for uuid, size in blob_sizes(store).items():
-        yield ("data", *owners.get(uuid, (UNUSED, ""))), size
-
-
-def referring(store: JobStore) -> Iterable[dict[str, Any]]:
-    """Yield all documents that can refer to blobs: outputs, and those that the journal holds."""
-    yield from store.docs_store.query()
-    yield from collection(store, "jobs").query()

@@ -8,17 +8,18 @@ of an embedded store. Labels, models, frames and tables stay, and so does every 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, cast
 
 from jobflow.core.store import JobStore
+from pydash import chunk
 
 from ionloop.schemas.process import lives
 from ionloop.schemas.run import RunState
 from ionloop.stores.connect import LoopStore, blob_sizes, collection
-from ionloop.stores.contents import blobs_of, referring
+from ionloop.stores.contents import blobs_of
 from ionloop.stores.errors import StoreError
 from ionloop.stores.sqlite import SqliteStore
 
@@ -101,7 +102,7 @@ def replaced(ensembles: Iterable[Ensemble], ended: Collection[str]) -> set[tuple
 
 
 def removable(
-    documents: Iterable[Mapping[str, Any]], sizes: Mapping[str, int], ended: Collection[str]
+    documents: Sequence[Mapping[str, Any]], sizes: Mapping[str, int], ended: Collection[str]
 ) -> Removal:
     """Find what nothing needs any more.
 
@@ -114,10 +115,9 @@ def removable(
     ended
         Ids of the runs that have come to their end.
     """
-    stored = list(documents)
-    turns = replaced(_ensembles(stored), ended)
+    turns = replaced(_ensembles(documents), ended)
     outputs, gone, needed = [], set[str](), set[str]()
-    for document in stored:
+    for document in documents:
         checkpoints = [each.get("checkpoint") for each in trainings(document)]
         old = _blobs(checkpoints) if _turn(document) in turns else set()
         if old:
@@ -143,7 +143,8 @@ def find_removable(store: JobStore) -> Removal:
     """Find what nothing in a store needs any more; nothing is changed."""
     # Blobs first: those that are written from now on are not looked at.
     sizes = blob_sizes(store)
-    return removable(referring(store), sizes, _ended(store))
+    documents = [*store.docs_store.query(), *collection(store, "jobs").query()]
+    return removable(documents, sizes, _ended(store))
 
 
 def remove(store: LoopStore, removal: Removal) -> None:
@@ -173,9 +174,7 @@ def remove(store: LoopStore, removal: Removal) -> None:
                 training["checkpoint"] = None
             outputs.update(document, key=["uuid", "index"])
     # The reference goes before the blob: what is left by a kill in between is unused.
-    blobs = [*removal.checkpoints, *removal.unused]
-    for first in range(0, len(blobs), _AT_ONCE):
-        some = blobs[first : first + _AT_ONCE]
+    for some in chunk([*removal.checkpoints, *removal.unused], _AT_ONCE):
         collection(store, "data").remove_docs({"blob_uuid": {"$in": some}})
     if isinstance(outputs, SqliteStore):
         try:
