@@ -122,9 +122,7 @@ def open_store(
         If it holds a run of a later version of ionloop.
     """
     try:
-        return _connected(
-            LoopStore(url, read_only), SERVER_TIMEOUT if patience is None else patience
-        )
+        return _connected(LoopStore(url, read_only), patience or SERVER_TIMEOUT)
     except IonloopError:
         raise
     except (PyMongoError, ValueError) as error:

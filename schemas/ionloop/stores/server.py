@@ -34,8 +34,8 @@ COLLISIONS = frozenset({1, 112})
 
 
 SAME_KEY = 11000
-"""Code of a server that has a document of this key already. Where many documents are written by
-their keys, another process entered the document first, and the next try replaces it."""
+"""Code of a server that has a document of this key already. A bulk write is always one by keys:
+another process entered the document first, and the next try replaces it."""
 
 
 Result = TypeVar("Result")
@@ -75,15 +75,15 @@ def persistent(action: Callable[[], Result], outage: float = OUTAGE) -> Result:
             time.sleep(random.uniform(PAUSE, 4 * PAUSE))  # out of step with the others
 
 
-def _patience(error: Exception, outage: float) -> float:
+def _patience(error: AutoReconnect | OperationFailure | NotIndexedError, outage: float) -> float:
     if isinstance(error, AutoReconnect):
         return outage
-    codes, collisions = {getattr(error, "code", None)}, COLLISIONS
     if isinstance(error, BulkWriteError):
         codes = {each["code"] for each in (error.details or {}).get("writeErrors", [])}
-        collisions = COLLISIONS | {SAME_KEY}
-    # maggma does not say why it could not make an index.
-    is_collision = isinstance(error, NotIndexedError) or (codes and codes <= collisions)
+        is_collision = bool(codes) and codes <= COLLISIONS | {SAME_KEY}
+    else:
+        # maggma does not say why it could not make an index.
+        is_collision = isinstance(error, NotIndexedError) or error.code in COLLISIONS
     return COLLISION_SECONDS if is_collision else 0.0
 
 

@@ -16,7 +16,7 @@ from bson.errors import BSONError
 from maggma.core import Sort, Store
 from mongomock_ng.filtering import iter_key_candidates, resolve_sort_key
 from monty.json import jsanitize
-from pydash import get, has, set_
+from pydash import pick
 from sentinels import NOTHING  # type: ignore[import-untyped]
 
 from ionloop.stores.errors import StoreError
@@ -247,10 +247,7 @@ class SqliteStore(Store):
         names = _listed(keys)
         groups: dict[bytes, tuple[Document, list[Document]]] = {}
         for document in self.query(criteria, None, sort, skip, limit):
-            group: Document = {}
-            for name in names:
-                if has(document, name):
-                    set_(group, name, get(document, name))
+            group = pick(document, *names)
             members = groups.setdefault(bson.encode(group), (group, []))[1]
             members.append(projected(document, [*properties, *names] if properties else None))
         yield from groups.values()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -88,10 +89,8 @@ class SqliteFile:
     @property
     def free_space(self) -> int:
         """Bytes of the file that hold nothing."""
-        pages, page_size = (
-            int(self.rows(f"PRAGMA {name}")[0][0]) for name in ("freelist_count", "page_size")
-        )
-        return pages * page_size
+        names = ("freelist_count", "page_size")
+        return prod(int(self.rows(f"PRAGMA {name}")[0][0]) for name in names)
 
     def open(self) -> bool:
         """Open the file unless it is open already; return whether it was not.

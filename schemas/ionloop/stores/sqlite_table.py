@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import bson
 from mongomock_ng.filtering import filter_applies
 
 from ionloop.stores.errors import StoreError
+from ionloop.stores.projection import Document
 from ionloop.stores.sql_filter import (
     LOOK_INSIDE,
     ColumnValue,
@@ -23,8 +24,6 @@ from ionloop.stores.sql_filter import (
     sql_filter,
 )
 from ionloop.stores.sqlite_file import SqliteFile
-
-Document: TypeAlias = dict[str, Any]
 
 
 class SqliteTable:
