@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SerializationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PlainSerializer, SerializationInfo, model_validator
 
 from ionloop.schemas.migration import SCHEMA_VERSION, migrated
 
@@ -29,15 +22,13 @@ ByReference = Annotated[Any, PlainSerializer(_with_class)]
 """A document that is kept by reference: a jobflow reference, or the document it refers to."""
 
 
-class Model(BaseModel):
+class Model(
+    BaseModel, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+):
     """Frozen pydantic model that refuses unknown fields, NaN and infinity.
 
     What a field means stands below it.
     """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Provenance(Model):

@@ -73,7 +73,7 @@ def refuse_newer(version: int, what: str) -> None:
 def _label_of_1(stored: Stored) -> dict[str, Any]:
     """Give an accepted label its calculation: version 0.1 kept only what was without fault."""
     sound = stored.get("calculation") is None and stored.get("reason") is None
-    return {**stored, **({"calculation": {}} if sound else {})}
+    return {**stored, "calculation": {}} if sound else dict(stored)
 
 
 def _ensemble_of_1(stored: Stored) -> dict[str, Any]:
