@@ -90,10 +90,9 @@ def of_potential(potential: EnsembleDoc, dataset: DatasetDoc) -> list[str]:
     dataset
         What they were trained on.
     """
-    unjudged = "it was trained on the held-back frames too and has no held-back error"
     notes = [*potential.notes, *potential.failures]
     if dataset.validation and not potential.validation_errors:
-        notes.append(unjudged)
+        notes.append("it was trained on the held-back frames too and has no held-back error")
     return [f"production: {note}" for note in notes]
 
 
@@ -187,8 +186,7 @@ def dataset_document(
     return DatasetDoc(
         level=level,
         notes=[
-            *([mixed] if len(levels) > 1 else []),
-            *([share] if share else []),
+            *filter(None, [mixed if len(levels) > 1 else "", share]),
             *dict.fromkeys(note for labels in dataset for note in labels.notes),
         ],
         training=sorted(set(ids) - held),

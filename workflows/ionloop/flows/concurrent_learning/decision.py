@@ -295,9 +295,9 @@ def _scarce(turn: TurnCounts, convergence: Convergence) -> str:
 def _nothing_new(turn: TurnCounts) -> str:
     if turn.candidate:
         return f"none of {turn.candidate} candidates is new"
-    cure = "raise trust.high, make the stage gentler or begin with more data" if turn.failed else ""
+    cure = " (raise trust.high, make the stage gentler or begin with more data)"
     found = f"no candidate among {turn.judged} frames, {turn.failed} of them failed"
-    return f"{found} ({cure})" if cure else found
+    return f"{found}{cure if turn.failed else ''}"
 
 
 def _not_held(convergence: Convergence) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from jobflow import Job
 from pydantic import Field, NonNegativeInt
@@ -17,14 +17,7 @@ from ionloop.jobs.explore.lammps import LammpsExploreMaker
 from ionloop.jobs.label.accounts import join_late_labels
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.jobs.placement import PRODUCTION, Role, assign
-from ionloop.jobs.roles import (
-    ExploreMaker,
-    FrozenMaker,
-    LabelMaker,
-    Reference,
-    SelectMaker,
-    TrainMaker,
-)
+from ionloop.jobs.roles import ExploreMaker, FrozenMaker, LabelMaker, SelectMaker, TrainMaker
 from ionloop.jobs.select import WindowSelectMaker
 from ionloop.jobs.tolerances import in_force
 from ionloop.jobs.train.deepmd import DeepmdTrainMaker
@@ -32,6 +25,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.iteration import StageProgress
 from ionloop.schemas.selection import TrustWindow
+from ionloop.schemas.units import Length
 
 STAGES = (Stage(temperatures=[300.0, 600.0, 900.0], steps=2000),)
 
@@ -81,15 +75,15 @@ class InitialData(Model):
 
     n_perturbed: NonNegativeInt = Field(60, le=1_000_000)
     """perturbed frames per start structure that are labelled first"""
-    displacement: float = Field(0.1, ge=0, json_schema_extra={"unit": "Å"})
+    displacement: Length = Field(0.1, ge=0)
     """largest displacement of an atom"""
     strain: float = Field(0.03, ge=0, le=0.3)
     """largest relative strain of the cell"""
     relax: bool = False
     """relax the start structures with the labeller first"""
-    aimd: list[InitialDynamics] = Field(default_factory=list)
+    aimd: list[InitialDynamics] = Field([])
     """molecular dynamics by the labeller from the start structures, whose kept steps are labels"""
-    data: list[ExistingData] = Field(default_factory=list)
+    data: list[ExistingData] = Field([])
     """labelled data"""
     allow_mixed: bool = False
     """whether data of another level of theory than the labeller's may be trained on too; every
@@ -106,7 +100,7 @@ class Loop(FrozenMaker):
     select: SelectMaker = field(default_factory=WindowSelectMaker)
     production: TrainMaker | None = None
     stages: list[Stage] = field(default_factory=lambda: list(STAGES))
-    trust: TrustWindow = field(default_factory=lambda: TRUST)
+    trust: TrustWindow = TRUST
     initial: InitialData = field(default_factory=InitialData)
     convergence: Convergence = field(default_factory=Convergence)
     limits: Limits = field(default_factory=Limits)
@@ -132,7 +126,7 @@ class Loop(FrozenMaker):
         left = labels_left(progress.n_labels, self.limits, self.validation.n_labels)
         return asked if left is None else min(asked, left)
 
-    def join_late(self, late: Sequence[str], after: Reference = None) -> Job:
+    def join_late(self, late: Sequence[str], after: Any = None) -> Job:
         """Return the job that collects labels that were late.
 
         Parameters

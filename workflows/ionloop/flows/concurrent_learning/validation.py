@@ -13,7 +13,7 @@ from ionloop.schemas.label import Labels
 from ionloop.schemas.potential import EvaluationDoc
 from ionloop.schemas.run import ValidationDoc
 from ionloop.schemas.selection import SelectionDoc, TrustWindow
-from ionloop.schemas.units import Pressure, Temperature
+from ionloop.schemas.units import Femtoseconds, Pressure, Temperature
 
 # With this window every frame that is physically sound is a candidate: validation does not choose.
 ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
@@ -23,17 +23,13 @@ CONDITIONS = ("ensemble", "pressures", "supercell", "timestep")
 """What the validation MD takes from the last stage."""
 
 
-ONE_PRESSURE: dict[str, Any] = {"pressures": [1.0]}
-"""Of an NVT validation after stages of NPT, whose pressures it does not have."""
-
-
 class Validation(Model):
     """Frames that judge the production potential: never trained on, picked at random.
 
     Its molecular dynamics has the conditions of the last stage, unless told otherwise here.
     """
 
-    temperatures: list[Temperature] = Field(default_factory=list)
+    temperatures: list[Temperature] = Field([])
     """temperatures in K of the validation MD; empty: no validation"""
     n_frames: PositiveInt = 30
     """frames labelled for it, over all trajectories"""
@@ -41,7 +37,7 @@ class Validation(Model):
     """MD steps of each validation trajectory, of which the first fifth is set aside"""
     n_structures: PositiveInt = Field(4, le=MOST)
     """trajectories per temperature, pressure and start structure"""
-    spacing: float = Field(200.0, gt=0, json_schema_extra={"unit": "fs"})
+    spacing: Femtoseconds = Field(200.0, gt=0)
     """smallest time between frames of one trajectory, so that each counts as one of its own"""
     timestep: float | None = Field(None, gt=0)
     """time step in fs; none: that of the last stage"""
@@ -72,7 +68,9 @@ class Validation(Model):
             The last stage of the run, whose conditions hold where no others are given.
         """
         given = {key: getattr(self, key) or getattr(last, key) for key in CONDITIONS}
-        return given if given["ensemble"] != "nvt" or self.pressures else given | ONE_PRESSURE
+        # NVT after stages of NPT does not have their pressures.
+        no_pressures = given["ensemble"] == "nvt" and not self.pressures
+        return given | {"pressures": [1.0]} if no_pressures else given
 
     def stage(self, last: Stage) -> Stage:
         """Return the validation MD as a stage of exploration.
