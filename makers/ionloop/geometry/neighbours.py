@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -105,12 +104,11 @@ def pair_kinds(frames: Frames) -> tuple[Array, list[str]]:
         The pairs in alphabetical order, such as ``["Li-Li", "Li-S", "S-S"]``.
     """
     species = frames.species
-    pairs = list(combinations_with_replacement(range(len(species)), 2))
+    ones, others = np.triu_indices(len(species))
     table = np.empty((len(species), len(species)), dtype=int)
-    for number, (one, other) in enumerate(pairs):
-        table[one, other] = table[other, one] = number
+    table[ones, others] = table[others, ones] = np.arange(len(ones))
     atoms = np.searchsorted(species, frames.symbols)
-    names = [f"{species[one]}-{species[other]}" for one, other in pairs]
+    names = [f"{species[one]}-{species[other]}" for one, other in zip(ones, others, strict=True)]
     return table[atoms[:, None], atoms], names
 
 

@@ -37,6 +37,32 @@ def nearest_image(steps: Array) -> Array:
     return nearest
 
 
+def without_drift(steps: Array, cells: Array) -> Array:
+    """Return the shortest displacements of atoms, their common shift taken off.
+
+    Parameters
+    ----------
+    steps
+        Displacements in units of the lattice vectors, (f, n, 3).
+    cells
+        Lattice vectors as rows in Å, (3, 3) or (f, 3, 3).
+
+    Returns
+    -------
+    Array
+        Cartesian displacements in Å, (f, n, 3).
+    """
+    moves = nearest_image(steps) @ cells
+    relative: Array = moves - moves.mean(axis=1, keepdims=True)
+    return relative
+
+
+def rms(vectors: Array) -> Array:
+    """Return the root mean squares of vectors (f, n, 3) over atoms and components, (f,)."""
+    size: Array = np.sqrt(np.mean(vectors**2, axis=(1, 2)))
+    return size
+
+
 def heights(cells: Array) -> Array:
     """Return the perpendicular heights of cells, 0 where they are flat.
 

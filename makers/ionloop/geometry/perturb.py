@@ -55,10 +55,10 @@ def perturb(
         )
     bare = frames.unlabelled()
     parts = []
-    for index in range(len(bare)):
+    for frame in bare:
         if include_original:
-            parts.append(bare[index])
-        parts.append(_copies(bare[index], n, displacement, strain, seed))
+            parts.append(frame)
+        parts.append(_copies(frame, n, displacement, strain, seed))
     return concatenate(parts)[0].snapped() if any(map(len, parts)) else bare[:0]
 
 

@@ -24,9 +24,9 @@ from ionloop.schemas.selection import (
 from ionloop.schemas.table import Table
 from ionloop.selection.physical import PhysicalLimits
 from ionloop.selection.pick import SelectSettings, pick
+from ionloop.selection.pool import frames_at
 
 NOT_SENT = "not sent (over the cap of the exploration)"
-
 
 _BINS = 40
 
@@ -75,7 +75,7 @@ def select(
     picks = pick(
         candidates, deviations["max_devi_f"][rows], dataset, settings, seed=seed, limits=limits
     )
-    chosen = rows[picks.indices]
+    picked = np.array(picks.indices, dtype=int)
     verdicts = _final_verdicts(deviations, ids, picks.reasons)
     return SelectionDoc(
         trust=trust,
@@ -87,10 +87,11 @@ def select(
         histogram=_histogram(deviations, trust),
         picks=[
             Pick(**{name: row[name] for name in Pick.model_fields})
-            for row in verdicts.where(chosen).rows()
+            for row in verdicts.where(rows[picked]).rows()
         ],
         set_aside=_set_aside(verdicts),
-        picked=_frames_at(candidates, picks.indices),
+        # Joined by composition, each in the order of the pick.
+        picked=concatenate(frames for frames, _ in frames_at(candidates, picked)),
         verdicts=verdicts,
     )
 
@@ -152,11 +153,3 @@ def _set_aside(verdicts: Table) -> dict[str, int]:
     reasons = verdicts["reason"][verdicts["verdict"] == Verdict.CANDIDATE].tolist()
     missed = [reason for reason in reasons if not reason.startswith("picked")]
     return dict(Counter(re.sub(r" [0-9a-f]{24}$", "", reason) for reason in missed))
-
-
-def _frames_at(candidates: Sequence[Frames], indices: Sequence[int]) -> list[Frames]:
-    """Return the picked frames, joined by composition, each in the order of the pick."""
-    starts = np.cumsum([0, *map(len, candidates)])
-    entries = np.searchsorted(starts, indices, side="right") - 1
-    picked = np.asarray(indices, dtype=int) - starts[entries]
-    return concatenate(frames[picked[entries == entry]] for entry, frames in enumerate(candidates))

@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from ionloop.geometry.neighbours import Neighbours, neighbours, pair_kinds
-from ionloop.geometry.periodic import fractional, nearest_image
+from ionloop.geometry.periodic import fractional, rms, without_drift
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 
@@ -82,7 +82,8 @@ def fingerprints(frames: Frames) -> Array:
 
 def width(frames: Frames) -> int:
     """Return the number of components of the fingerprints of frames."""
-    return len(pair_kinds(frames)[1]) * int(_smearing().shape[1])
+    n_species = len(frames.species)
+    return n_species * (n_species + 1) // 2 * int(_smearing().shape[1])
 
 
 def distances(a: Array, b: Array) -> Array:
@@ -124,11 +125,7 @@ def displacements(scaled: Array, cell: Array, others: Array) -> Array:
         common shift taken off.
     """
     steps = others - scaled
-    steps = steps - steps[:, :1]
-    steps = nearest_image(steps) @ cell
-    steps = steps - steps.mean(axis=1, keepdims=True)
-    size: Array = np.sqrt(np.mean(steps**2, axis=(1, 2)))
-    return size
+    return rms(without_drift(steps - steps[:, :1], cell))
 
 
 def _of_chunk(found: Neighbours, kinds: Array, n_kinds: int) -> Array:

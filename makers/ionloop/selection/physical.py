@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -51,16 +51,10 @@ class PhysicalLimits(Model):
         return ratios
 
     def of_pair(self, pair: str) -> float:
-        """Return the smallest distance of a pair such as ``"Li-S"`` in Å.
-
-        The covalent radii are those of Cordero et al., Dalton Trans. 2008, 2832, from ASE.
-        """
-        from ase.data import atomic_numbers, covalent_radii
-
+        """Return the smallest distance of a pair such as ``"Li-S"`` in Å."""
         if pair in self.distances:
             return self.distances[pair]
-        radii = [covalent_radii[atomic_numbers[symbol]] for symbol in pair.split("-")]
-        return self.distance_fraction * float(sum(radii))
+        return self.distance_fraction * float(covalent_radii(pair.split("-")).sum())
 
 
 class Inspection(NamedTuple):
@@ -119,13 +113,18 @@ def inspect(
     limits = limits or PhysicalLimits()
     ratios, near = _closest(frames, limits)
     undefined = np.where(measurable(frames), "", "flat cell")
-    checks = [
-        np.where(finite(frames), undefined, "not finite"),
-        _distorted(frames, start, limits),
-        _exploded(len(frames), temperatures, target, limits),
-        near,
-    ]
-    faults = reduce(lambda first, other: np.where(first != "", first, other), checks)
+    checks = [np.where(finite(frames), undefined, "not finite")]
+    if start is not None:
+        checks.append(_distorted(frames, start, limits))
+    if temperatures is not None:
+        if target is None:
+            raise ValueError(
+                "temperatures are checked against a target: give the thermostat's in K"
+            )
+        below = np.asarray(temperatures, dtype=float) <= limits.temperature_ratio * target
+        checks.append(np.where(below, "", "exploded temperature"))
+    checks.append(near)
+    faults = np.select([check != "" for check in checks], checks, "")
     return Inspection(faults, ratios)
 
 
@@ -164,17 +163,23 @@ def nearest_pair(frame: Frames) -> tuple[int, int, float, float]:
     -------
     tuple
         The numbers of the atoms, from 0, their distance in Å, and the distance over the sum of
-        their covalent radii, which are those of Cordero et al. (2008), from ASE.
+        their covalent radii.
     """
-    from ase.data import atomic_numbers, covalent_radii
-
-    radii = np.array([covalent_radii[atomic_numbers[symbol]] for symbol in frame.symbols])
+    radii = covalent_radii(frame.symbols)
     # No packing of spheres is denser than close packing: some pair is always within this.
     (found,) = neighbours(frame, 1.13 * float(np.cbrt(frame.volumes[0] / frame.n_atoms)))
     ratios = found.distance / (radii[found.first] + radii[found.second])
     nearest = int(ratios.argmin())
     pair = int(found.first[nearest]), int(found.second[nearest])
     return *pair, float(found.distance[nearest]), float(ratios[nearest])
+
+
+def covalent_radii(symbols: Iterable[str]) -> Array:
+    """Return covalent radii in Å: those of Cordero et al., Dalton Trans. 2008, 2832, from ASE."""
+    from ase import data
+
+    radii: Array = data.covalent_radii[[data.atomic_numbers[symbol] for symbol in symbols]]
+    return radii
 
 
 def skewness(cells: Array) -> Array:
@@ -223,10 +228,8 @@ def _closest(frames: Frames, limits: PhysicalLimits) -> tuple[Array, Array]:
     return ratios, np.where(ratios < 1, faults[nearest], "")
 
 
-def _distorted(frames: Frames, start: Frames | None, limits: PhysicalLimits) -> Array:
+def _distorted(frames: Frames, start: Frames, limits: PhysicalLimits) -> Array:
     """Compare volumes and skewness with the start's."""
-    if start is None:
-        return np.full(len(frames), "")
     if len(start) != 1:
         raise ValueError(f"the start is one frame, not {len(start)}")
     cells = np.where(finite(frames)[:, None, None], frames.cells, start.cells)
@@ -235,14 +238,3 @@ def _distorted(frames: Frames, start: Frames | None, limits: PhysicalLimits) -> 
     skewed = skewness(cells) > limits.skew_ratio * skewness(start.cells)
     distortions = [volumes < smallest, volumes > largest, skewed]
     return np.select(distortions, ["collapsed cell", "inflated cell", "skewed cell"], "")
-
-
-def _exploded(
-    n_frames: int, temperatures: Array | None, target: float | None, limits: PhysicalLimits
-) -> Array:
-    if temperatures is None:
-        return np.full(n_frames, "")
-    if target is None:
-        raise ValueError("temperatures are checked against a target: give the thermostat's in K")
-    below = np.asarray(temperatures, dtype=float) <= limits.temperature_ratio * target
-    return np.where(below, "", "exploded temperature")

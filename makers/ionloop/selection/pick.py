@@ -16,7 +16,6 @@ balanced over temperatures: a temperature with more candidates gets more picks.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -111,12 +110,12 @@ def pick(
         raise ValueError(f"{len(max_devi_f)} deviations for {len(pool)} candidates: give one each")
     reasons = [OVER_MAX] * len(pool)
     indices: list[int] = []
-    picked: defaultdict[str, Crowd] = defaultdict(lambda: Crowd(settings.tolerance))
+    picked: dict[str, Crowd] = {}
     for look in _in_order(settings, pool, np.asarray(max_devi_f), seed):
         if len(indices) >= settings.max_labels:
             break
-        crowd = picked[look.composition]
-        apart = crowd.distances(look.fingerprint[None])[0]
+        crowd = picked.setdefault(look.composition, Crowd(settings.tolerance, look.frame))
+        apart = distances(look.fingerprint[None], crowd.prints)[0]
         near = "" if look.fault else crowd.like(look.frame, apart)
         if look.fault or near:
             reasons[look.index] = look.fault or f"too near pick {near}"
@@ -130,21 +129,17 @@ def pick(
 def _in_order(settings: SelectSettings, pool: Pool, max_devi_f: Array, seed: int) -> Iterator[Look]:
     """Yield candidates in the order of the strategy."""
     strategy = settings.strategy
-    shuffled = np.random.default_rng(seed).permutation(len(pool))
-    if strategy == "random":
-        return _lazily(pool, shuffled)
-    if strategy == "highest":
-        return _lazily(pool, shuffled[np.argsort(-max_devi_f[shuffled], kind="stable")])
+    order = np.random.default_rng(seed).permutation(len(pool))
     if strategy == "farthest":
-        return _farthest(pool.look(shuffled), settings.tolerance)
-    raise ValueError(
-        f"strategy '{strategy}' is unknown: choose from {', '.join(get_args(Strategy))}"
-    )
-
-
-def _lazily(pool: Pool, order: Array) -> Iterator[Look]:
-    for start in range(0, len(order), _BLOCK):
-        yield from pool.look(order[start : start + _BLOCK])
+        return _farthest(pool.look(order), settings.tolerance)
+    if strategy == "highest":
+        order = order[np.argsort(-max_devi_f[order], kind="stable")]
+    elif strategy != "random":
+        raise ValueError(
+            f"strategy '{strategy}' is unknown: choose from {', '.join(get_args(Strategy))}"
+        )
+    blocks = (order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK))
+    return (look for block in blocks for look in pool.look(block))
 
 
 def _farthest(looks: list[Look], tolerance: float) -> Iterator[Look]:

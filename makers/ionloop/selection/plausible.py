@@ -1,4 +1,4 @@
-"""Whether numbers can be in Å, eV and eV/Å, as far as solids tell, and which other unit fits.
+"""Whether numbers can be in Å, eV and eV/Å, judged by what solids have, and which unit fits.
 
 Three checks, none of which needs a model.
 
@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ionloop.geometry.neighbours import measurable
-from ionloop.geometry.periodic import fractional, nearest_image
+from ionloop.geometry.periodic import fractional, rms, without_drift
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.selection.physical import nearest_pair
@@ -40,7 +40,7 @@ STIFFNESS = (0.15, 100.0)
 
 
 HOTTEST = 10_000.0
-"""K: configurational temperature of anything that is called a solid; LGPS at 1200 K has 1,000."""
+"""K: highest configurational temperature of a solid; LGPS at 1200 K has 1,000."""
 
 
 NEAR = 0.2
@@ -55,19 +55,20 @@ OTHER_CELL = 0.5
 """Å: difference of cells from which two frames are not compared; a tenth of it, for the work."""
 
 
+BOLTZMANN = 8.617333e-5  # eV/K
+
+
 DENSEST = 1.0
-"""Å³ per atom; diamond has 5.7, and distances in denser cells have images without number."""
+"""Å³ per atom; diamond has 5.7. In a denser cell an atom has too many images to go through."""
 
 
-_SAMPLE = 60  # frames looked at: in their order, for the next one is often the most similar
+_SAMPLE = 60  # first frames, which are looked at: the next one is often the most similar
 
 _FEW = 5  # pairs of frames that tell something
 
 _AGREES = 0.95  # correlation of energy differences and work
 
 _WORK = (0.5, 1.4)  # of 1: anharmonic forces do less work between two displaced frames
-
-_BOLTZMANN = 8.617333e-5  # eV/K
 
 _NOBLE = {"He", "Ne", "Ar", "Kr", "Xe", "Rn"}
 
@@ -137,7 +138,7 @@ def nearest_ratio(frames: Frames) -> float:
     """
     if set(frames.symbols) <= _NOBLE:
         return float("nan")
-    # At a common density, since distances in a tiny cell have images without number.
+    # At a common density, since an atom in a tiny cell has too many images to go through.
     scales = np.cbrt(20.0 * frames.n_atoms / np.maximum(frames.volumes, 1e-9))[:, None, None]
     scaled = replace(frames, positions=frames.positions * scales, cells=frames.cells * scales)
     sound = np.flatnonzero(measurable(scaled))[::10]
@@ -201,7 +202,7 @@ def response(frames: Frames) -> Response | None:
         return None
     second = nearest[first]
     moves, forces = _moves(frames, first, second), frames.forces
-    stiffness = float(np.median(_size(forces[second] - forces[first]) / _size(moves)))
+    stiffness = float(np.median(rms(forces[second] - forces[first]) / rms(moves)))
     if not near or stiffness == 0:
         return Response(None, stiffness, None)
     heat = float(np.mean(forces[first] ** 2)) / stiffness
@@ -217,7 +218,7 @@ def _most_similar(frames: Frames) -> tuple[Array, Array]:
     others = np.arange(len(frames))
     nearest, apart = np.zeros(len(frames), dtype=int), np.full(len(frames), np.inf)
     for index in others:
-        size = _size(_moves(frames, np.full(len(frames), index), others))
+        size = rms(_moves(frames, np.full(len(frames), index), others))
         other_cell = np.abs(frames.cells - frames.cells[index]).max(axis=(1, 2)) > OTHER_CELL
         size[other_cell | (size == 0)] = np.inf
         nearest[index] = size.argmin()
@@ -229,15 +230,7 @@ def _moves(frames: Frames, first: Array, second: Array) -> Array:
     """Return the shortest displacements from first to second frames in Å, (p, n, 3)."""
     cells = frames.cells[first]
     steps = fractional(frames.positions[second] - frames.positions[first], cells)
-    steps = nearest_image(steps) @ cells
-    moves: Array = steps - steps.mean(axis=1, keepdims=True)
-    return moves
-
-
-def _size(vectors: Array) -> Array:
-    """Return the root mean squares over atoms and components, (p,)."""
-    size: Array = np.sqrt(np.mean(vectors**2, axis=(1, 2)))
-    return size
+    return without_drift(steps, cells)
 
 
 def _slope(gained: Array, work: Array) -> float | None:
@@ -273,7 +266,7 @@ def _more(found: Response) -> str:
     work = f", energies change by {found.work:.3g} times the forces' work" if found.work else ""
     if found.heat is None:
         return work
-    return f" at a configurational temperature of {found.heat / _BOLTZMANN:.0f} K{work}"
+    return f" at a configurational temperature of {found.heat / BOLTZMANN:.0f} K{work}"
 
 
 def _fits(found: Response, units: Units) -> bool:
@@ -284,7 +277,7 @@ def _fits(found: Response, units: Units) -> bool:
         return True
     ratio = (1.0 if found.work is None else found.work) * units.energy / units.force
     agrees = _WORK[0] <= ratio <= _WORK[1]
-    cold = found.heat * units.force <= _BOLTZMANN * HOTTEST
+    cold = found.heat * units.force <= BOLTZMANN * HOTTEST
     return agrees and cold and found.stiffness * units.force <= high
 
 

@@ -21,7 +21,7 @@ from ionloop.selection.physical import PhysicalLimits, inspect
 LABELLED = "already labelled"
 
 
-_SAME = 3e-4  # Å: so near only if one structure, rounded or its atoms in another order
+_SAME = 3e-4  # Å: nearer are only copies, rounded or with the atoms in another order
 
 _NOISE = 1e-6  # Å: rounding of the distance between equal fingerprints
 
@@ -57,18 +57,25 @@ class Look:
 
 
 class Crowd:
-    """Frames of one composition that a candidate must not resemble.
+    """Frames of one composition that a candidate must not resemble; empty at first.
 
     Parameters
     ----------
     tolerance
         Distance in Å up to which two frames count as one.
+    frames
+        Any frames of the composition.
+
+    Attributes
+    ----------
+    ids, prints
+        Ids of the frames, and their fingerprints in Å, (f, d).
     """
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, tolerance: float, frames: Frames) -> None:
         self.ids: list[str] = []
-        self._prints: Array | None = None
-        self._scaled: Array | None = None
+        self.prints: Array = np.empty((0, width(frames)))
+        self._scaled: Array = np.empty((0, frames.n_atoms, 3))
         self._tolerance = tolerance
 
     def add(self, frames: Frames, prints: Array) -> None:
@@ -82,14 +89,8 @@ class Crowd:
             Their fingerprints in Å, (f, d).
         """
         self.ids.extend(frames.ids)
-        self._prints = _joined(self._prints, prints)
-        self._scaled = _joined(self._scaled, scaled_positions(frames))
-
-    def distances(self, prints: Array) -> Array:
-        """Return the distances (Å) of fingerprints (f, d) to those of the crowd, (f, g)."""
-        if self._prints is None:
-            return np.empty((len(prints), 0))
-        return distances(prints, self._prints)
+        self.prints = np.concatenate([self.prints, prints])
+        self._scaled = np.concatenate([self._scaled, scaled_positions(frames)])
 
     def like(self, frame: Frames, apart: Array) -> str:
         """Return the id of the frame that a candidate resembles most; "" if it resembles none.
@@ -102,7 +103,7 @@ class Crowd:
             Its fingerprint distances in Å to the frames of the crowd, (g,).
         """
         near = np.flatnonzero(apart <= self._tolerance + _NOISE)
-        if self._scaled is None or not len(near):
+        if not len(near):
             return ""
         scaled = scaled_positions(frame)[0]
         moved = displacements(scaled, frame.cells[0], self._scaled[near])
@@ -131,33 +132,27 @@ class Pool:
     dataset: Sequence[Frames]
     tolerance: float
     limits: PhysicalLimits
-    _labelled: dict[str, Crowd] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._starts = np.cumsum([0, *map(len, self.candidates)])
+    _labelled: dict[str, Crowd] = field(default_factory=dict, init=False)
 
     def __len__(self) -> int:
         """Return the number of candidates."""
-        return int(self._starts[-1])
+        return sum(map(len, self.candidates))
 
     def look(self, indices: Array) -> list[Look]:
         """Examine candidates, in the order given."""
-        entries = np.searchsorted(self._starts, indices, side="right") - 1
         looks: dict[int, Look] = {}
-        for entry in np.unique(entries):
-            members = indices[entries == entry]
-            frames = self.candidates[entry][members - self._starts[entry]]
+        for frames, members in frames_at(self.candidates, indices):
             looks.update((look.index, look) for look in self._look(frames, members.tolist()))
         return [looks[index] for index in indices.tolist()]
 
     def _look(self, frames: Frames, indices: list[int]) -> Iterator[Look]:
         """Examine frames of one composition, numbered `indices`."""
-        labelled = self._labelled_like(composition_of(frames))
+        labelled = self._labelled_like(frames)
         bought = np.isin(frames.ids, labelled.ids)
         faults = np.where(bought, LABELLED, inspect(frames, self.limits).faults)
         prints = np.full((len(frames), width(frames)), np.nan)
         prints[faults == ""] = fingerprints(frames[faults == ""])
-        apart = labelled.distances(prints)
+        apart = distances(prints, labelled.prints)
         for number, (index, fault) in enumerate(zip(indices, faults.tolist(), strict=True)):
             near = "" if fault else labelled.like(frames[number], apart[number])
             yield Look(
@@ -168,20 +163,34 @@ class Pool:
                 isolation=float(apart[number].min(initial=np.inf)),
             )
 
-    def _labelled_like(self, composition: str) -> Crowd:
+    def _labelled_like(self, candidates: Frames) -> Crowd:
         """Return the labelled frames of a composition; they are prepared when first needed."""
+        composition = composition_of(candidates)
         if composition not in self._labelled:
-            crowd = self._labelled[composition] = Crowd(self.tolerance)
+            crowd = self._labelled[composition] = Crowd(self.tolerance, candidates)
             for frames in self.dataset:
-                if len(frames) and composition_of(frames) == composition:
+                if composition_of(frames) == composition:
                     crowd.add(frames, fingerprints(frames))
         return self._labelled[composition]
+
+
+def frames_at(candidates: Sequence[Frames], indices: Array) -> Iterator[tuple[Frames, Array]]:
+    """Yield the frames with some numbers, entry by entry, each time with their numbers.
+
+    Parameters
+    ----------
+    candidates
+        Frames, numbered through all entries.
+    indices
+        Numbers of frames, (i,); the frames of an entry come in this order.
+    """
+    starts = np.cumsum([0, *map(len, candidates)])
+    entries = np.searchsorted(starts, indices, side="right") - 1
+    for entry in np.unique(entries):
+        members = indices[entries == entry]
+        yield candidates[entry][members - starts[entry]], members
 
 
 def composition_of(frames: Frames) -> str:
     """Return the symbols of frames in alphabetical order, separated by blanks."""
     return " ".join(sorted(frames.symbols))
-
-
-def _joined(known: Array | None, more: Array) -> Array:
-    return more if known is None else np.concatenate([known, more])
