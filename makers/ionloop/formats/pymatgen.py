@@ -63,22 +63,18 @@ def from_pymatgen(structures: Iterable[Structure]) -> list[Frames]:
 
 def _from_structure(structure: Structure) -> Frames:
     if not structure.is_ordered:
-        raise FrameFileError(_disorder_sentence(structure))
+        partial = [site for site in structure if not site.is_ordered]
+        examples = ", ".join(dict.fromkeys(site.species_string for site in partial[:20]))
+        raise FrameFileError(
+            f"{len(partial)} of {len(structure)} sites are partly occupied ({examples}); choose "
+            "an ordered configuration first, for example with pymatgen's "
+            "OrderDisorderedStructureTransformation"
+        )
     return Frames(
         symbols=chemical(site.specie.symbol for site in structure),
         positions=np.array([_exact_positions(structure)]),
         cells=np.array([structure.lattice.matrix]),
         **_pymatgen_label(structure),
-    )
-
-
-def _disorder_sentence(structure: Structure) -> str:
-    partial = [site for site in structure if not site.is_ordered]
-    examples = ", ".join(dict.fromkeys(site.species_string for site in partial[:20]))
-    return (
-        f"{len(partial)} of {len(structure)} sites are partly occupied ({examples}); choose an "
-        "ordered configuration first, for example with pymatgen's "
-        "OrderDisorderedStructureTransformation"
     )
 
 

@@ -87,8 +87,7 @@ def load_structures(paths: Iterable[Path]) -> list[Frames]:
     FrameFileError
         If a file cannot be read; the message names the file, what is wrong and the cure.
     """
-    parts = [frames.unlabelled() for path in paths for frames in read_frames(path)]
-    return concatenate(parts)
+    return concatenate(frames.unlabelled() for path in paths for frames in read_frames(path))
 
 
 def unconverged(path: Path, fmt: str | None = None) -> int | None:

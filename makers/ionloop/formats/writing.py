@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def write_frames(frames: Frames | Sequence[Frames], path: Path, fmt: str) -> Non
 
 def _write_npy(parts: list[Frames], path: Path) -> None:
     _make_folder(path)
-    for name, part in zip(_system_names(parts), parts, strict=True):
+    for name, part in _named(parts):
         to_dpdata(part).to("deepmd/npy", str(path / name))
 
 
@@ -59,7 +60,7 @@ def _write_hdf5(parts: list[Frames], path: Path) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
-        for name, part in zip(_system_names(parts), parts, strict=True):
+        for name, part in _named(parts):
             to_dpdata(part).to("deepmd/hdf5", file.create_group(name), comp_prec=np.float64)
 
 
@@ -111,13 +112,13 @@ def _make_folder(path: Path) -> None:
         raise FrameFileError(f"the folder {path} is not empty; remove it or name another one")
 
 
-def _system_names(parts: Iterable[Frames]) -> list[str]:
+def _named(parts: Iterable[Frames]) -> Iterator[tuple[str, Frames]]:
     # Two orders of the same atoms have one formula and stay two systems.
-    names: list[str] = []
-    for formula in (part.formula for part in parts):
-        taken = sum(name.split("-")[0] == formula for name in names)
-        names.append(f"{formula}-{taken}" if taken else formula)
-    return names
+    taken: Counter[str] = Counter()
+    for part in parts:
+        number = taken[part.formula]
+        taken[part.formula] += 1
+        yield f"{part.formula}-{number}" if number else part.formula, part
 
 
 _WRITERS: dict[str, Callable[[list[Frames], Path], None]] = {

@@ -45,7 +45,7 @@ class ProgramNotFoundError(IonloopError, FileNotFoundError):
 
 
 def cure_for(program: str, extra: str) -> str:
-    """Say how a program comes onto PATH that was not found there.
+    """Say how to get a program that was not found on PATH.
 
     Parameters
     ----------

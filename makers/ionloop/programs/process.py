@@ -61,14 +61,14 @@ class Answer(Ended):
     Parameters
     ----------
     text
-        Standard output and error, without what is not text.
+        Standard output and error, without control characters.
     """
 
     text: str
 
     @property
     def last_words(self) -> str:
-        """The last line that tells something, with what it is; nothing if it said nothing."""
+        """The last line that says what went wrong, or the last one at all; "" without any."""
         return last_words(self.text)
 
 
