@@ -11,12 +11,11 @@ from jobflow import Flow, Job
 from ionloop.codes.common.acceptance import Calculated, Terms, accept
 from ionloop.codes.common.prediction import Prediction
 from ionloop.codes.forcefield.settings import ForceFieldSettings
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
 from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.jobs.label.record import LabelBatch, by_id, record_labels
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
 from ionloop.jobs.train.ensemble import collect_ensemble
 from ionloop.jobs.train.evaluation import evaluation

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 from jobflow import JobConfig, job
 
-from ionloop.jobs.provenance import stamp
+from ionloop.jobs.documents import stamp
 from ionloop.schemas.dataset import DatasetDoc, dataset_hash
 from ionloop.schemas.document import Document
 from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage, Unfinished

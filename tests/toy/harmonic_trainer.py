@@ -14,9 +14,8 @@ import numpy as np
 from jobflow import Flow, Job
 
 from ionloop.codes.common.prediction import Prediction, force_errors
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference, TrainMaker
 from ionloop.jobs.train.ensemble import collect_ensemble
 from ionloop.jobs.train.evaluation import evaluation

@@ -13,12 +13,11 @@ from harmonic_trainer import KIND, predict
 from jobflow import Flow
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
 from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory
 from ionloop.jobs.explore.starts import Perturbation, planned, trajectory_tasks
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference
 from ionloop.schemas.exploration import ExplorationPart, Stage
 from ionloop.schemas.frames import Frames

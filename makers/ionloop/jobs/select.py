@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from jobflow import Job
 
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference, SelectMaker
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.label import Labels

@@ -12,7 +12,7 @@ from ionloop.codes import lammps
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.geometry.periodic import supercell
-from ionloop.jobs.decorators import collecting_job, stored_job
+from ionloop.jobs.documents import collecting_job, stamp, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
 from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory
 from ionloop.jobs.explore.starts import (
@@ -22,7 +22,6 @@ from ionloop.jobs.explore.starts import (
     trajectory_tasks,
 )
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference
 from ionloop.jobs.tolerances import in_force
 from ionloop.jobs.unfinished import unfinished

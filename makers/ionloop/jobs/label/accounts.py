@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ionloop.codes.common.acceptance import AcceptanceLimits, judged
-from ionloop.jobs.decorators import collecting_job, stored_job
+from ionloop.jobs.documents import collecting_job, stamp, stored_job
 from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.twins import distinct
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import FloorError
 from ionloop.jobs.tolerances import changed
 from ionloop.schemas.frames import Frames, concatenate

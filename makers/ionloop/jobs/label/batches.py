@@ -19,13 +19,12 @@ from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.common.labeller import Labeller
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.jobs.context import metadata
-from ionloop.jobs.decorators import collecting_job, stored_job
+from ionloop.jobs.documents import collecting_job, stamp, stored_job
 from ionloop.jobs.label.accounts import ALLOWANCE, collect_labels, unique_ids
 from ionloop.jobs.label.dynamics import run_dynamics
 from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.record import LabelBatch, by_id, record_labels, without_twins
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import LabelMaker, Reference
 from ionloop.jobs.tolerances import in_force
 from ionloop.schemas.frames import Frames, concatenate

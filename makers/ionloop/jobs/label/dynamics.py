@@ -10,10 +10,9 @@ from typing import Any
 
 from ionloop.codes.common.acceptance import Calculated, accept
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.label.accounts import account, check_floor
 from ionloop.jobs.label.ledger import current_ledger
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.tolerances import in_force
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, Labels

@@ -13,13 +13,12 @@ from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.external.requests import find_request, write_requests
 from ionloop.codes.external.settings import ExternalSettings, level_of_theory
 from ionloop.formats.errors import FrameFileError
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.label.batches import BatchLabelMaker
 from ionloop.jobs.label.imports import calculated, read_labelled, rejected
 from ionloop.jobs.label.ledger import Ledger, current_ledger
 from ionloop.jobs.label.record import LabelBatch, by_id
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError, UnsupportedError

@@ -11,11 +11,10 @@ import numpy as np
 from ionloop.codes.common.acceptance import AcceptanceLimits, Calculated, Terms, accept
 from ionloop.formats.errors import FrameFileError
 from ionloop.formats.reading import read_frames, unconverged
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.label.accounts import account
 from ionloop.jobs.label.ledger import Ledger, current_ledger
 from ionloop.jobs.label.twins import adopt_twins
-from ionloop.jobs.provenance import stamp
 from ionloop.schemas.dataset import in_stretches
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from ionloop.codes.common.acceptance import Terms, failed
+from ionloop.jobs.documents import stamp
 from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.twins import adopt_twins
-from ionloop.jobs.provenance import stamp
 from ionloop.schemas.document import Document
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames

@@ -11,9 +11,8 @@ from jobflow import Flow, Job
 
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd.settings import DeepmdSettings
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference, TrainMaker
 from ionloop.jobs.tolerances import in_force
 from ionloop.jobs.train.ensemble import LOST, collect_ensemble, kept, previous_checkpoint

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ionloop.jobs.decorators import collecting_job
-from ionloop.jobs.provenance import stamp
+from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.roles import FloorError
 from ionloop.jobs.tolerances import changed
 from ionloop.schemas.potential import EnsembleDoc, LostTraining, StoredFile, TrainingDoc

@@ -6,7 +6,7 @@ from jobflow import Flow, Job, OutputReference
 
 from ionloop.flows.concurrent_learning.settings import ExistingData, InitialData, Loop
 from ionloop.geometry.perturb import perturb
-from ionloop.jobs.decorators import stored_job
+from ionloop.jobs.documents import stored_job
 from ionloop.jobs.label.imports import ingest
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.roles import Reference

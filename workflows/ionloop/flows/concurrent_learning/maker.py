@@ -13,9 +13,8 @@ from ionloop.flows.concurrent_learning.initial import initial_jobs
 from ionloop.flows.concurrent_learning.settings import Loop
 from ionloop.flows.concurrent_learning.turn import References, begin_loop
 from ionloop.flows.concurrent_learning.validation import ANY_DEVIATION, of_validation, validate
-from ionloop.jobs.decorators import collecting_job
+from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.placement import PART, PRODUCTION, Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, symbols_of

@@ -13,11 +13,10 @@ from monty.json import MSONable
 from ionloop.flows.concurrent_learning.accounts import TurnResults, after_turn, iteration_document
 from ionloop.flows.concurrent_learning.decision import decide, next_progress
 from ionloop.flows.concurrent_learning.settings import Loop
-from ionloop.jobs.decorators import collecting_job
+from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.label.accounts import outstanding
 from ionloop.jobs.label.batches import await_quorum
 from ionloop.jobs.placement import Role, assign
-from ionloop.jobs.provenance import stamp
 from ionloop.jobs.roles import Reference
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.iteration import Action, StageProgress

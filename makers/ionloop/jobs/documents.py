@@ -1,16 +1,20 @@
-"""Declare jobs: where their data go, and how they see the outputs of other jobs."""
+"""Jobs that make documents: how they are declared, and what a document says about its origin."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import platform
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jobflow import JobConfig, OnMissing, job
+from jobflow import CURRENT_JOB, JobConfig, OnMissing, job
 from jobflow.core.reference import find_and_resolve_references
+from monty.json import MontyEncoder
 
-from ionloop.jobs.context import run_store
-from ionloop.schemas.document import Document
+from ionloop.jobs.context import metadata, run_store
+from ionloop.schemas.document import Document, Provenance
 
 
 def stored_job(schema: type[Document] | None = None, **config: Any) -> Callable[..., Any]:
@@ -62,3 +66,35 @@ def collecting_job(
         return stored_job(schema, expose_store=True, **config)(resolve_and_run)
 
     return decorate
+
+
+def stamp(settings: Any = None, **versions: str) -> dict[str, Any]:
+    """Return the fields that every document has: run, iteration, provenance of the current job.
+
+    Parameters
+    ----------
+    settings
+        What the document was made with; its hash is kept.
+    **versions
+        Versions of programs by name.
+    """
+    current = CURRENT_JOB.job
+    encoded = MontyEncoder(sort_keys=True).encode(settings).encode()
+    return {
+        "run": metadata().get("run"),
+        "iteration": metadata().get("iteration"),
+        "provenance": Provenance(
+            job=current.uuid if current else None,
+            host=platform.node(),
+            versions={"ionloop": _version(), **versions},
+            input_hash=None if settings is None else hashlib.sha256(encoded).hexdigest(),
+        ),
+    }
+
+
+@functools.cache
+def _version() -> str:
+    try:
+        return version("ionloop")
+    except PackageNotFoundError:
+        return "not installed"
