@@ -15,10 +15,6 @@ class InputError(IonloopError, ValueError):
     """An input cannot be used; the message says why and what to give instead."""
 
 
-class OutsideError(IonloopError, OSError):
-    """Something outside of ionloop refuses: a file, a disk, a server; the message says what."""
-
-
 class MissingFileError(IonloopError, FileNotFoundError):
     """A file that the user named does not exist; the message says which, and what to check."""
 

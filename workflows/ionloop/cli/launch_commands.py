@@ -67,12 +67,12 @@ def check(
     """  # noqa: D301
     settings = _load(run_file, given)
     wanted = settings.runner == "local" if probe is None else probe
-    report = _report(run_file, settings, probe=wanted)
+    report = _report(run_file, settings, wanted)
     values = {"ok": report.ok, **report.model_dump(mode="json")}
     render.answer(given.as_json, values, *render.report_parts(report))
     if not report.ok:
         if given.as_json:
-            render.print_errors(_sentences(report))
+            render.print_errors([*map(render.described, report.errors)])
         raise typer.Exit(BAD_INPUT)
 
 
@@ -93,19 +93,17 @@ def run(
     ionloop run run.yaml --store mongodb://localhost/ionloop --json
     ionloop run run.yaml --runner fireworks
     """  # noqa: D301
-    from ionloop.runs import queue
-    from ionloop.runs.launch import start
+    from ionloop.runs import launch, queue
     from ionloop.runs.records import is_there
 
     settings = _checked(run_file, given)
     if or_resume and is_there(settings):
         _take_over(settings.name, settings)
-    if settings.runner == "local":
-        ended = start(settings, _progress(), or_resume=or_resume)
-        _finish(ended, settings.store, given.as_json)
+        _resume(settings.name, settings.store, given.as_json)
+    elif settings.runner == "local":
+        _finish(launch.start(settings, _progress()), settings.store, given.as_json)
     else:
-        submitted = queue.submit(settings, or_resume=or_resume)
-        _follow(submitted, settings.store, given.as_json)
+        _follow(queue.submit(settings), settings.store, given.as_json)
 
 
 def submit(run_file: RunFileArgument, *, given: RunFileOptions) -> None:
@@ -148,18 +146,12 @@ def resume(
     ionloop resume lgps --run-file run.yaml
     ionloop resume lgps-2 --store demo/ionloop.db --retry-failed
     """  # noqa: D301
-    from ionloop.runs import launch, queue
     from ionloop.runs.records import existing_store
 
     url = existing_store(given.store)
     if run_file is not None:
         _take_over(run_id, _load(run_file, RunFileOptions(store=url)))
-    if queue.engine_name(url, run_id) == "local":
-        ended = launch.resume(url, run_id, retry_failed=retry_failed, observer=_progress())
-        _finish(ended, url, given.as_json)
-    else:
-        run = queue.proceed(url, run_id, retry_failed=retry_failed)
-        _follow(run, url, given.as_json)
+    _resume(run_id, url, given.as_json, retry_failed)
 
 
 def _load(path: Path, given: RunFileOptions) -> RunFile:
@@ -171,15 +163,11 @@ def _load(path: Path, given: RunFileOptions) -> RunFile:
     return run_file if given.store is None else run_file.with_store(given.store)
 
 
-def _report(path: Path, settings: RunFile, **options: bool) -> Report:
+def _report(path: Path, settings: RunFile, probe: bool = False) -> Report:
     from ionloop.preflight.check import check as check_run_file
 
     with render.working(f"checking {path}") as tell:
-        return check_run_file(settings, tell, **options)
-
-
-def _sentences(report: Report) -> list[str]:
-    return [f"{each.key}: {each.sentence}; {each.cure}".rstrip("; ") for each in report.errors]
+        return check_run_file(settings, tell, probe=probe)
 
 
 def _checked(path: Path, given: RunFileOptions) -> RunFile:
@@ -189,7 +177,7 @@ def _checked(path: Path, given: RunFileOptions) -> RunFile:
     for part in render.report_parts(report):
         render.err().print(part)
     if not report.ok:
-        render.print_errors(_sentences(report), given.as_json)
+        render.print_errors([*map(render.described, report.errors)], given.as_json)
         raise typer.Exit(BAD_INPUT)
     return settings
 
@@ -199,6 +187,17 @@ def _take_over(run_id: str | None, changed: RunFile) -> None:
 
     for change in take_over(changed.store, run_id, changed):
         render.err().print(f"changed: {change.description}", markup=False)
+
+
+def _resume(run_id: str | None, store: str, as_json: bool, retry_failed: bool = False) -> None:
+    """Resume a run where its jobs are: on this machine, or on a queue."""
+    from ionloop.runs import launch, queue
+
+    if queue.engine_name(store, run_id) == "local":
+        ended = launch.resume(store, run_id, retry_failed=retry_failed, observer=_progress())
+        _finish(ended, store, as_json)
+    else:
+        _follow(queue.proceed(store, run_id, retry_failed=retry_failed), store, as_json)
 
 
 def _progress() -> Observer:
@@ -216,7 +215,8 @@ def _follow(run: str, store: str, as_json: bool) -> None:
             end = queue.follow(store, run, lambda rows: progress.update(_snapshot(run, rows)))
     except KeyboardInterrupt:
         look = render.command("status", run, store)
-        render.err().print(f"run {run} goes on without this command; look at it with: {look}")
+        words = f"run {run} goes on without this command; look at it with: {look}"
+        render.err().print(words, markup=False)
         raise typer.Exit(STOPPED) from None
     render.answer(as_json, _result(run, end), *_end_lines(run, end, store))
     if end is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from ionloop.cli import (
     store_commands,
 )
 from ionloop.cli.options import flat
-from ionloop.schemas.errors import IonloopError, OutsideError
+from ionloop.schemas.errors import IonloopError
 
 # ClickException, be it click's own or that of the copy that typer carries.
 CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -68,34 +66,28 @@ def _errors_as_sentences(ctx: Any) -> Iterator[None]:
 
 
 def told(error: Exception) -> tuple[int, str]:
-    """Return the exit code of an error, and what to tell the user."""
-    if own := _foreseen(error):
-        return launch_commands.BAD_INPUT, str(own)
+    """Return the exit code of an error, and what to tell the user.
+
+    What the operating system or a database server refuses is no fault, wherever it happens.
+    """
+    if isinstance(error, IonloopError | OSError):
+        return launch_commands.BAD_INPUT, str(error) or type(error).__name__
+    from pymongo.errors import PyMongoError
+
+    if isinstance(error, PyMongoError):
+        reason = str(error).partition(", Timeout:")[0]
+        return launch_commands.BAD_INPUT, f"the database does not answer as it should: {reason}"
     return FAULT, (
         f"unexpected {type(error).__name__}: {error}; this is a fault in ionloop, not in its "
         f"input: please report it with the traceback, which is in {written(error)}"
     )
 
 
-def _foreseen(error: Exception) -> IonloopError | None:
-    """Return the error as one of ionloop's own; None if it is a fault in ionloop.
-
-    What the operating system or a database server refuses is no fault, wherever it happens.
-    """
-    from pymongo.errors import PyMongoError
-
-    if isinstance(error, IonloopError):
-        return error
-    if isinstance(error, OSError):
-        return OutsideError(str(error) or type(error).__name__)
-    if isinstance(error, PyMongoError):
-        reason = str(error).partition(", Timeout:")[0]
-        return OutsideError(f"the database does not answer as it should: {reason}")
-    return None
-
-
 def written(error: Exception) -> Path:
     """Write the traceback of an error to a file and return its path."""
+    import tempfile
+    import traceback
+
     descriptor, name = tempfile.mkstemp(prefix="ionloop-traceback-", suffix=".txt")
     with os.fdopen(descriptor, "w") as file:
         file.writelines(traceback.format_exception(error))

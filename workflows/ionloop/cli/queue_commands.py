@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -47,8 +48,6 @@ def recover(
     ionloop recover lgps
     ionloop recover lgps --every 300
     """  # noqa: D301
-    import time
-
     from ionloop.runs import queue
 
     while True:

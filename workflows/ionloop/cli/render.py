@@ -16,6 +16,7 @@ from ionloop.cli.options import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from ionloop.preflight.check import Report
+    from ionloop.preflight.findings import Finding
 
 MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "error": ("✗", "red")}
 
@@ -81,7 +82,7 @@ def print_errors(sentences: Sequence[str], as_json: bool = False) -> None:
         Whether to print them to standard output, too, as JSON.
     """
     if as_json:
-        print_json({"ok": False, "errors": list(sentences)})
+        print_json({"ok": False, "errors": sentences})
     for sentence in sentences:
         err().print(Text(sentence, style="red"))
 
@@ -98,14 +99,16 @@ def marked(level: str, sentence: str) -> Text:
     return Text.assemble(MARKS[level], " ", sentence)
 
 
+def described(finding: Finding) -> str:
+    """Return a finding as a sentence: the key of the run file, what was found, what to do."""
+    cure = f"; {finding.cure}" if finding.cure else ""
+    return f"{finding.key}: {finding.sentence}{cure}"
+
+
 def report_parts(report: Report) -> list[Text]:
     """Return what the check of a run file has found, what will happen, and what it costs."""
-    findings = [
-        marked(each.level, f"{each.key}: {each.sentence}" + (f"; {each.cure}" if each.cure else ""))
-        for each in report.findings
-    ]
     return [
-        *findings,
+        *(marked(each.level, described(each)) for each in report.findings),
         Text("\nWhat will happen", style="bold"),
         *(Text(f"  {step}") for step in report.plan),
         Text("\nWhat it costs", style="bold"),

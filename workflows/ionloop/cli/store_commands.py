@@ -26,11 +26,10 @@ def info(given: Common) -> None:
     ionloop store info
     ionloop store info --store mongodb://server/ionloop --json
     """  # noqa: D301 (typer's mark for lines to keep)
-    from ionloop.runs.records import existing_store
     from ionloop.stores.connect import open_store
     from ionloop.stores.contents import contents
 
-    with closing(open_store(existing_store(given.store), read_only=True)) as store:
+    with closing(open_store(given.store, read_only=True)) as store:
         found = contents(store)
     render.answer(given.as_json, found, *_lines(found))
 
@@ -77,18 +76,16 @@ def prune(
 
 
 def _lines(found: Contents) -> list[str]:
-    kinds: Counter[tuple[str, str]] = Counter()
+    kinds: Counter[str] = Counter()
     runs: Counter[str] = Counter()
-    n: Counter[tuple[str, str]] = Counter()
+    n: Counter[str] = Counter()
     for share in found.shares:
-        kind = share.collection, share.kind
-        kinds[kind] += share.size
-        n[kind] += share.n
+        name, kind = share.collection, share.kind
+        what = name if kind == name else f"{name}: {kind}"
+        kinds[what] += share.size
+        n[what] += share.n
         runs[share.run] += share.size
-    lines = [
-        _line(name if kind == name else f"{name}: {kind}", n[name, kind], size)
-        for (name, kind), size in kinds.most_common()
-    ]
+    lines = [_line(what, n[what], size) for what, size in kinds.most_common()]
     lines += [f"{_megabytes(size)} of {run or 'no run'}" for run, size in runs.most_common()]
     if found.file_size is not None and found.free is not None:
         free = _megabytes(found.free)
