@@ -172,8 +172,8 @@ def test_potcars_of_a_preset_have_the_valence_electrons_of_the_papers(name: str)
     valence = {entry["symbol"]: entry["ZVAL"] for group in known.values() for entry in group}
     preset = PRESETS[name]
     for element, (symbol, electrons) in PAPERS[name][2].items():
-        assert preset.potcars[element] == symbol
-        assert preset.valences[element] == electrons == valence[symbol]
+        assert preset.potcars[element] == (symbol, electrons)
+        assert electrons == valence[symbol]
 
 
 def test_half_an_inverse_angstrom_is_the_sampling_of_the_200_atom_cell() -> None:

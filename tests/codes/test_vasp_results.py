@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ionloop.codes.common.errors import OtherLevelError
-from ionloop.codes.vasp import comparison, log, results
+from ionloop.codes.vasp import comparison, results
 from ionloop.codes.vasp.inputs import Arrangement, input_set, relaxation, to_structure
 from ionloop.codes.vasp.results import VaspError
 from ionloop.codes.vasp.settings import VaspSettings
@@ -349,7 +349,7 @@ def test_the_crash_message_says_what_was_tried(tmp_path: Path) -> None:
         '[{"corrections": [{"errors": ["brmix"], "actions": [{"dict": "INCAR", '
         '"action": {"_set": {"IMIX": 1}}}]}, {"errors": ["coef"], "actions": null}]}]'
     )
-    words = log.crash_message(RuntimeError("gave up"), tmp_path)
+    words = results.crash_message(RuntimeError("gave up"), tmp_path)
     assert words == (
         "gave up; custodian's corrections: brmix → INCAR IMIX = 1; coef → nothing; "
         "VASP's last output: a line / ERROR: VASP is unwell"
@@ -358,6 +358,6 @@ def test_the_crash_message_says_what_was_tried(tmp_path: Path) -> None:
 
 def test_the_last_words_of_vasp_are_never_raw_bytes(tmp_path: Path) -> None:
     (tmp_path / "vasp.out").write_bytes(b"\x1b[31m\x00\xffLAPACK: Routine ZPOTRF failed!\n")
-    sentence = log.crash_message(RuntimeError("no vasprun.xml"), tmp_path)
+    sentence = results.crash_message(RuntimeError("no vasprun.xml"), tmp_path)
     assert "LAPACK: Routine ZPOTRF failed!" in sentence
     assert sentence.isprintable()

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.common.errors import OtherLevelError
 from ionloop.codes.vasp.inputs import Arrangement, plain_tags, requested_inputs
-from ionloop.codes.vasp.level import RESCUES, deciding
-from ionloop.codes.vasp.potcars import SAME_POTCAR, PotcarIdentity, identify, pinned
-from ionloop.codes.vasp.results import VaspError, read_vasprun
-from ionloop.codes.vasp.tags import no_ground_state, plain
+from ionloop.codes.vasp.potcars import SAME_POTCAR, PotcarIdentity, identify, identities
+from ionloop.codes.vasp.results import VaspError, file_of, read_vasprun
+from ionloop.codes.vasp.tags import RESCUES, deciding, no_ground_state, plain
 from ionloop.schemas.frames import Frames
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def check_program(settings: VaspSettings, frame: Frames, folder: Path) -> None:
         If vasprun.xml or POTCAR cannot be read.
     """
     vasprun = read_vasprun(folder)
-    known = pinned(settings).potentials or {}
+    known = identities(settings)
     wanted = [known.get(symbol) for symbol in dict.fromkeys(frame.symbols)]
     differences = [
         *_version_differences(settings.version, vasprun.vasp_version.strip()),
@@ -107,16 +106,15 @@ def compare_level(settings: VaspSettings, frame: Frames, folder: Path, **changes
     VaspError
         If vasprun.xml cannot be read.
     """
-    from monty.os.path import zpath
     from pymatgen.io.vasp.inputs import Incar, Kpoints
 
     asked = requested_inputs(settings, frame, **changes)
     # pymatgen replaces some tags with nothing but a warning.
     asked["INCAR"].update(plain_tags(settings, **changes))
     vasprun = read_vasprun(folder)
-    done = Incar.from_file(zpath(str(folder / "INCAR")))
-    points = Path(zpath(str(folder / "KPOINTS")))
-    mesh = Kpoints.from_file(str(points)) if points.exists() else None
+    done = Incar.from_file(file_of(folder, "INCAR"))
+    points = file_of(folder, "KPOINTS")
+    mesh = Kpoints.from_file(points) if points.exists() else None
     differences = [
         *_incar_differences(asked["INCAR"], done, vasprun.parameters),
         *_changed("KPOINTS", _mesh(asked["KPOINTS"]), _mesh(mesh)),
@@ -170,14 +168,12 @@ def _word(value: Any) -> str:
 
 
 def _read_potcar(folder: Path) -> Potcar:
-    from monty.os.path import zpath
     from pymatgen.io.vasp.inputs import Potcar
 
-    path = zpath(str(folder / "POTCAR"))
+    path = file_of(folder, "POTCAR")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the pre-flight check reports unknown POTCARs
-            potcar: Potcar = Potcar.from_file(path)
+        with warnings.catch_warnings(action="ignore"):  # the pre-flight check reports unknown ones
+            potcar: Potcar = Potcar.from_file(str(path))
     except (OSError, LookupError, ValueError, AttributeError) as problem:
         raise VaspError(f"{path}, the potentials of the run, cannot be read: {problem}") from None
     return potcar

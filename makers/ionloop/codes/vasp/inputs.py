@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -57,12 +55,7 @@ def plain_tags(settings: VaspSettings, **changes: Any) -> dict[str, Any]:
 
 def relaxation(settings: VaspSettings) -> dict[str, Any]:
     """Return the INCAR changes that relax positions and cell (conjugate gradients)."""
-    return {
-        "IBRION": 2,
-        "ISIF": 3,
-        "NSW": settings.relax_steps,
-        "EDIFFG": -settings.relax_fmax,
-    }
+    return {"IBRION": 2, "ISIF": 3, "NSW": settings.relax_steps, "EDIFFG": -settings.relax_fmax}
 
 
 def dynamics(run: MolecularDynamics) -> dict[str, Any]:
@@ -135,12 +128,13 @@ def input_set(settings: VaspSettings, **changes: Any) -> VaspInputSet:
         INCAR tags of another kind of run, such as those of `relaxation`.
     """
     from pymatgen.io.vasp.inputs import Kpoints
-    from pymatgen.io.vasp.sets import VaspInputSet
+    from pymatgen.io.vasp.sets import BadInputSetWarning, VaspInputSet
 
     symbols = presets.potcars(settings)
     points = explicit(presets.kpoints(settings))
     mesh: Any = Kpoints.gamma_automatic(points) if points else {}
-    with _quiet():
+    # pymatgen warns of settings that were chosen on purpose.
+    with warnings.catch_warnings(action="ignore", category=BadInputSetWarning):
         return VaspInputSet(
             config_dict={
                 "INCAR": {},
@@ -172,20 +166,12 @@ def requested_inputs(settings: VaspSettings, frame: Frames, **changes: Any) -> V
     ValueError
         If `frame` is not one frame, or an element has no POTCAR in the settings.
     """
-    presets.check_elements(settings, frame.symbols)
-    with _quiet():
-        inputs = input_set(presets.of_frame(settings, frame), **changes)
-        return inputs.get_input_set(to_structure(frame), potcar_spec=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide pymatgen's warnings about settings that were chosen on purpose."""
     from pymatgen.io.vasp.sets import BadInputSetWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BadInputSetWarning)
-        yield
+    presets.check_elements(settings, frame.symbols)
+    inputs = input_set(presets.of_frame(settings, frame), **changes)
+    with warnings.catch_warnings(action="ignore", category=BadInputSetWarning):
+        return inputs.get_input_set(to_structure(frame), potcar_spec=True)
 
 
 def to_structure(frame: Frames) -> Structure:

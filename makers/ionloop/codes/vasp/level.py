@@ -6,25 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.vasp.inputs import incar
-from ionloop.codes.vasp.potcars import pinned
+from ionloop.codes.vasp.potcars import identities
 from ionloop.codes.vasp.presets import check_elements, cutoff, kpoints, potcars
-from ionloop.codes.vasp.tags import FREE_BY_PURPOSE, plain
+from ionloop.codes.vasp.tags import FREE, deciding, plain
 from ionloop.schemas.kpoints import GAMMA, Kept, KPoints, description, explicit, times
 from ionloop.schemas.label import LevelOfTheory
 
 if TYPE_CHECKING:
     from ionloop.codes.vasp.settings import VaspSettings
 
-FREE = frozenset(tag for tags in FREE_BY_PURPOSE for tag in tags.split())
-"""INCAR tags that decide how a result is reached or what is written, but not its value."""
-
-
-RESCUES = frozenset({"NBANDS"})
-"""Tags that decide a value if the user sets them, and that custodian may add if he does not.
-
-Too few bands change the energy, so NBANDS is in the key. custodian only adds bands to VASP's own
-number, which does not change a converged result.
-"""
+_APART = frozenset({"ENCUT", "KSPACING", "KGAMMA"})
+"""INCAR tags of the cut-off and the k-points, which are entries of their own in the level."""
 
 
 def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
@@ -37,10 +29,7 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
     be labelled (`check_known`).
     """
     tags = deciding(incar(settings))
-    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
-        tags.pop(tag, None)
-    known = pinned(settings).potentials or {}
-    points = kpoints(settings)
+    known, points = identities(settings), kpoints(settings)
     # Moments and Hubbard parameters are given by symbol, and count for frames with that element.
     symbols = potcars(settings)
     by_element = {tag: value for tag, value in tags.items() if _is_by_element(value, symbols)}
@@ -50,7 +39,7 @@ def level_of_theory(settings: VaspSettings) -> LevelOfTheory:
             "version": settings.version,
             "ENCUT": plain(cutoff(settings)),
             "k-points": description(points),
-            **{tag: tags[tag] for tag in sorted(tags.keys() - by_element)},
+            **{tag: tags[tag] for tag in sorted(tags.keys() - by_element - _APART)},
         },
         elements={
             element: (
@@ -81,30 +70,15 @@ def doubtful_keys(settings: VaspSettings) -> list[str]:
     spacing = kpoints(settings)
     if not isinstance(spacing, str | float | int):
         return []  # version 0.1 knew only Γ and a spacing
-    free = FREE | {"ISYM", "SYMPREC", "NBANDS", "LDIAG"}
-    tags = {tag: value for tag, value in incar(settings).items() if tag not in free}
-    for tag in ("ENCUT", "KSPACING", "KGAMMA"):
-        tags.pop(tag, None)
+    free = FREE | _APART | {"ISYM", "SYMPREC", "NBANDS", "LDIAG"}
     names = [settings.potcar_functional, *sorted(potcars(settings).values())]
     content = {
         "ENCUT": plain(cutoff(settings)),
         "k-points": "Γ" if isinstance(spacing, str) else f"spacing {spacing:g} 1/Å",
         "POTCAR": " ".join(names),
-        **{tag: plain(tags[tag]) for tag in sorted(tags)},
+        **{tag: plain(value) for tag, value in incar(settings).items() if tag not in free},
     }
     return [LevelOfTheory(code="vasp", settings=content).hash]
-
-
-def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the INCAR tags that decide the value of a converged result, in one notation each.
-
-    Without symmetry (ISYM at 0 or below) the tolerance of the symmetry search does not matter.
-    """
-    kept = {tag: plain(value) for tag, value in tags.items() if tag not in FREE}
-    if isinstance(kept.get("ISYM"), int) and kept["ISYM"] <= 0:
-        kept["ISYM"] = 0
-        kept.pop("SYMPREC", None)
-    return kept
 
 
 def in_words(settings: VaspSettings, elements: Sequence[str]) -> dict[str, str]:

@@ -22,11 +22,20 @@ if TYPE_CHECKING:
     from ionloop.codes.vasp.settings import VaspSettings
 
 
+SAME_POTCAR = (
+    "let PMG_VASP_PSP_DIR name the same release on every host, or say in label.potentials which "
+    "one is meant"
+)
+
+NOTES = ("SHA256", "COPYR")
+"""First words of lines that are about a POTCAR and no part of the potential."""
+
+
 class MissingPotcarError(IonloopError, FileNotFoundError):
     """A POTCAR is not where pymatgen looks for it, or was not where the Maker was made."""
 
 
-class PotcarIdentity(Model, use_attribute_docstrings=True):
+class PotcarIdentity(Model):
     """What a POTCAR is, whatever the folder and the file are called."""
 
     title: str
@@ -51,17 +60,22 @@ def pinned(settings: VaspSettings) -> VaspSettings:
     Elements whose POTCAR this host does not have are left out for good: a Maker labels at the
     level that it had on the host where it was made, wherever its jobs run.
     """
+    return settings.model_copy(update={"potentials": identities(settings)})
+
+
+def identities(settings: VaspSettings) -> dict[str, PotcarIdentity]:
+    """Return what the POTCAR of each element is: what the settings say, or that of this host."""
     if settings.potentials is not None:
-        return settings
+        return settings.potentials
     found = {}
     for element, symbol in potcars(settings).items():
         with suppress(MissingPotcarError, ValueError):
             found[element] = find_potential(symbol, settings.potcar_functional).identity
-    return settings.model_copy(update={"potentials": found})
+    return found
 
 
-def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
-    """Check that the POTCAR of every element is identified.
+def check_known(settings: VaspSettings, elements: Sequence[str]) -> dict[str, PotcarIdentity]:
+    """Return what the POTCAR of each element is; that of every given element has to be known.
 
     Parameters
     ----------
@@ -78,7 +92,7 @@ def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
         If an element has no POTCAR in the settings.
     """
     check_elements(settings, elements)
-    known = pinned(settings).potentials or {}
+    known = identities(settings)
     for element in dict.fromkeys(elements):
         if element not in known:
             symbol = potcars(settings)[element]
@@ -87,6 +101,7 @@ def check_known(settings: VaspSettings, elements: Sequence[str]) -> None:
                 f"{_unknown(settings, symbol)}; or say it in label.potentials, which `ionloop "
                 "check` prints on a host that has the POTCARs"
             )
+    return known
 
 
 def _unknown(settings: VaspSettings, symbol: str) -> str:
@@ -115,8 +130,7 @@ def check_potcars(settings: VaspSettings, elements: Sequence[str]) -> None:
     ValueError
         If an element has no POTCAR in the settings.
     """
-    check_known(settings, elements)
-    known = pinned(settings).potentials or {}
+    known = check_known(settings, elements)
     for element in dict.fromkeys(elements):
         symbol = potcars(settings)[element]
         here = find_potential(symbol, settings.potcar_functional).identity
@@ -125,12 +139,6 @@ def check_potcars(settings: VaspSettings, elements: Sequence[str]) -> None:
                 f"the POTCAR of {symbol} ({settings.potcar_functional}) of this host is "
                 f"{here.words}; the labels are of {known[element].words}: {SAME_POTCAR}"
             )
-
-
-SAME_POTCAR = (
-    "let PMG_VASP_PSP_DIR name the same release on every host, or say in label.potentials which "
-    "one is meant"
-)
 
 
 def identify(potcar: PotcarSingle) -> PotcarIdentity:
@@ -144,18 +152,12 @@ def identify(potcar: PotcarSingle) -> PotcarIdentity:
     return PotcarIdentity(title=" ".join(potcar.TITEL.split()), sha256=digest)
 
 
-NOTES = ("SHA256", "COPYR")
-"""First words of lines that are about a POTCAR and no part of the potential."""
-
-
 @dataclass(frozen=True)
 class Potential:
     """The header of a POTCAR.
 
     Parameters
     ----------
-    symbol
-        Its name, such as Li_sv.
     identity
         Its TITEL and the hash of its content.
     valence
@@ -166,7 +168,6 @@ class Potential:
         Whether pymatgen knows its content: then it is complete and of the right release.
     """
 
-    symbol: str
     identity: PotcarIdentity
     valence: float
     enmax: float
@@ -196,8 +197,7 @@ def find_potential(symbol: str, functional: str) -> Potential:
         known = ", ".join(PotcarSingle.functional_dir)
         raise InputError(f"there is no potcar_functional {functional!r}; known: {known}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             single = PotcarSingle.from_symbol_and_functional(symbol, functional)
     except (OSError, ValueError) as problem:
         raise MissingPotcarError(_potcar_sentence(symbol, functional)) from problem
@@ -205,7 +205,7 @@ def find_potential(symbol: str, functional: str) -> Potential:
         raise MissingPotcarError(
             f"the POTCAR of {symbol} ({functional}) cannot be read, it may be cut short"
         ) from problem
-    return Potential(symbol, identify(single), single.zval, single.enmax, single.is_valid)
+    return Potential(identify(single), single.zval, single.enmax, single.is_valid)
 
 
 def _potcar_sentence(symbol: str, functional: str) -> str:

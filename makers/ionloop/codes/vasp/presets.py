@@ -54,92 +54,68 @@ MD has none), Gaussian smearing narrow enough for an insulator (ISMEAR, SIGMA), 
 """
 
 
-class Preset(Model, use_attribute_docstrings=True):
+class Preset(Model):
     """Cut-off, k-points and PAW potentials of a material."""
 
     encut: PositiveFloat
     """plane-wave cut-off in eV"""
     kpoints: KPoints
     """gamma, or the largest spacing in 1/Å (KSPACING)"""
-    potcars: Mapping[str, str]
-    """POTCAR of each element"""
-    valences: Mapping[str, int]
-    """valence electrons of each POTCAR"""
+    potcars: Mapping[str, tuple[str, int]]
+    """POTCAR of each element, and its valence electrons"""
 
 
-_SULPHIDE_POTCARS = {"Li": "Li_sv", "Ge": "Ge_d", "P": "P", "S": "S"}
+_SULPHIDE = {"Li": ("Li_sv", 3), "Ge": ("Ge_d", 14), "P": ("P", 5), "S": ("S", 6)}
 
-_SULPHIDE_VALENCES = {"Li": 3, "Ge": 14, "P": 5, "S": 6}
-
-_NA3SBS4_POTCARS = {"Na": "Na_pv", "Sb": "Sb", "S": "S"}
-
-_NA3SBS4_VALENCES = {"Na": 7, "Sb": 5, "S": 6}
+_NA3SBS4 = {"Na": ("Na_pv", 7), "Sb": ("Sb", 5), "S": ("S", 6)}
 
 
 PRESETS: Mapping[str, Preset] = {
     # α-AgI in a cell of 128 atoms or more: PBE, 280 eV, Γ (Miyagawa 2024, ESI).
-    "agi": Preset(
-        encut=280,
-        kpoints="gamma",
-        potcars={"Ag": "Ag", "I": "I"},
-        valences={"Ag": 11, "I": 7},
-    ),
+    "agi": Preset(encut=280, kpoints="gamma", potcars={"Ag": ("Ag", 11), "I": ("I", 7)}),
     # Li10GeP2S12 in the 200-atom cell: PBE, 500 eV, Γ (Miyagawa 2024, ESI).
-    "lgps": Preset(
-        encut=500,
-        kpoints="gamma",
-        potcars=_SULPHIDE_POTCARS,
-        valences=_SULPHIDE_VALENCES,
-    ),
+    "lgps": Preset(encut=500, kpoints="gamma", potcars=_SULPHIDE),
     # Li10MP2S12, M = Ge, Si, Sn, in cells of any size (the systems of Huang 2021, whose text gives
     # PBE and PAW alone). Cut-off and the PAW potentials of Li, Ge, P, S as Miyagawa 2024; 0.5 1/Å
     # is our choice: 2×2×1 points in the 50-atom cell and Γ in Miyagawa's 200-atom cell, which is
     # the same sampling. Si and Sn: our choice.
     "li10mp2s12": Preset(
-        encut=500,
-        kpoints=0.5,
-        potcars={**_SULPHIDE_POTCARS, "Si": "Si", "Sn": "Sn_d"},
-        valences={**_SULPHIDE_VALENCES, "Si": 4, "Sn": 14},
+        encut=500, kpoints=0.5, potcars={**_SULPHIDE, "Si": ("Si", 4), "Sn": ("Sn_d", 14)}
     ),
     # Na3SbS4 in the 128-atom cell: PBE, 400 eV, Γ (Miyagawa 2024, ESI).
-    "na3sbs4": Preset(
-        encut=400,
-        kpoints="gamma",
-        potcars=_NA3SBS4_POTCARS,
-        valences=_NA3SBS4_VALENCES,
-    ),
+    "na3sbs4": Preset(encut=400, kpoints="gamma", potcars=_NA3SBS4),
     # Na3SbS4 doped with W, 127 atoms: as na3sbs4, W with 6 electrons (Miyagawa 2024, ESI).
-    "na3sbs4-w": Preset(
-        encut=400,
-        kpoints="gamma",
-        potcars={**_NA3SBS4_POTCARS, "W": "W"},
-        valences={**_NA3SBS4_VALENCES, "W": 6},
-    ),
+    "na3sbs4-w": Preset(encut=400, kpoints="gamma", potcars={**_NA3SBS4, "W": ("W", 6)}),
     # Na3Zr2Si2PO12 (a system of Deng et al., whose supporting information gives no DFT settings).
     # All our choice: PBE, 520 eV (1.3 times the largest ENMAX, oxygen's), 0.5 1/Å, the semicore
     # potentials of Na and Zr.
     "nasicon": Preset(
         encut=520,
         kpoints=0.5,
-        potcars={"Na": "Na_pv", "Zr": "Zr_sv", "Si": "Si", "P": "P", "O": "O"},
-        valences={"Na": 7, "Zr": 12, "Si": 4, "P": 5, "O": 6},
+        potcars={
+            "Na": ("Na_pv", 7),
+            "Zr": ("Zr_sv", 12),
+            "Si": ("Si", 4),
+            "P": ("P", 5),
+            "O": ("O", 6),
+        },
     ),
     # Li-P-Ge-S-O sulphide oxides and their Si variants (LPGSO of Deng et al., whose supporting
     # information gives no DFT settings). All our choice: PBE, 520 eV for oxygen, 0.5 1/Å, the PAW
     # potentials of li10mp2s12.
-    "lpgso": Preset(
-        encut=520,
-        kpoints=0.5,
-        potcars={**_SULPHIDE_POTCARS, "Si": "Si", "O": "O"},
-        valences={**_SULPHIDE_VALENCES, "Si": 4, "O": 6},
-    ),
+    "lpgso": Preset(encut=520, kpoints=0.5, potcars={**_SULPHIDE, "Si": ("Si", 4), "O": ("O", 6)}),
     # Li3InxY1-xBr6yCl6-6y (a system of Deng et al., whose supporting information names PBE and no
     # other setting). Our choice: 520 eV, 0.5 1/Å, In with its 4d and Y with its semicore electrons.
     "li3inybrcl": Preset(
         encut=520,
         kpoints=0.5,
-        potcars={"Li": "Li_sv", "In": "In_d", "Y": "Y_sv", "Br": "Br", "Cl": "Cl"},
-        valences={"Li": 3, "In": 13, "Y": 11, "Br": 7, "Cl": 7},
+        potcars={
+            "Li": ("Li_sv", 3),
+            "In": ("In_d", 13),
+            "Y": ("Y_sv", 11),
+            "Br": ("Br", 7),
+            "Cl": ("Cl", 7),
+        },
     ),
 }
 """The presets by name."""
@@ -175,7 +151,7 @@ def of_frame(settings: VaspSettings, frame: Frames) -> VaspSettings:
 def potcars(settings: VaspSettings) -> dict[str, str]:
     """Return the POTCAR of each element."""
     preset = PRESETS[settings.preset].potcars if settings.preset else {}
-    return {**preset, **settings.potcars}
+    return {element: symbol for element, (symbol, _) in preset.items()} | settings.potcars
 
 
 def valence(settings: VaspSettings, element: str) -> int | None:
@@ -188,8 +164,10 @@ def valence(settings: VaspSettings, element: str) -> int | None:
     element
         Chemical symbol.
     """
-    preset = PRESETS[settings.preset] if settings.preset else None
-    return preset.valences.get(element) if preset and element not in settings.potcars else None
+    if settings.preset is None or element in settings.potcars:
+        return None
+    known = PRESETS[settings.preset].potcars.get(element)
+    return known[1] if known else None
 
 
 def check_elements(settings: VaspSettings, elements: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Read the results of a VASP run."""
+"""What a VASP run left in its folder: results, or why there is none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.formats.pymatgen import from_pymatgen
+from ionloop.programs.log import log_text
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 
 KBAR = 1602.176634  # kB in one eV/Å³
+
+LAST_LINES = 2
+"""Lines of each output file that an error message quotes."""
 
 
 class VaspError(IonloopError, RuntimeError):
@@ -66,10 +70,9 @@ def check_ended(folder: Path) -> None:
         If OUTCAR, gzipped or not, is missing or lacks the timings that VASP writes at the end.
     """
     from monty.io import zopen
-    from monty.os.path import zpath
 
-    path = zpath(str(folder / "OUTCAR"))
-    if not Path(path).exists():
+    path = file_of(folder, "OUTCAR")
+    if not path.exists():
         raise VaspError(f"VASP wrote no {path}")
     with zopen(path, mode="rt", encoding="utf-8", errors="replace") as file:
         if not any("General timing and accounting" in str(line) for line in file):
@@ -108,16 +111,74 @@ def read_vasprun(folder: Path) -> Vasprun:
     VaspError
         If it is missing or cannot be read.
     """
-    from monty.os.path import zpath
     from pymatgen.io.vasp.outputs import Vasprun
 
-    path = zpath(str(folder / "vasprun.xml"))
+    path = file_of(folder, "vasprun.xml")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # we judge convergence and overflows ourselves
-            vasprun = Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
+        with warnings.catch_warnings(action="ignore"):  # we judge convergence and overflows
+            return Vasprun(path, parse_dos=False, parse_eigen=False, parse_potcar_file=False)
     except FileNotFoundError as problem:
         raise VaspError(f"VASP wrote no {path}") from problem
     except (SyntaxError, LookupError, ValueError, AttributeError) as problem:
         raise VaspError(f"{path} cannot be read, it may be cut short: {problem}") from problem
-    return vasprun
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Return the path of a file of a run, gzipped or not.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    name
+        Name of the file that is not gzipped.
+    """
+    from monty.os.path import zpath
+
+    return Path(zpath(folder / name))
+
+
+def corrections(folder: Path) -> list[str]:
+    """Return what custodian corrected in a folder, one phrase per correction.
+
+    Parameters
+    ----------
+    folder
+        Where custodian.json is, gzipped or not; without one there were no corrections.
+    """
+    from monty.serialization import loadfn
+
+    path = file_of(folder, "custodian.json")
+    if not path.exists():
+        return []
+    found = []
+    for entry in (entry for job in loadfn(path, cls=None) for entry in job["corrections"]):
+        actions = ", ".join(map(_action, entry["actions"] or []))
+        found.append(f"{', '.join(entry['errors'])} → {actions or 'nothing'}")
+    return found
+
+
+def _action(action: Mapping[str, Any]) -> str:
+    target = action.get("dict") or action.get("file") or "?"
+    changes = action["action"].get("_set", action["action"])
+    return f"{target} {', '.join(f'{key} = {value}' for key, value in changes.items())}"
+
+
+def crash_message(problem: BaseException, folder: Path) -> str:
+    """Say why a run gave no result.
+
+    Parameters
+    ----------
+    problem
+        The error of custodian.
+    folder
+        Folder of the run, with custodian's log and VASP's output.
+    """
+    cures = "; ".join(corrections(folder)) or "none"
+    last = " / ".join(
+        line.strip()
+        for name in ("vasp.out", "std_err.txt")
+        for line in log_text(folder / name).splitlines()[-LAST_LINES:]
+        if line.strip()
+    )
+    return f"{problem}; custodian's corrections: {cures}; VASP's last output: {last or 'nothing'}"

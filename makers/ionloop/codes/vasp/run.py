@@ -6,14 +6,13 @@ import contextlib
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.codes.vasp import comparison, inputs, log, results
+from ionloop.codes.vasp import comparison, inputs, results
 from ionloop.codes.vasp.inputs import Arrangement
 from ionloop.codes.vasp.potcars import check_potcars
 from ionloop.codes.vasp.presets import of_frame
@@ -147,14 +146,15 @@ def run_vasp(
     maker = atomate2_maker(kind, of_frame(settings, frame), cores, **changes)
     from custodian.custodian import CustodianError
 
-    with working_folder(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    shutil.rmtree(folder, ignore_errors=True)  # what an interrupted run left there
+    folder.mkdir(parents=True)
+    with contextlib.chdir(folder), warnings.catch_warnings(action="ignore"):
         try:
             # The undecorated method: it runs here and now, and makes no job.
             type(maker).make.original(maker, inputs.to_structure(frame))
         except CustodianError as problem:
             if not results.is_unconverged(folder):
-                raise VaspError(log.crash_message(problem, folder)) from problem
+                raise VaspError(results.crash_message(problem, folder)) from problem
         results.check_ended(folder)
         comparison.check_program(settings, frame, folder)
 
@@ -217,12 +217,3 @@ def handlers(settings: VaspSettings) -> list[Any]:
         known.FrozenJobErrorHandler(timeout=settings.frozen_after),
         known.StdErrHandler(),
     ]
-
-
-@contextlib.contextmanager
-def working_folder(folder: Path) -> Iterator[None]:
-    """Work in an empty folder; anything that an interrupted run left in it is removed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    with contextlib.chdir(folder):
-        yield

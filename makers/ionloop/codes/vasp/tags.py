@@ -30,7 +30,7 @@ SELF_CONSISTENT = (0, 1, 2)
 """Values of ICHARG with a self-consistent charge density; from 10 on it stays as it began."""
 
 
-FREE_BY_PURPOSE = (
+_FREE_BY_PURPOSE = (
     # how the electronic steps proceed, and where they start
     "ALGO NELM NELMIN NELMDL ISTART ICHARG INIWAV LSUBROT ISEARCH TIME WEIMIN",
     "AMIX BMIX AMIN AMIX_MAG BMIX_MAG IMIX INIMIX MAXMIX MIXPRE MREMOVE WC LMAXMIX",
@@ -42,8 +42,20 @@ FREE_BY_PURPOSE = (
     "LWAVE LCHARG LVTOT LVHAR LAECHG LELF LORBIT NWRITE NEDOS EMIN EMAX SYSTEM LH5",
 )
 
-ELECTRONIC = frozenset(" ".join(FREE_BY_PURPOSE[:2]).split())
+FREE = frozenset(" ".join(_FREE_BY_PURPOSE).split())
+"""INCAR tags that decide how a result is reached or what is written, but not its value."""
+
+
+ELECTRONIC = frozenset(" ".join(_FREE_BY_PURPOSE[:2]).split())
 """INCAR tags of the electronic steps, which decide whether they converge."""
+
+
+RESCUES = frozenset({"NBANDS"})
+"""Tags that decide a value if the user sets them, and that custodian may add if he does not.
+
+Too few bands change the energy, so NBANDS is in the key. custodian only adds bands to VASP's own
+number, which does not change a converged result.
+"""
 
 
 def refusals(tags: Mapping[str, Any]) -> Iterator[str]:
@@ -65,6 +77,18 @@ def no_ground_state(tags: Mapping[str, Any]) -> Iterator[str]:
         )
     if charge is not None and charge not in SELF_CONSISTENT:
         yield f"ICHARG = {charge} is not self-consistent; known: 0, 1, 2"
+
+
+def deciding(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the INCAR tags that decide the value of a converged result, in one notation each.
+
+    Without symmetry (ISYM at 0 or below) the tolerance of the symmetry search does not matter.
+    """
+    kept = {tag: plain(value) for tag, value in tags.items() if tag not in FREE}
+    if isinstance(kept.get("ISYM"), int) and kept["ISYM"] <= 0:
+        kept["ISYM"] = 0
+        kept.pop("SYMPREC", None)
+    return kept
 
 
 def plain(value: Any) -> Any:
