@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ionloop.codes.common.acceptance import Calculated
-from ionloop.codes.common.dft import unconverged
+from ionloop.codes.common.dft import check_ranks, unconverged
 from ionloop.codes.cp2k.data import data_folder
-from ionloop.codes.cp2k.inputs import INPUT, OUTPUT, input_file
-from ionloop.codes.cp2k.output import VERSION, check_output, read_output, read_version
+from ionloop.codes.cp2k.inputs import input_file
+from ionloop.codes.cp2k.output import RANKS, VERSION, read_output, read_version
 from ionloop.programs.environment import arguments
 from ionloop.programs.log import last_lines
 from ionloop.programs.process import PROBE_SECONDS, ProgramError, run_program
@@ -20,6 +20,8 @@ from ionloop.schemas.frames import Frames
 if TYPE_CHECKING:
     from ionloop.codes.cp2k.settings import Cp2kSettings
 
+
+INPUT, OUTPUT = "cp2k.inp", "cp2k.out"
 
 CURE = "install CP2K (docker/install-cp2k.sh, docs/dft.md) or set label.command to where it is"
 
@@ -45,7 +47,7 @@ def calculate(settings: Cp2kSettings, frame: Frames, folder: Path, cores: int = 
     ProgramNotFoundError
         If the command is not there.
     ProgramError
-        If CP2K crashed or hung; with the end of its output.
+        If CP2K crashed or hung, with the end of its output; or if it ran on other MPI ranks.
     OtherLevelError
         If CP2K is of another version than the settings say.
     """
@@ -61,7 +63,9 @@ def calculate(settings: Cp2kSettings, frame: Frames, folder: Path, cores: int = 
         return unconverged(frame, ended.seconds, cores)
     if ended.status or not text:
         raise ProgramError(f"CP2K {ended.words}{last_lines(output if text else log)}")
-    check_output(settings, text, cores)
+    read_version(settings, text)
+    if ranks := RANKS.search(text):
+        check_ranks("CP2K", int(ranks[1]), cores)
     energy, forces, stress = read_output(text)
     return Calculated(
         energy=energy,

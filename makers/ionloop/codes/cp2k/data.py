@@ -50,14 +50,10 @@ def missing_kinds(
     """
     bases = {entry for name in settings.basis_files for entry in data_entries(data / name)}
     potentials = data_entries(data / settings.potential_file)
-    kinds = {symbol: settings.basis_and_potential(symbol) for symbol in elements}
+    wanted = [(symbol, *settings.basis_and_potential(symbol)) for symbol in elements]
     return {
-        "basis set": [f"{s} {basis}" for s, (basis, _) in kinds.items() if (s, basis) not in bases],
-        "pseudopotential": [
-            f"{s} {potential}"
-            for s, (_, potential) in kinds.items()
-            if (s, potential) not in potentials
-        ],
+        "basis set": [f"{s} {basis}" for s, basis, _ in wanted if (s, basis) not in bases],
+        "pseudopotential": [f"{s} {name}" for s, _, name in wanted if (s, name) not in potentials],
     }
 
 

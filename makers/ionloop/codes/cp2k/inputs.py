@@ -13,15 +13,6 @@ if TYPE_CHECKING:
     from ionloop.codes.cp2k.settings import Cp2kSettings
 
 
-INPUT, OUTPUT = "cp2k.inp", "cp2k.out"
-
-
-# CP2K's own constants (CODATA 2006 in version 2023.1; the difference to newer ones is 1e-8).
-HARTREE = 27.21138386  # eV
-
-BOHR = 0.52917720859  # Å
-
-
 def input_file(settings: Cp2kSettings, frame: Frames) -> str:
     """Return CP2K's input for energy, forces and stress of a frame.
 

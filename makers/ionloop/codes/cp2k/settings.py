@@ -19,7 +19,7 @@ from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.units import Energy
 
 
-class Kind(Model, use_attribute_docstrings=True):
+class Kind(Model):
     """Basis set and pseudopotential of an element, where they are not the common ones."""
 
     basis: str | None = None

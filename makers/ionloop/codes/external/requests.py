@@ -48,9 +48,7 @@ def find_request(
     """
     if given.ids[0] in requests:
         return given.ids[0], given
-    in_order = sorted(requests, key=lambda k: requests[k].symbols != given.symbols)
-    for frame_id in in_order:
-        fitted = fit(requests[frame_id], given, tolerance)
-        if fitted is not None:
+    for frame_id in sorted(requests, key=lambda k: requests[k].symbols != given.symbols):
+        if (fitted := fit(requests[frame_id], given, tolerance)) is not None:
             return frame_id, fitted
     return None

@@ -12,7 +12,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.label import LevelOfTheory
 
 
-class ExternalSettings(Model, use_attribute_docstrings=True):
+class ExternalSettings(Model):
     """Labels that are calculated outside of ionloop and imported."""
 
     level: Annotated[str, Field(min_length=1)]

@@ -68,10 +68,8 @@ def calculator(settings: ForceFieldSettings) -> Calculator:
 
 
 def _load(settings: ForceFieldSettings) -> Calculator:
-    if settings.checkpoint is not None and not settings.checkpoint.is_file():
-        raise MissingFileError(
-            f"there is no file {settings.checkpoint}; check the checkpoint's path"
-        )
+    if settings.checkpoint is not None:
+        _check_file(settings.checkpoint)
     loaders: dict[str, Callable[[ForceFieldSettings], Calculator]] = {
         "sevennet": _load_sevennet,
         "chgnet": _load_chgnet,
@@ -219,7 +217,11 @@ def _installed_version(package: str) -> str | None:
 
 
 def _file_hash(path: Path) -> str:
-    if not path.is_file():
-        raise MissingFileError(f"there is no file {path}; check the checkpoint's path")
+    _check_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise MissingFileError(f"there is no file {path}; check the checkpoint's path")

@@ -64,7 +64,6 @@ def calculate(settings: GpawSettings, frame: Frames, folder: Path, cores: int = 
         atoms["magmoms"] = [settings.magnetic_moments.get(s, 0.0) for s in frame.symbols]
     request = {"atoms": atoms, "parameters": parameters(settings, frame)}
     answer, ended = _ask(settings, request, folder, cores, settings.timeout)
-    _check_versions(settings, answer)
     if not answer["converged"]:
         return unconverged(frame, ended.seconds, cores)
     return Calculated(
@@ -132,9 +131,7 @@ def probe(
         As for `calculate`.
     """
     request = {"elements": list(elements), "xc": settings.xc, "setups": settings.setups}
-    answer, _ = _ask(settings, request, folder, cores, PROBE_SECONDS)
-    _check_versions(settings, answer)
-    return answer
+    return _ask(settings, request, folder, cores, PROBE_SECONDS)[0]
 
 
 def _ask(
@@ -156,9 +153,6 @@ def _ask(
         raise ProgramError(f"GPAW {ended.words}{last_lines(log)}")
     answer: dict[str, Any] = json.loads(reply.read_text())
     check_ranks("GPAW", answer["ranks"], cores)
-    return answer, ended
-
-
-def _check_versions(settings: GpawSettings, answer: dict[str, Any]) -> None:
     for key, name in (("version", "GPAW"), ("setups_version", "its setups")):
         check_version(name, answer[key], key, getattr(settings, key))
+    return answer, ended
