@@ -47,16 +47,15 @@ def export_models(
     """
     check_run(store, run)
     ensemble = _ensemble(store, run, iteration)
-    members = [_training(store, member) for member in ensemble.members]
-    suffixes = [Path(member.model.name).suffix for member in members]
-    targets = [folder / f"potential-{i}{suffix}" for i, suffix in enumerate(suffixes)]
+    trainings = [_training(store, member) for member in ensemble.members]
+    names = [f"potential-{i}{Path(each.model.name).suffix}" for i, each in enumerate(trainings)]
+    models = {folder / name: each for name, each in zip(names, trainings, strict=True)}
     account = folder / "potential.json"
-    prepare_targets([*targets, account], force, account)
-    for member, target in zip(members, targets, strict=True):
-        member.model.write(folder, target.name)
-    models = dict(zip(targets, members, strict=True))
-    write_account(account, _account(store, run, iteration, models), targets)
-    return [*targets, account]
+    prepare_targets([*models, account], force, account)
+    for target, training in models.items():
+        training.model.write(folder, target.name)
+    write_account(account, _account(store, run, iteration, models), models)
+    return [*models, account]
 
 
 def _ensemble(store: JobStore, run: str, iteration: int | None) -> EnsembleDoc:
