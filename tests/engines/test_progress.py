@@ -13,9 +13,11 @@ from ionloop.engines.local.progress import (
     RichProgress,
     Running,
     Snapshot,
+    count_by_role,
     summary_line,
     table,
 )
+from ionloop.schemas.job import JobRow, JobState
 
 START = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 SNAPSHOT = Snapshot(
@@ -115,8 +117,13 @@ def test_live_table_on_a_terminal() -> None:
 
 def test_jobs_in_a_queue_and_paused_jobs_are_shown_as_waiting() -> None:
     states = {"completed": 1, "queued": 2, "paused": 3, "waiting": 4, "skipped": 5}
+    rows = [
+        JobRow(job_id=f"{state}-{i}", name="label", role="label", state=JobState(state))
+        for state, n in states.items()
+        for i in range(n)
+    ]
     screen = io.StringIO()
     console = Console(file=screen, width=90)
-    console.print(table(Snapshot("lgps", {"label": states}, running=()), START))
+    console.print(table(Snapshot("lgps", count_by_role(rows), running=()), START))
     row = next(line for line in screen.getvalue().splitlines() if "label" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["label", "1 of 15", "", "9", "5", ""]

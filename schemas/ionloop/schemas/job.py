@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 from pydantic import AfterValidator
 
@@ -37,6 +36,12 @@ def in_utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def clock(seconds: float) -> str:
+    """Return a time in s as hours:minutes:seconds, however many hours it has."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 
 
@@ -65,26 +70,3 @@ class JobRow(Model):
     ended: Moment | None = None
     folder: str | None = None
     """where its files are"""
-
-    @classmethod
-    def from_journal(cls, entry: dict[str, Any]) -> Self:
-        """Return the row of an entry of the local runner's journal."""
-        state, error = entry["state"], entry.get("error") or {}
-        return cls(
-            **{name: entry[name] for name in _SHARED if name in entry},
-            state=JobState.RUNNING if state == "finished" else JobState(state),
-            worker=entry.get("host"),
-            error=error.get("summary"),
-        )
-
-
-# The journal has them under the same names.
-_SHARED = JobRow.model_fields.keys() - {"state", "worker", "queue_id", "error"}
-
-JOURNAL_FIELDS = [*_SHARED, "state", "host", "error", "order"]
-"""The fields of a journal entry that a row needs, and its place in the order."""
-
-
-def journal_table(entries: Iterable[dict[str, Any]]) -> list[JobRow]:
-    """Return the rows of a run's entries in the local runner's journal, in their order."""
-    return [JobRow.from_journal(each) for each in sorted(entries, key=lambda each: each["order"])]

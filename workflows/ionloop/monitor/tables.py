@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ionloop.monitor.rows import RunRow, RunStatus, Standing, TurnRow
-from ionloop.schemas.job import JobRow
+from ionloop.schemas.job import JobRow, clock
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import RunState, SummaryDoc, ValidationDoc
 from ionloop.schemas.table import Table
@@ -91,7 +91,7 @@ def turns_table(rows: Sequence[TurnRow]) -> RichTable:
             *(f"{fraction:.1%}" for fraction in row.fractions),
             f"{row.n_accepted}/{row.n_requested}",
             _hours(row.core_hours),
-            "" if row.wall_seconds is None else _clock(row.wall_seconds),
+            "" if row.wall_seconds is None else clock(row.wall_seconds),
         )
     return table
 
@@ -209,7 +209,7 @@ def _turn_lines(row: TurnRow) -> list[Text]:
 
 def _running(job: JobRow) -> str:
     now = datetime.now(UTC)
-    since = f" for {_clock((now - job.started).total_seconds())}" if job.started else ""
+    since = f" for {clock((now - job.started).total_seconds())}" if job.started else ""
     where = f" on {job.worker}" if job.worker else ""
     return f"{job.name}{since}{where}"
 
@@ -221,21 +221,14 @@ def _failed_text(job: JobRow) -> Text:
     return text
 
 
-def _clock(seconds: float) -> str:
-    """Return a time as hours:minutes:seconds, however many hours it has."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
 def _hours(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1000 else f"{hours:.0f}"
 
 
-def _table(*names: str, right: Iterable[str], wide: Iterable[str] = ()) -> RichTable:
+def _table(*names: str, right: Collection[str], wide: Collection[str] = ()) -> RichTable:
     """Return an empty table; only the `wide` columns are broken where the terminal is narrow."""
     table = RichTable(box=None, pad_edge=False, header_style="bold", caption_justify="left")
-    numbers, broken = set(right), set(wide)
     for name in names:
-        justify: Literal["left", "right"] = "right" if name in numbers else "left"
-        table.add_column(name, justify=justify, no_wrap=name not in broken, overflow="fold")
+        justify: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in wide, overflow="fold")
     return table

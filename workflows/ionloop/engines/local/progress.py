@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -15,14 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from ionloop.codes.common.progress import advance_of
-from ionloop.engines.local.entries import Entry
-from ionloop.schemas.job import JobRow
+from ionloop.engines.local.journal import Entry
+from ionloop.schemas.job import JobRow, clock
 
 LINE_EVERY = 300.0
 """Time between two lines about the same jobs where there is no terminal, s."""
 
-COLUMNS = (("running",), ("waiting", "queued", "paused"), ("failed", "skipped"))
-"""States that the columns of numbers in the table count."""
+COLUMNS = (("running",), ("waiting",), ("failed", "skipped"))
+"""States that the columns of numbers in the table count, as `count_by_role` names them."""
 
 
 @dataclass(frozen=True)
@@ -154,21 +154,22 @@ class Pace:
         """
         advance = advance_of(job.folders)
         if advance is None:
-            return _clock(time - job.started)
+            return clock((time - job.started).total_seconds())
         since, before = self._first.setdefault(job, (time, advance.done))
         gained, left = advance.done - before, advance.total - advance.done
         if gained <= 0:
             return advance.words
-        return f"{advance.words}, {_clock(left * (time - since) / gained)} left"
+        needed = left * (time - since) / gained
+        return f"{advance.words}, {clock(needed.total_seconds())} left"
 
 
-def count_by_role(entries: Iterable[Entry | JobRow]) -> dict[str, dict[str, int]]:
+def count_by_role(entries: Iterable[Entry | JobRow]) -> dict[str, Counter[str]]:
     """Count jobs by role, then by state; what is in a queue or held counts as waiting."""
     counts: dict[str, Counter[str]] = {}
     for entry in entries:
         held = entry.state in ("queued", "paused")
         counts.setdefault(entry.role, Counter())["waiting" if held else entry.state] += 1
-    return {role: dict(states) for role, states in counts.items()}
+    return counts
 
 
 def summary_line(snapshot: Snapshot, time: datetime | None = None, pace: Pace | None = None) -> str:
@@ -230,8 +231,3 @@ def _turn_words(snapshot: Snapshot) -> list[str]:
 
 def _done(states: Mapping[str, int]) -> str:
     return f"{states.get('completed', 0)} of {sum(states.values())}"
-
-
-def _clock(time: timedelta) -> str:
-    minutes, seconds = divmod(round(time.total_seconds()), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
