@@ -17,17 +17,17 @@ from ionloop.monitor.records import (
     UnknownRunError,
     find_run,
     jobs,
-    journal_rows,
     summary,
 )
 from ionloop.monitor.rows import RunRow
-from ionloop.monitor.runs import runs, standing, status
+from ionloop.monitor.runs import runs, status
 from ionloop.monitor.turns import turns
 from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.label import LabelStatus, RejectReason
 from ionloop.schemas.process import CLOCK_DRIFT
 from ionloop.schemas.run import RunState
 from ionloop.stores.connect import collection
+from ionloop.stores.journal import journal_rows
 
 
 @pytest.fixture
@@ -261,7 +261,7 @@ def test_summary_of_a_run_that_ended(store, writer):
     assert end.n_turns == 3
     assert end.validation is not None
     assert end.validation.errors.force_mev_per_angstrom == 110
-    assert "converged after 3 turn(s)" in standing(store, "lgps").sentence
+    assert "converged after 3 turn(s)" in status(store, "lgps").standing.sentence
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def unfinished(store):
 def test_standing_while_the_runner_lives(store, unfinished):
     unfinished.set_runner_here()
     unfinished.journal("run-1", "train", 1, "running")
-    found = standing(store, "lgps")
+    found = status(store, "lgps").standing
     assert found.state is RunState.RUNNING
     assert found.sentence.endswith("is at work on turn 1: 1 train")
     assert found.cure == ""
@@ -286,14 +286,14 @@ def test_standing_from_rows_that_are_given(store, unfinished, monkeypatch):
     unfinished.journal("run-1", "train", 1, "running")
     rows = journal_rows(store, "lgps")
     monkeypatch.setattr(collection(store, "jobs"), "query", lambda *_, **__: pytest.fail("read"))
-    assert standing(store, "lgps", rows).sentence.endswith("at work on turn 1: 1 train")
+    assert status(store, "lgps", rows).standing.sentence.endswith("at work on turn 1: 1 train")
 
 
 def test_standing_when_the_runner_was_killed(store, unfinished):
     unfinished.set_runner_here()
     runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
     unfinished.set_runner(runner["pid"], runner["process_created"] - 1000)  # the id, used again
-    found = standing(store, "lgps")
+    found = status(store, "lgps").standing
     assert found.state is RunState.INTERRUPTED
     assert f"process {runner['pid']} on {runner['host']}) is gone" in found.sentence
     assert found.cure == "ionloop resume lgps"
@@ -304,7 +304,7 @@ def test_a_runner_whose_clock_was_set_still_lives(store, unfinished):
     unfinished.set_runner_here()
     runner = collection(store, "runs").query_one({"run": "lgps"})["runner"]
     unfinished.set_runner(runner["pid"], runner["process_created"] - CLOCK_DRIFT / 2)
-    assert standing(store, "lgps").state is RunState.RUNNING
+    assert status(store, "lgps").standing.state is RunState.RUNNING
 
 
 def test_a_runner_that_nobody_buried_is_gone(store, unfinished):
@@ -312,18 +312,18 @@ def test_a_runner_that_nobody_buried_is_gone(store, unfinished):
         created = psutil.Process(dead.pid).create_time()
         os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
         unfinished.set_runner(dead.pid, created)
-        assert standing(store, "lgps").state is RunState.INTERRUPTED
+        assert status(store, "lgps").standing.state is RunState.INTERRUPTED
 
 
 def test_a_silent_runner_on_another_host_is_gone(store, unfinished):
     unfinished.set_runner(1, 0.0, host="elsewhere")
-    assert standing(store, "lgps").state is RunState.INTERRUPTED
+    assert status(store, "lgps").standing.state is RunState.INTERRUPTED
 
 
 def test_standing_after_a_failure(store, unfinished):
     sentence = "collect failed: FloorError: 1 of 4 trainings succeeded"
     unfinished.journal("bad-1", "train", 1, "failed", error={"summary": sentence})
-    found = standing(store, "lgps")
+    found = status(store, "lgps").standing
     assert found.state is RunState.FAILED
     assert sentence in found.sentence
     assert found.cure == "ionloop resume lgps --retry-failed"
@@ -331,7 +331,7 @@ def test_standing_after_a_failure(store, unfinished):
 
 def test_standing_after_a_stop_on_request(store, unfinished):
     unfinished.journal("wait-1", "train", 1, "waiting")
-    assert standing(store, "lgps").state is RunState.INTERRUPTED
+    assert status(store, "lgps").standing.state is RunState.INTERRUPTED
 
 
 def test_nothing_is_written_by_looking(store, writer):
@@ -347,7 +347,7 @@ def test_nothing_is_written_by_looking(store, writer):
 def test_a_cancelled_run_is_cancelled_and_not_to_be_resumed(store, unfinished):
     records = collection(store, "runs")
     records.update([records.query_one({"run": "lgps"}) | {"state": "cancelled"}], key="run")
-    found = standing(store, "lgps")
+    found = status(store, "lgps").standing
     assert (found.state, found.cure) == (RunState.CANCELLED, "")
     assert "cancelled before its end" in found.sentence
 

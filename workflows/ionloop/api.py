@@ -145,7 +145,7 @@ def labels(
     reason: str | None = None,
     species: Iterable[str] = (),
 ) -> DataFrame:
-    """Return the labels that a run bought or read in, one per row.
+    """Return the labels that a run calculated or imported, one per row.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def labels(
 
 
 def frames(store: str | Path | JobStore, run: str | None = None, **criteria: Any) -> DataFrame:
-    """Return the frames that a run has judged, one per row, with verdict and fate of the label.
+    """Return the frames that a run has judged, one per row, with what became of their label.
 
     Parameters
     ----------

@@ -96,7 +96,6 @@ def frames(
     ionloop frames lgps --temperature 600 --reason "too near" --limit 0
     ionloop frames lgps --verdict candidate --limit 50 --poscar candidates
     """  # noqa: D301
-    from ionloop.export.frames import export_poscars
     from ionloop.monitor import frames as judged
     from ionloop.monitor.tables import frames_table
 
@@ -108,6 +107,8 @@ def frames(
         if len(found) and len(found) == limit:
             parts.append(f"the first {limit}; more with --limit")
         if poscar:
+            from ionloop.export.frames import export_poscars
+
             ids = found["frame_id"].tolist() if len(found) else []
             written = export_poscars(store, run, ids, poscar)
             parts.append(f"{len(written)} of {len(found)} written to {poscar}")
@@ -173,12 +174,15 @@ def _looking_at(url: str) -> contextlib.closing[LoopStore]:
 
 def _engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
     """Return the jobs of a run as the engine that runs it shows them."""
-    from ionloop.monitor.records import check_run, engine_name, journal_rows
-    from ionloop.runs import queue
+    from ionloop.monitor.records import check_run, engine_name, run_record
+    from ionloop.stores.journal import journal_rows
 
     check_run(store, run)
-    local = engine_name(store, run) == "local"
-    return journal_rows(store, run) if local else queue.jobs(url, run)
+    if engine_name(run_record(store, run)) == "local":
+        return journal_rows(store, run)
+    from ionloop.runs import queue
+
+    return queue.jobs(url, run)
 
 
 def status_data(store: JobStore, run: str | None, url: str) -> Any:
@@ -218,16 +222,18 @@ def _watch(store: JobStore, run: str | None, url: str) -> None:
 
 
 def _export(store: JobStore, run: str, what: str, options: ExportOptions) -> list[Path]:
-    from ionloop.export.folder import prepare_targets
-    from ionloop.export.frames import export_dataset
-    from ionloop.export.models import export_models
-    from ionloop.monitor.figure import learning_figure
-
     folder, iteration, force = options.out or Path("export") / run, options.iteration, options.force
     if what == "dataset":
+        from ionloop.export.frames import export_dataset
+
         return export_dataset(store, run, folder, options.fmt, iteration, options.split, force)
     if what == "models":
+        from ionloop.export.models import export_models
+
         return export_models(store, run, folder, iteration, force)
+    from ionloop.export.folder import prepare_targets
+    from ionloop.monitor.figure import learning_figure
+
     figure, path = learning_figure(store, run), folder / "learning.png"
     prepare_targets([path], force)
     figure.savefig(path)

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from ionloop.monitor.frames import load_tables, verdict_tables
+from ionloop.monitor.frames import turn_tables
 from ionloop.monitor.records import NotFoundError, outputs, summary
 from ionloop.monitor.rows import TurnRow
-from ionloop.monitor.turns import iterations, turns
+from ionloop.monitor.turns import turns
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.selection import TrustWindow, Verdict
@@ -149,21 +149,20 @@ def read(store: JobStore, run: str) -> Learning:
     NotFoundError
         If there is no such run, or it has no finished turn.
     """
-    documents = iterations(store, run)
-    if not documents:
+    finished = turns(store, run)
+    if not finished:
         raise NotFoundError(f"run {run!r} has no finished turn yet: there is nothing to draw")
-    numbers = [document.progress.index for document in documents]
-    judged = dict(verdict_tables(store, run))
+    numbers = [turn.turn for turn in finished]
+    verdicts = dict(turn_tables(store, "verdicts", run))
+    errors = dict(turn_tables(store, "deviation_against_error", run))
     selections = outputs(store, run, "SelectionDoc", ["output.trust", "output.iteration"])
     windows = {each["iteration"]: TrustWindow(**each["trust"]) for each in selections}
-    compared = [document.deviation_against_error for document in documents]
-    errors = iter(load_tables(store, [table for table in compared if table is not None]))
     end = summary(store, run)
     return Learning(
-        turns=turns(store, run),
-        deviations=[_judged_deviations(judged[number]) for number in numbers],
+        turns=finished,
+        deviations=[_judged_deviations(verdicts[number]) for number in numbers],
         windows=[windows[number] for number in numbers],
-        errors=[None if table is None else next(errors) for table in compared],
+        errors=[errors.get(number) for number in numbers],
         validation=end.validation.errors if end and end.validation else None,
     )
 
@@ -301,8 +300,7 @@ def _violin(axes: Axes, place: float, values: Array, colour: str) -> None:
 def _judged_deviations(table: Table) -> Array:
     deviations = table["max_devi_f"]
     counts = (table["verdict"] != Verdict.SKIPPED) & np.isfinite(deviations) & (deviations > 0)
-    judged: Array = deviations[counts]
-    return judged
+    return table.where(counts)["max_devi_f"]
 
 
 def _turn_axis(axes: Axes, numbers: Sequence[int], with_end: bool = False) -> None:

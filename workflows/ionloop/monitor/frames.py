@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from ionloop.schemas.table import Table, join_tables
 from ionloop.stores.connect import collection
 
 _LABEL_FIELDS = list(LabelRow.model_fields)
+
+_HOLDERS = {"verdicts": "SelectionDoc", "deviation_against_error": "IterationDoc"}
+"""Tables that every turn has, and the type of the document that holds them."""
 
 
 def frames(
@@ -62,7 +65,7 @@ def frames(
         If there is no such verdict, or the turn has no frames.
     """
     check_run(store, run)
-    tables = verdict_tables(store, run, iteration)
+    tables = turn_tables(store, "verdicts", run, iteration)
     if iteration is not None and not tables:
         raise QueryError(f"run {run!r} has no frames of turn {iteration} yet")
     judged = join_tables(
@@ -75,53 +78,30 @@ def frames(
     return _with_labels(store, run, found) if len(found) else found
 
 
-def verdict_tables(
-    store: JobStore, run: str | None = None, iteration: int | None = None
+def turn_tables(
+    store: JobStore, field: str, run: str | None = None, iteration: int | None = None
 ) -> list[tuple[int, Table]]:
-    """Return turn number and verdicts of every turn that has selected frames, in order.
+    """Return turn number and table of every turn that has stored the table, in order.
 
     Parameters
     ----------
     store
         The job store.
+    field
+        The table: "verdicts", or "deviation_against_error" of the new labels.
     run
         Id of the run; all runs if left out.
     iteration
         A turn, counted from 0; all turns if left out.
     """
-    criteria = {"output.@class": "SelectionDoc"} | ({} if run is None else {"metadata.run": run})
-    wanted = ["metadata.iteration", "output.verdicts"]
-    found = [
-        (document["metadata"].get("iteration"), document["output"]["verdicts"])
-        for document in store.docs_store.query(criteria, properties=wanted)
-    ]
-    numbered = [(n, stored) for n, stored in found if n is not None and iteration in (None, n)]
-    tables = load_tables(store, [stored for _, stored in numbered])
-    pairs = zip((n for n, _ in numbered), tables, strict=True)
-    return sorted(pairs, key=lambda pair: pair[0])
-
-
-def load_tables(store: JobStore, stored: Sequence[Any]) -> list[Table]:
-    """Return tables that documents hold: either in themselves, or as references to blobs.
-
-    Parameters
-    ----------
-    store
-        The job store.
-    stored
-        What the documents hold.
-    """
-    blobs = [_blob_uuid(each) for each in stored]
-    wanted = {"blob_uuid": {"$in": [blob for blob in blobs if blob is not None]}}
-    found = collection(store, "data").query(wanted, properties=["blob_uuid", "data"])
-    loaded = {document["blob_uuid"]: document["data"] for document in found}
-    tables = []
-    for each, blob in zip(stored, blobs, strict=True):
-        if blob is not None:
-            tables.append(Table.unpack(loaded[blob]))
-        else:
-            tables.append(each if isinstance(each, Table) else Table.from_dict(each))
-    return tables
+    kind = _HOLDERS[field]
+    given = {"output.@class": kind, "metadata.run": run, "metadata.iteration": iteration}
+    criteria = {key: value for key, value in given.items() if value is not None}
+    wanted = ["metadata.iteration", f"output.{field}"]
+    found = store.query(criteria, properties=wanted, load=True)
+    numbered = ((each["metadata"].get("iteration"), each["output"].get(field)) for each in found)
+    tables = [(n, Table.from_dict(stored)) for n, stored in numbered if n is not None and stored]
+    return sorted(tables, key=lambda pair: pair[0])
 
 
 def labels(
@@ -152,24 +132,17 @@ def labels(
         If there is no such run.
     """
     check_run(store, run)
-    given = {
-        "status": status,
-        "reason": reason,
-        "species": {"$all": [*species]} if species else None,
-    }
+    elements = [*species]
+    held = {"$all": elements} if elements else None
+    given = {"run": run, "status": status, "reason": reason, "species": held}
     criteria = {key: value for key, value in given.items() if value is not None}
-    found = collection(store, "labels").query({"run": run, **criteria}, properties=_LABEL_FIELDS)
+    found = collection(store, "labels").query(criteria, properties=_LABEL_FIELDS)
     return [label_row(document) for document in found]
 
 
 def label_row(document: dict[str, Any]) -> LabelRow:
     """Return the row of a stored label."""
     return LabelRow(**{name: document[name] for name in _LABEL_FIELDS if name in document})
-
-
-def _blob_uuid(stored: Any) -> str | None:
-    packed = stored.get("packed", {}) if isinstance(stored, dict) else {}
-    return packed.get("blob_uuid") if isinstance(packed, dict) else None
 
 
 def _mask(

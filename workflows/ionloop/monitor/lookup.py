@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.frames import label_row, verdict_tables
+from ionloop.monitor.frames import label_row, turn_tables
 from ionloop.monitor.records import NotFoundError, QueryError, run_record
 from ionloop.monitor.rows import Found
 from ionloop.stores.connect import collection, describe
@@ -91,7 +91,7 @@ def _frame(store: JobStore, key: str) -> Found | None:
     labels = [label_row(each).model_dump(mode="json") for each in stored]
     verdicts = [
         {"iteration": iteration, **row}
-        for iteration, table in verdict_tables(store)
+        for iteration, table in turn_tables(store, "verdicts")
         for row in table.where(np.char.startswith(table["frame_id"], key)).rows()
     ]
     frame_id = _only(key, "frames", {each["frame_id"] for each in [*labels, *verdicts]})

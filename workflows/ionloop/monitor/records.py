@@ -10,10 +10,11 @@ from jobflow.core.store import JobStore
 
 from ionloop.monitor.rows import JobsOverview
 from ionloop.schemas.errors import IonloopError
-from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, journal_table
+from ionloop.schemas.job import JobRow
 from ionloop.schemas.label import LevelOfTheory
 from ionloop.schemas.run import RunDoc, SummaryDoc
 from ionloop.stores.connect import collection, describe
+from ionloop.stores.journal import journal_rows
 
 
 class QueryError(IonloopError, LookupError):
@@ -96,17 +97,9 @@ def run_record(store: JobStore, run: str) -> dict[str, Any]:
     return collection(store, "runs").query_one({"run": run}) or {}
 
 
-def engine_name(store: JobStore, run: str) -> str:
-    """Return the name of the engine that runs a run: local, fireworks or remote.
-
-    Parameters
-    ----------
-    store
-        The job store.
-    run
-        Id of the run.
-    """
-    name: str = (run_record(store, run).get("run_file") or {}).get("runner", "local")
+def engine_name(record: dict[str, Any]) -> str:
+    """Return the name of the engine of a run, by its record: local, fireworks or remote."""
+    name: str = (record.get("run_file") or {}).get("runner", "local")
     return name
 
 
@@ -182,20 +175,6 @@ def jobs(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> Job
     for row in found:
         counts[row.role][row.state.value] += 1
     return JobsOverview(counts=counts, rows=found)
-
-
-def journal_rows(store: JobStore, run: str) -> list[JobRow]:
-    """Return the jobs in the local runner's journal, in the order of submission.
-
-    Parameters
-    ----------
-    store
-        The job store.
-    run
-        Id of the run.
-    """
-    entries = collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS)
-    return journal_table(entries)
 
 
 def levels(store: JobStore, run: str) -> list[LevelOfTheory]:

@@ -54,9 +54,9 @@ class TurnRow(Model):
     """counted from 0"""
     temperatures: list[Temperature]
     counts: VerdictCounts
-    conditions: list[ConditionCounts] = Field(default_factory=list)
+    conditions: list[ConditionCounts] = Field([])
     """verdict counts by temperature, pressure and composition"""
-    unfinished: list[Unfinished] = Field(default_factory=list)
+    unfinished: list[Unfinished] = Field([])
     """trajectories that stopped early, with the reason"""
     n_requested: int
     """labels asked for"""
@@ -85,7 +85,7 @@ class TurnRow(Model):
     """what was decided"""
     reason: str
     failures: list[str]
-    notes: list[str] = Field(default_factory=list)
+    notes: list[str] = Field([])
     """such as mixed levels of theory"""
 
     @property
@@ -100,7 +100,7 @@ class JobsOverview(Model):
 
     counts: dict[str, dict[str, int]]
     """role to state to number of jobs"""
-    rows: list[JobRow] = Field(default_factory=list)
+    rows: list[JobRow] = Field([])
     """all of them, in order"""
 
     @property

@@ -8,20 +8,12 @@ from typing import Any
 
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.records import (
-    check_run,
-    engine_name,
-    jobs,
-    outputs,
-    run_ids,
-    run_record,
-    summary,
-)
+from ionloop.monitor.records import engine_name, jobs, outputs, run_ids, run_record, summary
 from ionloop.monitor.rows import JobsOverview, RunRow, RunStatus, Standing
 from ionloop.monitor.turns import turns
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.process import lives
-from ionloop.schemas.run import WAITING, RunState
+from ionloop.schemas.run import WAITING, RunState, SummaryDoc
 
 _STOPPED = {
     JobState.PAUSED: (RunState.PAUSED, "ionloop resume {}"),
@@ -33,7 +25,7 @@ _STOPPED = {
 
 def runs(store: JobStore) -> list[RunRow]:
     """Return all runs, the newest last."""
-    return [_run_row(store, run) for run in run_ids(store)]
+    return [_run_row(store, run, summary(store, run)) for run in run_ids(store)]
 
 
 def status(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> RunStatus:
@@ -53,61 +45,28 @@ def status(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> R
     UnknownRunError
         If there is no such run.
     """
+    end, overview = summary(store, run), jobs(store, run, rows)
     return RunStatus(
-        **dict(_run_row(store, run, rows)),
-        turns=turns(store, run, rows),
-        jobs=jobs(store, run, rows),
-        summary=summary(store, run),
+        **dict(_run_row(store, run, end, rows)),
+        turns=turns(store, run, overview.rows),
+        jobs=overview,
+        summary=end,
     )
 
 
-def standing(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> Standing:
-    """Return where a run stands and, if it has stopped, the command to go on with it.
-
-    Parameters
-    ----------
-    store
-        The job store.
-    run
-        Id of the run.
-    rows
-        The jobs as the engine shows them; by default what the store knows of them.
-
-    Raises
-    ------
-    UnknownRunError
-        If there is no such run.
-    """
-    check_run(store, run)
-    if end := summary(store, run):
-        how = "converged" if end.converged else "stopped unconverged"
-        sentence = f"{how} after {end.n_turns} turn(s): {end.reason}"
-        return Standing(state=RunState.COMPLETED, sentence=sentence)
-    record, engine = run_record(store, run), engine_name(store, run)
-    if record.get("state") == RunState.CANCELLED:
-        sentence = "cancelled before its end; its labels and models stay in the store"
-        return Standing(state=RunState.CANCELLED, sentence=sentence)
-    if engine != "local":
-        return _on_queue(run, engine, rows)
-    runner = record.get("runner")
-    overview = jobs(store, run, rows)
-    if runner and lives(runner):
-        return Standing(state=RunState.RUNNING, sentence=_at_work(runner, overview))
-    return _not_running(run, runner, overview)
-
-
-def _run_row(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> RunRow:
+def _run_row(
+    store: JobStore, run: str, end: SummaryDoc | None, rows: Sequence[JobRow] | None = None
+) -> RunRow:
     record = run_record(store, run)
     wanted = ["output.progress", "output.n_training_frames"]
     found = outputs(store, run, "IterationDoc", wanted)
     last = max(found, key=lambda each: each["progress"]["index"], default=None)
-    end = summary(store, run)
     final = end.model_dump(include={"n_labels", "n_accepted", "core_hours"}) if end else {}
     return RunRow(
         run=run,
         started=record.get("started"),
         host=(record.get("runner") or {}).get("host") or record.get("host"),
-        standing=standing(store, run, rows),
+        standing=_ended(end) if end else _not_ended(store, run, record, rows),
         **((_so_far(last) if last else {}) | final),
     )
 
@@ -121,6 +80,26 @@ def _so_far(turn: dict[str, Any]) -> dict[str, Any]:
         "accurate_fraction": progress["accurate_fractions"][-1],
         "core_hours": progress["core_hours"],
     }
+
+
+def _ended(end: SummaryDoc) -> Standing:
+    how = "converged" if end.converged else "stopped unconverged"
+    sentence = f"{how} after {end.n_turns} turn(s): {end.reason}"
+    return Standing(state=RunState.COMPLETED, sentence=sentence)
+
+
+def _not_ended(
+    store: JobStore, run: str, record: dict[str, Any], rows: Sequence[JobRow] | None
+) -> Standing:
+    if record.get("state") == RunState.CANCELLED:
+        sentence = "cancelled before its end; its labels and models stay in the store"
+        return Standing(state=RunState.CANCELLED, sentence=sentence)
+    if (engine := engine_name(record)) != "local":
+        return _on_queue(run, engine, rows)
+    runner, overview = record.get("runner"), jobs(store, run, rows)
+    if runner and lives(runner):
+        return Standing(state=RunState.RUNNING, sentence=_at_work(runner, overview))
+    return _not_running(run, runner, overview)
 
 
 def _at_work(runner: dict[str, Any], overview: JobsOverview) -> str:

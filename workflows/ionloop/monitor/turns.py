@@ -9,13 +9,14 @@ from datetime import datetime
 import numpy as np
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.records import check_run, journal_rows, outputs
+from ionloop.monitor.records import check_run, outputs
 from ionloop.monitor.rows import TurnRow
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import STORE_INPUTS, JobRow
 from ionloop.schemas.potential import ForceErrors
+from ionloop.stores.journal import journal_rows
 
-_SAME = TurnRow.model_fields.keys() & IterationDoc.model_fields.keys()
+_SAME = (TurnRow.model_fields.keys() & IterationDoc.model_fields.keys()) - {"notes"}
 
 
 def iterations(store: JobStore, run: str) -> list[IterationDoc]:
@@ -57,29 +58,28 @@ def turns(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> li
     """
     documents = iterations(store, run)
     wall = _wall_seconds(journal_rows(store, run) if rows is None else rows)
-    spent = [0.0, *(document.progress.core_hours for document in documents)]
+    spent = np.diff([document.progress.core_hours for document in documents], prepend=0.0)
     return [
-        _turn_row(document, after - before, wall.get(document.progress.index))
-        for document, before, after in zip(documents, spent[:-1], spent[1:], strict=True)
+        _turn_row(document, core_hours, wall.get(document.progress.index))
+        for document, core_hours in zip(documents, spent.tolist(), strict=True)
     ]
 
 
 def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> TurnRow:
-    same = {name: getattr(document, name) for name in _SAME}
     new = document.new_label_errors
-    special = {
-        "turn": document.progress.index,
-        "train_rmse": _mean_force_rmse(document.train_errors),
-        "validation_rmse": _mean_force_rmse(document.validation_errors),
-        "new_label_rmse": new.force_mev_per_angstrom if new else None,
-        "new_label_rms": new.force_rms_mev_per_angstrom if new else None,
-        "core_hours": core_hours,
-        "wall_seconds": wall,
-        "action": document.decision.action.value,
-        "reason": document.decision.reason,
-        "notes": [*document.dataset.notes, *document.notes],
-    }
-    return TurnRow(**same | special)
+    return TurnRow(
+        **{name: getattr(document, name) for name in _SAME},
+        turn=document.progress.index,
+        train_rmse=_mean_force_rmse(document.train_errors),
+        validation_rmse=_mean_force_rmse(document.validation_errors),
+        new_label_rmse=new.force_mev_per_angstrom if new else None,
+        new_label_rms=new.force_rms_mev_per_angstrom if new else None,
+        core_hours=core_hours,
+        wall_seconds=wall,
+        action=document.decision.action.value,
+        reason=document.decision.reason,
+        notes=[*document.dataset.notes, *document.notes],
+    )
 
 
 def _mean_force_rmse(errors: Sequence[ForceErrors]) -> float | None:
