@@ -12,7 +12,7 @@ from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.twins import distinct
 from ionloop.jobs.roles import FloorError
 from ionloop.jobs.tolerances import changed
-from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.frames import concatenate
 from ionloop.schemas.label import (
     LabelDoc,
     Labels,
@@ -65,7 +65,7 @@ def collect_labels(
     FloorError
         If too few labels were accepted.
     """
-    wanted = unique_ids(frames.value)
+    wanted = [frame.ids[0] for frame in distinct(frames.value)]
     found = _judged(wanted, level, tolerances.get("limits"))
     labels = account(level, wanted, found, set(calculated), late=late)
     tolerances = {"floor": floor, "allowance": ALLOWANCE} | tolerances | changed()
@@ -116,11 +116,6 @@ def _judged(
     return {i: judged(label, limits) for i, label in found.items()} if limits else found
 
 
-def unique_ids(frames: Sequence[Frames]) -> list[str]:
-    """Return the ids of all frames, each configuration once, in order."""
-    return [frame.ids[0] for frame in distinct(frames)]
-
-
 def outstanding(parts: Sequence[Labels]) -> list[str]:
     """Return the frame ids that were late in some part and are in no later one."""
     late = dict.fromkeys(frame_id for part in parts for frame_id in part.late)
@@ -160,7 +155,7 @@ def account(
     awaited = [i for i in wanted if late and i not in found]
     accepted = [found[i] for i in wanted if i in found and found[i].status is LabelStatus.ACCEPTED]
     good = {label.frame_id for label in accepted} | set(awaited)
-    rejections = [_rejection(i, found.get(i)) for i in wanted if i not in good]
+    rejections = [rejection(i, found.get(i)) for i in wanted if i not in good]
     new = [found[i] for i in wanted if i in found and i in calculated]
     # A key names the elements of its frame, a data set the level of all of them.
     frames = concatenate(replace(label.frame, level=level.hash) for label in accepted)
@@ -214,7 +209,16 @@ def check_floor(labels: Labels, floor: float, allowance: int = ALLOWANCE) -> Non
     )
 
 
-def _rejection(frame_id: str, label: LabelDoc | None) -> Rejection:
+def rejection(frame_id: str, label: LabelDoc | None) -> Rejection:
+    """Return why there is no accepted label of a frame.
+
+    Parameters
+    ----------
+    frame_id
+        Id of the frame.
+    label
+        Its rejected label; None where there is none.
+    """
     if label is None or label.reason is None:
         detail = "the labelling job ended before this frame was done"
         return Rejection(frame_id=frame_id, reason=RejectReason.NO_RESULT, detail=detail)

@@ -1,4 +1,4 @@
-"""Labelling: spread frames over jobs, buy what is missing, account for every frame."""
+"""Labelling: spread frames over jobs, calculate what is missing, account for every frame."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from ionloop.codes.common.labeller import Labeller
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.jobs.context import metadata
 from ionloop.jobs.documents import collecting_job, stamp, stored_job
-from ionloop.jobs.label.accounts import ALLOWANCE, collect_labels, unique_ids
+from ionloop.jobs.label.accounts import ALLOWANCE, collect_labels
 from ionloop.jobs.label.dynamics import run_dynamics
 from ionloop.jobs.label.ledger import current_ledger
 from ionloop.jobs.label.record import LabelBatch, by_id, record_labels, without_twins
+from ionloop.jobs.label.twins import distinct
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.roles import LabelMaker, Reference
 from ionloop.jobs.tolerances import in_force
@@ -70,9 +71,8 @@ class BatchLabelMaker(LabelMaker):
 
     @property
     def terms(self) -> Terms:
-        """Conditions on which a label is taken from the ledger or bought anew."""
-        settings = self.settings
-        return Terms(level=self.level, limits=settings.limits, effort=settings.effort)
+        """Conditions on which a label is taken from the ledger or calculated anew."""
+        return Terms(level=self.level, limits=self.settings.limits, effort=self.settings.effort)
 
     def for_all(self) -> BatchLabelMaker:
         """Return the Maker that waits for every label: no later step could use late ones."""
@@ -224,10 +224,7 @@ def _missing(terms: Terms, frames: Sequence[Frames]) -> list[str]:
     Records of earlier failed attempts are removed, so that they do not count as answers.
     """
     ledger = current_ledger()
-    wanted = unique_ids(frames)
-    settled = ledger.settled(wanted, terms)
-    unsettled = [frame_id for frame_id in wanted if frame_id not in settled]
-    missing = without_twins(by_id(frames, unsettled), terms)
+    missing = without_twins(ledger.unsettled(distinct(frames), terms), terms)
     left = ledger.find(missing, terms.level).values()
     # Labels that another run has finished in the meantime stay.
     ledger.forget(label for label in left if not stands(label, terms))

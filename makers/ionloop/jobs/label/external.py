@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobflow import CURRENT_JOB, Job
+from pydantic import Field
 
 from ionloop.codes.common.acceptance import Terms, accept, failed, judged, stands
 from ionloop.codes.common.dynamics import MolecularDynamics
@@ -14,8 +15,9 @@ from ionloop.codes.external.requests import find_request, write_requests
 from ionloop.codes.external.settings import ExternalSettings, level_of_theory
 from ionloop.formats.errors import FrameFileError
 from ionloop.jobs.documents import stamp, stored_job
+from ionloop.jobs.label.accounts import rejection
 from ionloop.jobs.label.batches import BatchLabelMaker
-from ionloop.jobs.label.imports import calculated, read_labelled, rejected
+from ionloop.jobs.label.imports import calculated, energy_fault, read_labelled, rejected
 from ionloop.jobs.label.ledger import Ledger, current_ledger
 from ionloop.jobs.label.record import LabelBatch, by_id
 from ionloop.jobs.placement import Role, assign
@@ -24,7 +26,6 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.errors import IonloopError, UnsupportedError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc, LabelStatus, LevelOfTheory, Rejection, RejectReason
-from ionloop.selection.plausible import impossible_energies
 
 
 class WaitingForLabelsError(IonloopError, RuntimeError):
@@ -109,11 +110,13 @@ def wait_for_labels(
     WaitingForLabelsError
         While labels are missing.
     """
-    settled = current_ledger().settled(frame_ids, maker.terms)
-    missing = by_id(frames, [frame_id for frame_id in frame_ids if frame_id not in settled])
+    ledger = current_ledger()
+    missing = ledger.unsettled(by_id(frames, frame_ids), maker.terms)
     if missing:
-        documents = [expected(frame, maker.level) for frame in missing]
-        current_ledger().record([document.model_copy(update=stamp()) for document in documents])
+        failures = [failed(frame, maker.level, WaitingForLabelsError()) for frame in missing]
+        words = "waits for its label from outside"
+        waiting = [rejected(each, RejectReason.NO_RESULT, words) for each in failures]
+        ledger.record([label.model_copy(update=stamp()) for label in waiting])
         raise WaitingForLabelsError(_write_out(maker.settings, missing))
     return LabelBatch(**stamp(maker.settings), frame_ids=frame_ids, n_calculated=0)
 
@@ -137,29 +140,15 @@ def _step() -> str:
     return "validation" if job and job.name.startswith("validation") else "initial"
 
 
-def expected(frame: Frames, level: LevelOfTheory) -> LabelDoc:
-    """Return the ledger entry of a frame whose label has not arrived yet.
-
-    Parameters
-    ----------
-    frame
-        Frames of one.
-    level
-        Level of theory of the label.
-    """
-    words = "waits for its label from outside"
-    return rejected(failed(frame, level, WaitingForLabelsError()), RejectReason.NO_RESULT, words)
-
-
 class Imported(Model):
     """What became of the calculations that were offered."""
 
-    accepted: list[str]
-    rejected: list[Rejection]
-    unmatched: list[str]
-    duplicates: list[str]
-    unreadable: list[str]
-    n_missing: int
+    accepted: list[str] = Field([])
+    rejected: list[Rejection] = Field([])
+    unmatched: list[str] = Field([])
+    duplicates: list[str] = Field([])
+    unreadable: list[str] = Field([])
+    n_missing: int = 0
 
 
 def import_labels(
@@ -194,9 +183,7 @@ def import_labels(
     """
     level = level_of_theory(settings)
     known = {label.frame_id: label for label in ledger.of_run(run, level)}
-    report = Imported(
-        accepted=[], rejected=[], unmatched=[], duplicates=[], unreadable=[], n_missing=0
-    )
+    report = Imported()
     requests = {frame_id: label.frame.unlabelled() for frame_id, label in known.items()}
     for name, frame in _read(paths, fmt, check_units, report.unreadable):
         match = find_request(frame, requests, settings.limits.position_tolerance)
@@ -211,9 +198,7 @@ def import_labels(
             if label.reason is None:
                 report.accepted.append(label.frame_id)
             else:
-                report.rejected.append(
-                    Rejection(frame_id=label.frame_id, reason=label.reason, detail=label.detail)
-                )
+                report.rejected.append(rejection(label.frame_id, label))
     terms = Terms(level=level, limits=settings.limits)
     waiting = sum(not stands(label, terms) for label in known.values())
     return report.model_copy(update={"n_missing": waiting})
@@ -237,8 +222,7 @@ def _judge(
     waiting: LabelDoc, given: Frames, level: LevelOfTheory, settings: ExternalSettings
 ) -> LabelDoc:
     verdict = accept(waiting.frame.unlabelled(), calculated(given), level, settings.limits)
-    if verdict.reason is None and impossible_energies(given)[0]:
-        detail = f"{verdict.energy:.4g} eV is no total energy of {given.formula}"
-        verdict = rejected(verdict, RejectReason.OUTLIER, detail)
+    if verdict.reason is None and (fault := energy_fault(given)):
+        verdict = rejected(verdict, RejectReason.OUTLIER, fault)
     belongs = {"run": waiting.run, "iteration": waiting.iteration}
     return verdict.model_copy(update={**belongs, "provenance": waiting.provenance})

@@ -137,20 +137,24 @@ def judge(
 def _judge_part(part: Frames, terms: Terms, physical: PhysicalLimits | None) -> list[LabelDoc]:
     faults = np.where(crowded(part), "atoms beyond any density", "")
     faults[faults == ""] = inspect(part[faults == ""], physical).faults
-    impossible = impossible_energies(part)
     labels = []
     for index, frame in enumerate(part):
         label = accept(frame.unlabelled(), calculated(frame), terms.level, terms.limits)
-        detail = label.detail
-        if impossible[index]:
-            detail = f"{label.energy:.4g} eV is no total energy of {part.formula}"
-        elif faults[index]:
-            detail = ": ".join(filter(None, [str(faults[index]), nearest_atoms(frame)]))
-        if detail:
+        fault = energy_fault(frame)
+        if faults[index] and not fault:
+            fault = ": ".join(filter(None, [str(faults[index]), nearest_atoms(frame)]))
+        if detail := fault or label.detail:
             numbered = f"frame {index + 1} of {part.formula}: {detail}"
             label = rejected(label, label.reason or RejectReason.OUTLIER, numbered)
         labels.append(label)
     return labels
+
+
+def energy_fault(frame: Frames) -> str:
+    """Say that the energy of a labelled frame is no total energy; "" where it may be one."""
+    if not impossible_energies(frame)[0]:
+        return ""
+    return f"{calculated(frame).energy:.4g} eV is no total energy of {frame.formula}"
 
 
 def calculated(frame: Frames) -> Calculated:
@@ -213,11 +217,11 @@ def enter(
         Sentences for the user.
     """
     ids = [label.frame_id for label in labels]
-    bought = _accepted(ledger.settled(ids, terms))
-    strange = [label.frame.unlabelled() for label in labels if label.frame_id not in bought]
-    first = {**_accepted(adopt_twins(ledger, strange, terms)), **bought}
+    there = _accepted(ledger.settled(ids, terms))
+    unknown = [label.frame.unlabelled() for label in labels if label.frame_id not in there]
+    first = {**_accepted(adopt_twins(ledger, unknown, terms)), **there}
     found = {label.frame_id: first.setdefault(label.frame_id, label) for label in labels}
-    new = [label for i, label in _accepted(found).items() if i not in bought]
+    new = [label for i, label in _accepted(found).items() if i not in there]
     if labels and not _accepted(found):
         raise InputError(f"none of the data can be used: {rejections_in_words(labels)}")
     ledger.record([label.model_copy(update=stamp()) for label in new])

@@ -94,20 +94,27 @@ class Ledger:
             Conditions on which a label counts.
         """
         left = list(frames)
-        while left := self._unsettled(left, terms):
+        while left := self.unsettled(left, terms):
             theirs = []
             for frame in left:
                 key = _key(frame, terms.level)
                 with self._claims.claimed(key) if self._claims else nullcontext(True) as ours:
                     if not ours:
                         theirs.append(frame)
-                    elif self._unsettled([frame], terms):
+                    elif self.unsettled([frame], terms):
                         yield frame
             if left := theirs:
                 _LOG.info("%d frames are being labelled by others: waiting for them", len(left))
                 time.sleep(POLL_SECONDS)
 
-    def _unsettled(self, frames: Sequence[Frames], terms: Terms) -> list[Frames]:
+    def unsettled(self, frames: Sequence[Frames], terms: Terms) -> list[Frames]:
+        """Return the single frames that need a calculation on these terms.
+
+        Parameters
+        ----------
+        frames, terms
+            As for `to_calculate`.
+        """
         settled = self.settled([frame.ids[0] for frame in frames], terms)
         return [frame for frame in frames if frame.ids[0] not in settled]
 
@@ -217,17 +224,21 @@ def current_ledger() -> Ledger:
 
     Raises
     ------
-    RuntimeError
+    StoreError
         If the job store has no additional store ``labels``.
     """
-    exposed: Any = CURRENT_JOB.store
     try:
         store: Any = run_store()
     except StoreError:
-        return Ledger(_labels(exposed))
-    if not isinstance(store, LoopStore):  # claims need writes that no other process interrupts
-        return Ledger(_labels(store))
-    return Ledger(_labels(store), Claims(collection(store, "claims")))
+        store = CURRENT_JOB.store
+    if "labels" not in store.additional_stores:
+        raise StoreError(
+            "the job store has no additional store 'labels'; "
+            "open it with ionloop.stores.connect.open_store(url)"
+        )
+    # Claims need writes that no other process interrupts.
+    claims = Claims(collection(store, "claims")) if isinstance(store, LoopStore) else None
+    return Ledger(store.additional_stores["labels"], claims)
 
 
 def _is_of(document: dict[str, Any], level: LevelOfTheory) -> bool:
@@ -236,12 +247,3 @@ def _is_of(document: dict[str, Any], level: LevelOfTheory) -> bool:
 
 def _key(frame: Frames, level: LevelOfTheory) -> str:
     return label_id(frame.ids[0], level.of(frame.species).hash)
-
-
-def _labels(store: Any) -> Any:
-    if "labels" not in store.additional_stores:
-        raise RuntimeError(
-            "the job store has no additional store 'labels'; "
-            "open it with ionloop.stores.connect.open_store(url)"
-        )
-    return store.additional_stores["labels"]
