@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pickle
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ionloop.codes.common.acceptance import failed
 from ionloop.jobs.label.batches import BatchLabelMaker
+from ionloop.jobs.label.record import attempt
 from ionloop.programs.log import last_lines
 from ionloop.programs.process import ProgramError, run_program
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import LabelDoc
+from ionloop.selection.physical import covalent_radii
 
 EDGE = 9.0
 """Edge of the cell in Å: small enough for plane waves, large enough to need few k-points."""
@@ -38,9 +38,7 @@ def probe_cells(elements: Sequence[str]) -> list[Frames]:
 
 
 def _pair(first: str, second: str) -> Frames:
-    from ase.data import atomic_numbers, covalent_radii
-
-    bond = sum(covalent_radii[atomic_numbers[symbol]] for symbol in (first, second))
+    bond = covalent_radii((first, second)).sum()
     along = bond / np.sqrt(3) * np.ones(3)
     positions = np.array([[np.zeros(3), along]]) + 0.1
     return Frames((first, second), positions, EDGE * np.eye(3)[None]).snapped()
@@ -73,24 +71,7 @@ def probe(maker: BatchLabelMaker, frames: Sequence[Frames], seconds: float) -> l
         return answer
 
 
-def first_label(maker: BatchLabelMaker, frame: Frames) -> LabelDoc:
-    """Return the label of a frame, or the failure, as a job would.
-
-    Parameters
-    ----------
-    maker
-        The labeller.
-    frame
-        Frames of one.
-    """
-    begin = time.monotonic()
-    try:
-        return maker.label(frame)
-    except Exception as problem:  # noqa: BLE001  # whatever a calculator raises
-        return failed(frame, maker.level, problem, time.monotonic() - begin, maker.cores)
-
-
 if __name__ == "__main__":
     labeller, cells = pickle.loads(Path(REQUEST).read_bytes())
-    labels = [first_label(labeller, cell) for cell in cells]
+    labels = [attempt(cell, labeller.level, labeller.label, labeller.cores) for cell in cells]
     Path(ANSWER).write_bytes(pickle.dumps(labels))

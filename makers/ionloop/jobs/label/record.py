@@ -13,7 +13,7 @@ from ionloop.jobs.label.twins import adopt_twins
 from ionloop.schemas.document import Document
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.label import LabelDoc
+from ionloop.schemas.label import LabelDoc, LevelOfTheory
 
 
 class LabelBatch(Document):
@@ -81,17 +81,35 @@ def record_labels(
     ledger, n_calculated, lost = current_ledger(), 0, []
     with closing(ledger.to_calculate(frames, terms)) as claimed:
         for frame in claimed:
-            started = time.monotonic()
-            try:
-                label = calculate(frame)
-            except Exception as error:  # noqa: BLE001  # whatever is raised costs one label
-                label = failed(frame, terms.level, error, time.monotonic() - started, cores)
+            label = attempt(frame, terms.level, calculate, cores)
+            if label.reason and label.calculation is None:  # there was no result
                 lost.append(f"{label.frame_id}: {label.detail}")
             ledger.record([label.model_copy(update={**stamp(), "effort": terms.effort})])
             n_calculated += 1
     if lost:
         raise LabellerError(f"{len(lost)} of {n_calculated} frames gave no result; {lost[0]}")
     return n_calculated
+
+
+def attempt(
+    frame: Frames, level: LevelOfTheory, calculate: Callable[[Frames], LabelDoc], cores: int
+) -> LabelDoc:
+    """Return the label of a frame, or the failure: whatever is raised costs this label alone.
+
+    Parameters
+    ----------
+    frame
+        Frames of one.
+    level
+        Level of theory of the label.
+    calculate, cores
+        As for `record_labels`.
+    """
+    begin = time.monotonic()
+    try:
+        return calculate(frame)
+    except Exception as error:  # noqa: BLE001  # a labeller may raise anything
+        return failed(frame, level, error, time.monotonic() - begin, cores)
 
 
 def by_id(frames: Sequence[Frames], frame_ids: Sequence[str]) -> list[Frames]:
