@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ionloop.codes.common.errors import OtherLevelError
+from ionloop.formats.ase import label_of
 from ionloop.geometry.periodic import fractional, nearest_image
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
@@ -117,13 +118,8 @@ def accept(
     calculation = _calculation(request, result)
     faults = (calculation.misshaped, calculation.non_finite, calculation.level_difference)
     if not any(faults):  # numbers of another level must not be stored under this key
-        labelled = replace(
-            doc["frame"],
-            energies=np.array([result.energy]),
-            forces=np.array([result.forces]),
-            virials=None if result.virial is None else np.array([result.virial]),
-            level=doc["level"],
-        )
+        numbers = label_of(result.energy, result.forces, result.virial, doc["level"])
+        labelled = replace(doc["frame"], **numbers)
         doc |= {"frame": labelled, "energy": float(result.energy)}
     return judged(LabelDoc(**doc, calculation=calculation, status=LabelStatus.ACCEPTED), limits)
 
@@ -228,17 +224,16 @@ def _start(request: Frames, level: LevelOfTheory, seconds: float, cores: int) ->
 
 
 def _calculation(request: Frames, result: Calculated) -> Calculation:
-    facts: dict[str, Any] = {
-        "converged": result.converged,
-        "misshaped": _misshape(request, result),
-        "level_difference": result.level_difference,
-    }
-    if not facts["misshaped"]:
-        facts["non_finite"] = _not_finite(result)
-    # The atoms of an incomplete result cannot be compared with the request.
-    if not any(facts.get(name) for name in ("misshaped", "non_finite")):
-        facts |= _moves(request, result)
-    return Calculation(**facts)
+    misshaped = _misshape(request, result)
+    non_finite = "" if misshaped else _not_finite(result)
+    return Calculation(
+        converged=result.converged,
+        misshaped=misshaped,
+        non_finite=non_finite,
+        level_difference=result.level_difference,
+        # The atoms of an incomplete result cannot be compared with the request.
+        **({} if misshaped or non_finite else _moves(request, result)),
+    )
 
 
 def _misshape(request: Frames, result: Calculated) -> str:

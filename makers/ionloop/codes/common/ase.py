@@ -15,7 +15,7 @@ import numpy as np
 
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.dynamics import MolecularDynamics
-from ionloop.formats.ase import from_ase, full_stress, to_ase
+from ionloop.formats.ase import from_ase, to_ase
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
@@ -99,18 +99,11 @@ def _evaluate(atoms: Any) -> Calculated:
         energy = atoms.get_potential_energy(force_consistent=True)
     except PropertyNotImplementedError:
         energy = atoms.get_potential_energy()
-    return Calculated(energy=float(energy), forces=forces, virial=_virial(atoms))
-
-
-def _virial(atoms: Any) -> Array | None:
-    from ase.calculators.calculator import PropertyNotImplementedError
-
-    try:
-        stress = atoms.get_stress()
-    except PropertyNotImplementedError:
-        return None
-    virial: Array = -atoms.get_volume() * np.asarray(full_stress(stress), dtype=float)
-    return virial
+    virial: Array | None = None
+    with contextlib.suppress(PropertyNotImplementedError):
+        stress = np.array(atoms.get_stress(voigt=False), dtype=float)
+        virial = -atoms.get_volume() * stress
+    return Calculated(energy=float(energy), forces=forces, virial=virial)
 
 
 def relax(calculator: Calculator, frame: Frames, settings: Labeller, cell: bool = True) -> Frames:
@@ -130,7 +123,7 @@ def relax(calculator: Calculator, frame: Frames, settings: Labeller, cell: bool 
     Returns
     -------
     Frames
-        The relaxed frame, bare, on the grid of the ids.
+        The relaxed frame without labels, on the grid of the ids.
 
     Raises
     ------

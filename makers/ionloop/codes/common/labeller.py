@@ -63,7 +63,7 @@ class Labeller(Model, ABC, use_attribute_docstrings=True):
         Raises
         ------
         Exception
-            Any, if there is no result: it costs this frame only.
+            Any error, if there is no result; only this frame is then without a label.
         """
 
     def ase_calculator(self, folder: Path, cores: int = 1) -> Calculator:

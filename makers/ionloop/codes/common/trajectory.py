@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from ionloop.schemas.document import Model
+from ionloop.schemas.exploration import Ensemble
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.units import Femtoseconds, Pressure, Temperature
@@ -54,9 +54,6 @@ class Trajectory:
     seconds: float
 
 
-Ensemble = Literal["nvt", "npt-iso", "npt-aniso", "npt-tri"]
-
-
 class TrajectoryTask(Model, use_attribute_docstrings=True):
     """One trajectory to run."""
 
@@ -70,7 +67,7 @@ class TrajectoryTask(Model, use_attribute_docstrings=True):
     structure: int = 0
     """number of the start structure"""
     driver: int = 0
-    """number of the model whose forces move the atoms, counted round and round"""
+    """number of the model whose forces move the atoms, modulo the number of models"""
     heat: Temperature = 0.0
     """what the perturbation of the start may add to the temperature at first"""
     seed: int
