@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from ionloop.codes.common.progress import read_last_row
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.cell import RestrictedCell, data_file
-from ionloop.codes.lammps.output import read_dump, read_last_row, read_rows
+from ionloop.codes.lammps.output import read_dump, read_rows
 from ionloop.codes.lammps.restart import legs
 from ionloop.codes.lammps.script import PAIR_STYLES, input_script
 from ionloop.codes.lammps.settings import LammpsSettings

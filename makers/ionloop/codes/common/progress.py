@@ -6,9 +6,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from operator import itemgetter
 from pathlib import Path
+
+import numpy as np
+
+from ionloop.schemas.packed import Array
+
+LONGEST_ROW = 1024  # bytes at the end of a table among which its last whole row is
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,9 @@ def advance_of(folders: Iterable[Path]) -> Advance | None:
 
     Of several trainings at the same time the slowest counts; of trajectories the running one.
     """
-    for folder in folders:
-        for look in (_of_trainings, _of_trajectories):
+    for folder, look in product(folders, (_of_trainings, _of_trajectories)):
+        # A file that has just been removed, or is not yet complete, says nothing.
+        with suppress(OSError, ValueError, KeyError):
             if found := look(folder):
                 return found
     return None
@@ -42,26 +51,23 @@ def advance_of(folders: Iterable[Path]) -> Advance | None:
 
 def _of_trainings(folder: Path) -> Advance | None:
     """DeePMD-kit: `numb_steps` of input.json, and the last step in lcurve.out."""
-    curves = [(curve, _asked(curve.parent)) for curve in folder.rglob("lcurve.out")]
-    steps = [(min(_last_step(curve), asked), asked) for curve, asked in curves if asked]
+    steps = []
+    for curve in folder.rglob("lcurve.out"):
+        script = json.loads(curve.with_name("input.json").read_text())
+        asked = script["training"]["numb_steps"]
+        steps.append((min(_last_step(curve), asked), asked))
     if not steps:
         return None
     done, asked = min(steps, key=itemgetter(0))
     return Advance(f"training step {done} of {asked}", *map(sum, zip(*steps, strict=True)))
 
 
-def _asked(folder: Path) -> int:
-    try:
-        return int(json.loads((folder / "input.json").read_text())["training"]["numb_steps"])
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
 def _of_trajectories(folder: Path) -> Advance | None:
     """LAMMPS: steps in its script, trajectories that are over, last step of the running one."""
     scripts = list(folder.rglob("in.lammps"))
     n_all = len(list(folder.rglob("trajectory-*.data")))
-    running = max(folder.rglob("trajectory-*.temperature"), key=_written, default=None)
+    thermometers = folder.rglob("trajectory-*.temperature")
+    running = max(thermometers, key=lambda path: path.stat().st_mtime, default=None)
     if not scripts or running is None:
         return None
     n_over = len(list(folder.rglob("trajectory-*.over")))
@@ -77,7 +83,7 @@ def _longest_run(script: Path) -> int:
     """Return the most steps that a trajectory has in a script, all of its legs together."""
     steps: Counter[str] = Counter()
     name = ""
-    for line in _text(script).splitlines():
+    for line in script.read_text(errors="replace").splitlines():
         if log := re.fullmatch(r"log (trajectory-\d+)\S*", line):
             name = log[1]
         if run := re.fullmatch(r"run (\d+)", line):
@@ -86,21 +92,16 @@ def _longest_run(script: Path) -> int:
 
 
 def _last_step(table: Path) -> int:
-    """Return the number that the last whole line of a table begins with; 0 before the first."""
-    lines = _text(table).rpartition("\n")[0].splitlines()
-    numbers = [line.split()[0] for line in lines[-1:] if line.split()]
-    return int(numbers[0]) if numbers and numbers[0].isdecimal() else 0
+    row = read_last_row(table)
+    return 0 if row is None else int(row[0])
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:  # removed meanwhile: the job has ended
-        return ""
-
-
-def _written(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+def read_last_row(path: Path) -> Array | None:
+    """Read the last whole row of a growing table of numbers, or None if there is none yet."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_ROW))
+        whole = file.read().decode(errors="replace").split("\n")[:-1]
+    words = whole[-1].split() if whole else []
+    return None if not words or words[0].startswith("#") else np.array(words, dtype=float)

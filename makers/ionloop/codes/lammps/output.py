@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
+from ionloop.codes.lammps import restart
 from ionloop.codes.lammps.cell import BOX_BOUNDS, RestrictedCell
-from ionloop.codes.lammps.restart import Leg, end_mark, legs, log_of, seconds_of, started
+from ionloop.codes.lammps.restart import Leg, whole_lines
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.geometry.neighbours import finite, measurable, neighbours
 from ionloop.schemas.frames import Frames, concatenate
@@ -47,7 +48,7 @@ def read_trajectory(task: TrajectoryTask, settings: LammpsSettings, folder: Path
         temperatures=temperatures[:valid],
         finished=finished,
         stop_reason="" if finished else fault or _stop_reason(task, settings, folder),
-        seconds=seconds_of(task.name, folder),
+        seconds=restart.seconds_of(task.name, folder),
     )
 
 
@@ -101,11 +102,12 @@ def _first_collapsed(frames: Frames, distance: float) -> int:
 
 
 def _stop_reason(task: TrajectoryTask, settings: LammpsSettings, folder: Path) -> str:
-    logs = [log_of(leg, folder) for leg in started(legs(task, settings), folder)]
+    begun = restart.started(restart.legs(task, settings), folder)
+    logs = [restart.log_of(leg, folder) for leg in begun]
     text = logs[-1].read_text() if logs else ""
     if halt := re.search(r"halt condition for fix-id hot met on step (\d+)", text):
         return f"the temperature exceeds {settings.hottest(task.temperature):g} K at step {halt[1]}"
-    cause = end_mark(task.name, folder).read_text().strip()
+    cause = restart.end_mark(task.name, folder).read_text().strip()
     return cause or f"frames are missing from {folder}; is its disk full?"
 
 
@@ -120,7 +122,7 @@ def _read_legs(
         Steps of the dump (f,) and its frames; rows of the deviation file (d, 7); rows of step and
         temperature in K (t, 2).
     """
-    parts = [_read_leg(leg, task, folder) for leg in legs(task, settings)]
+    parts = [_read_leg(leg, task, folder) for leg in restart.legs(task, settings)]
     steps, frames, deviations, thermometer = zip(*parts, strict=True)
     (joined,) = concatenate(frames) or [frames[0]]
     return np.concatenate(steps), joined, np.concatenate(deviations), np.concatenate(thermometer)
@@ -158,21 +160,8 @@ def read_rows(path: Path, n_columns: int) -> Array:
     Array
         (rows, n_columns)
     """
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    rows = [line.split() for line in lines if not line.startswith("#")]
+    rows = [line.split() for line in whole_lines(path) if not line.startswith("#")]
     return np.array(rows, dtype=float).reshape(-1, n_columns)
-
-
-def read_last_row(path: Path) -> Array | None:
-    """Read the last finished row of a growing table, or None if there is none yet."""
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1024))
-        finished = file.read().decode().split("\n")[:-1]
-    if not finished or finished[-1].startswith("#"):
-        return None
-    return np.array(finished[-1].split(), dtype=float)
 
 
 def read_dump(path: Path, start: Frames) -> tuple[Array, Frames]:
@@ -201,7 +190,7 @@ def read_dump(path: Path, start: Frames) -> tuple[Array, Frames]:
 
 
 def _blocks(path: Path, n_atoms: int) -> Iterator[tuple[int, Array, Array]]:
-    lines = iter(path.read_text().split("\n")[:-1] if path.exists() else [])
+    lines = iter(whole_lines(path))
     while block := list(islice(lines, n_atoms + 9)):
         if len(block) < n_atoms + 9 or int(block[3]) != n_atoms:
             return

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from ionloop.codes.common.progress import read_last_row
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.codes.lammps import restart
 from ionloop.codes.lammps.cell import data_file
-from ionloop.codes.lammps.output import MAX_DEVI_F, STEP, read_last_row, read_trajectory
+from ionloop.codes.lammps.output import MAX_DEVI_F, STEP, read_trajectory
 from ionloop.codes.lammps.program import START_LOG, LammpsError, command_words
 from ionloop.codes.lammps.restart import Leg
 from ionloop.codes.lammps.script import input_script
@@ -90,12 +91,10 @@ def run_trajectories(
     folder.mkdir(parents=True, exist_ok=True)
     script = partial(input_script, type_map=type_map, settings=settings, kind=kind)
     run = partial(_run_in_turn, models=models, type_map=type_map, settings=settings, script=script)
-    if min(processes, len(tasks)) < 2:
+    n = min(processes, len(tasks))
+    if n < 2:
         return run(tasks, folder=folder)
-    calls = [
-        partial(run, tasks[i::processes], folder=folder / f"process-{i}")
-        for i in range(min(processes, len(tasks)))
-    ]
+    calls = [partial(run, tasks[i::n], folder=folder / f"process-{i}") for i in range(n)]
     found: dict[int, Trajectory] = {}
     for outcome in run_concurrently(calls, folder):
         if isinstance(outcome, BaseException):

@@ -18,8 +18,6 @@ from ionloop.schemas.potential import DEEPMD
 
 START_LOG = "start.log"
 
-_PROBES = ("first", "second")
-
 
 class LammpsError(IonloopError, RuntimeError):
     """LAMMPS is absent, cannot run DeePMD models, or refused its input."""
@@ -77,12 +75,11 @@ def check_models(command: str, suffix: str, kind: str = DEEPMD) -> None:
         If it does not.
     """
     with TemporaryDirectory() as name:
-        for model in _PROBES:
-            (Path(name) / f"{model}{suffix}").touch()
-        models = " ".join(f"{model}{suffix}" for model in _PROBES)
-        style = PAIR_STYLES[kind].format(models=models, every=1, deviation="devi")
-        question = f"units metal\npair_style {style}\n"
-        text = _ask(command, question, Path(name)).text
+        models = [f"first{suffix}", f"second{suffix}"]
+        for model in models:
+            (Path(name) / model).touch()
+        style = PAIR_STYLES[kind].format(models=" ".join(models), every=1, deviation="devi")
+        text = _ask(command, f"units metal\npair_style {style}\n", Path(name)).text
     if found := re.search(r"Unable to load (\w+) backend plugin.*?(?=\n\S|\Z)", text, re.S):
         why = f"; {found[0].splitlines()[-1].strip()[-200:]}"
         raise LammpsError(

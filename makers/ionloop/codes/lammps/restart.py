@@ -153,9 +153,7 @@ def seconds_of(trajectory: str, folder: Path) -> float:
     folder
         Working folder of LAMMPS.
     """
-    file = _seconds(trajectory, folder)
-    finished_lines = file.read_text().split("\n")[:-1] if file.exists() else []
-    return sum(map(float, finished_lines))
+    return sum(map(float, whole_lines(_seconds(trajectory, folder))))
 
 
 def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
@@ -176,3 +174,8 @@ def add_seconds(trajectory: str, folder: Path, amount: float) -> None:
 
 def _seconds(trajectory: str, folder: Path) -> Path:
     return folder / f"{trajectory}.seconds"
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file without an unfinished last one; none if it does not exist."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []

@@ -110,7 +110,7 @@ run {leg.last - leg.first}
 
 
 def _leg_end(leg: Leg) -> str:
-    # `clear` closes the files before anything says that they are whole.
+    # `clear` closes the files before a later command says that they are complete.
     if leg.is_final:
         return f"""\
 label {leg.trajectory}.over
