@@ -28,7 +28,7 @@ from ionloop.codes.deepmd.data import Replay, Systems
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.training import Training, TrainingError, read_learning_curve
 from ionloop.codes.deepmd.warm_start import OtherNetworkError
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, divide
 
 pytestmark = [
     # TensorFlow's Python side, on import.
@@ -248,7 +248,7 @@ def test_a_new_frame_is_drawn_so_many_times_as_often_as_a_learned_one(old, new, 
 
 def test_frames_are_divided_into_learned_and_new_ones():
     first, other = toy(3, 1), additive(("Li", "Cl", "Li"), {"Li": -1.0, "Cl": -2.0}, 2)
-    learned, new = data.divide([first, other], frozenset([first.ids[1], other.ids[0]]))
+    learned, new = divide([first, other], frozenset([first.ids[1], other.ids[0]]))
     assert [part.ids for part in learned] == [first.ids[1:2], other.ids[:1]]
     assert [part.ids for part in new] == [(first.ids[0], first.ids[2]), other.ids[1:]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -244,6 +244,20 @@ def concatenate(parts: Iterable[Frames]) -> list[Frames]:
             key = (part.symbols, part.level, part.virials is not None)
             groups.setdefault(key, []).append(part)
     return [_join(group) for group in groups.values()]
+
+
+def divide(frames: Iterable[Frames], ids: Collection[str]) -> tuple[list[Frames], list[Frames]]:
+    """Divide frames into those with one of the ids and the others; `concatenate` joins both.
+
+    Parameters
+    ----------
+    frames
+        What to divide.
+    ids
+        Ids of the frames of the first part.
+    """
+    parts = [(part, np.array([i in ids for i in part.ids], dtype=bool)) for part in frames]
+    return concatenate(p[mask] for p, mask in parts), concatenate(p[~mask] for p, mask in parts)
 
 
 def _join(group: Sequence[Frames]) -> Frames:

@@ -67,21 +67,6 @@ class Systems:
     replay: Replay | None = None
 
 
-def divide(frames: Sequence[Frames], learned: frozenset[str]) -> tuple[list[Frames], list[Frames]]:
-    """Divide frames into those that a model has learned before, and new ones.
-
-    Parameters
-    ----------
-    frames
-        What to divide.
-    learned
-        Ids of the learned frames.
-    """
-    masks = [np.array([i in learned for i in part.ids], dtype=bool) for part in frames]
-    pairs = list(zip(frames, masks, strict=True))
-    return concatenate(p[mask] for p, mask in pairs), concatenate(p[~mask] for p, mask in pairs)
-
-
 def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str]) -> list[str]:
     """Write labelled frames as `deepmd/npy` systems in double precision.
 
@@ -109,10 +94,9 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
         theory are mixed.
     """
     check_labels(frames, type_map)
-    with_virials = concatenate(part for part in frames if part.virials is not None)
-    without = concatenate(part for part in frames if part.virials is None)
+    systems = sorted(concatenate(frames), key=lambda system: system.virials is None)
     names = []
-    for number, system in enumerate([*with_virials, *without]):
+    for number, system in enumerate(systems):
         path = folder / f"{number:03d}-{system.formula[:60]}"
         _write_system(system, path, type_map)
         names.append(str(path.relative_to(folder.parent)))

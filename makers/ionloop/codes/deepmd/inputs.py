@@ -9,11 +9,11 @@ energy of 10 thermal frames is off by tenths of an eV.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 from ionloop.codes.deepmd.data import Systems
-from ionloop.codes.deepmd.network import DESCRIPTOR_KINDS, valid_seed, with_seeds
-from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.codes.deepmd.network import valid_seed, with_seeds
+from ionloop.codes.deepmd.settings import DeepmdSettings, LossTerm
 
 SAVES = 20  # checkpoints of a training, from which it continues if its worker is lost
 
@@ -43,7 +43,7 @@ def input_script(
     warm
         Whether the training continues from another one.
     """
-    steps = training_steps(settings, warm)
+    steps = settings.training_steps(warm)
     start = settings.warm_learning_rate if warm else settings.learning_rate_start
     display = min(settings.disp_every, steps)
     data: dict[str, dict[str, Any]] = {
@@ -75,21 +75,8 @@ def input_script(
     }
 
 
-def training_steps(settings: DeepmdSettings, warm: bool) -> int:
-    """Return the number of steps of a training.
-
-    Parameters
-    ----------
-    settings
-        How to train.
-    warm
-        Whether the training continues from another one.
-    """
-    return settings.warm_steps if warm and settings.warm_steps else settings.steps
-
-
 def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:
-    prefactors = {kind[0]: settings.prefactors(kind, warm) for kind in DESCRIPTOR_KINDS}
+    prefactors = {term[0]: settings.prefactors(term, warm) for term in get_args(LossTerm)}
     if not virials:
         prefactors["v"] = (0.0, 0.0)
     loss: dict[str, Any] = {"type": "ener"}

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +23,6 @@ SEL_MARGIN = 0.12  # cells shrink in NPT runs, and a hot liquid has denser spots
 SAMPLED_ATOMS = 10_000  # atoms whose neighbours are counted, over all compositions
 
 PER_TYPE = {"se_e2_a", "se_a", "se_e2_r", "se_r", "se_e3", "se_at", "se_a_3be"}
-
-DESCRIPTOR_KINDS: tuple[Literal["energy", "force", "virial"], ...] = ("energy", "force", "virial")
 
 RUN_FILE_KEYS = {
     "descriptor.type": "model",
@@ -218,11 +216,14 @@ def descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def open_descriptors(model: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the descriptors whose `sel` is to be chosen from the data."""
-    for descriptor in descriptors(model):
-        known = descriptor.get("type") in PER_TYPE | ALL_TYPES
-        if known and isinstance(descriptor.get("sel", "auto"), str):
-            yield descriptor
+    """Return the descriptors whose `sel` is to be chosen from the data."""
+    return filter(is_open, descriptors(model))
+
+
+def is_open(descriptor: dict[str, Any]) -> bool:
+    """Tell whether the `sel` of a descriptor is to be chosen from the data."""
+    known = descriptor.get("type") in PER_TYPE | ALL_TYPES
+    return known and isinstance(descriptor.get("sel", "auto"), str)
 
 
 def with_seeds(model: dict[str, Any], seed: int) -> dict[str, Any]:

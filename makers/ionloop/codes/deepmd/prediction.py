@@ -19,7 +19,7 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import StoredFile
 
-_ONE_AT_A_TIME = threading.Lock()  # where output goes is the matter of the whole process
+_ONE_AT_A_TIME = threading.Lock()  # output is redirected for the whole process
 
 
 def predict(models: Sequence[StoredFile], frames: Frames, folder: Path) -> Prediction:
@@ -42,8 +42,7 @@ def predict(models: Sequence[StoredFile], frames: Frames, folder: Path) -> Predi
     folder.mkdir(parents=True, exist_ok=True)
     paths = [model.write(folder, f"predict-{i}-{model.name}") for i, model in enumerate(models)]
     results = [_evaluate(path, frames) for path in paths]
-    energies, forces, virials = (np.array(arrays) for arrays in zip(*results, strict=True))
-    return Prediction(energies, forces, virials)
+    return Prediction(*(np.array(arrays) for arrays in zip(*results, strict=True)))
 
 
 def _evaluate(path: Path, frames: Frames) -> tuple[Array, Array, Array]:
@@ -66,7 +65,7 @@ def _open_potential(path: Path) -> Any:
 
 @contextmanager
 def _native_output_to(log: Path) -> Iterator[None]:
-    # TensorFlow and DeePMD-kit's libraries write past Python, on every load.
+    # On every load, TensorFlow and DeePMD-kit's libraries write without Python's streams.
     saved = [os.dup(descriptor) for descriptor in (1, 2)]
     with log.open("wb") as stream:
         try:

@@ -12,6 +12,8 @@ from ionloop.schemas.units import Length
 
 Prefactors = tuple[float, float]
 
+LossTerm = Literal["energy", "force", "virial"]
+
 
 class DeepmdSettings(Model, use_attribute_docstrings=True):
     """How a DeePMD-kit model is built and trained."""
@@ -72,23 +74,28 @@ class DeepmdSettings(Model, use_attribute_docstrings=True):
     disp_every: int = Field(100, gt=0)
     """steps between points of the learning curve"""
 
-    def prefactors(self, kind: Literal["energy", "force", "virial"], warm: bool) -> Prefactors:
+    def training_steps(self, warm: bool) -> int:
+        """Return the number of steps of a training, which may continue another one (`warm`)."""
+        return self.warm_steps if warm and self.warm_steps else self.steps
+
+    def prefactors(self, term: LossTerm, warm: bool) -> Prefactors:
         """Return the weights of energies, forces or virials in the loss, at the start and the end.
 
-        A warm start ends as a start from scratch does, and learns nothing that that one does not.
+        A warm start ends with the weights of a start from scratch, and leaves out what has no
+        weight there.
 
         Parameters
         ----------
-        kind
+        term
             Which weights.
         warm
             Whether the training continues from another one.
         """
-        own = getattr(self, f"warm_{kind}_prefactors") if warm else None
-        start, end = own or getattr(self, f"{kind}_prefactors")
+        own = getattr(self, f"warm_{term}_prefactors") if warm else None
+        start, end = own or getattr(self, f"{term}_prefactors")
         if own or not warm or not (start or end):
             return (start, end)
-        return (min(start, 100.0) if kind == "force" else max(start, 0.1), end)
+        return (min(start, 100.0) if term == "force" else max(start, 0.1), end)
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

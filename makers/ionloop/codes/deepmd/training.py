@@ -25,8 +25,8 @@ from ionloop.codes.deepmd.checkpoint import (
     pack_checkpoint,
     unpack_checkpoint,
 )
-from ionloop.codes.deepmd.data import Replay, Systems, check_labels, divide, write_systems
-from ionloop.codes.deepmd.inputs import input_script, training_steps
+from ionloop.codes.deepmd.data import Replay, Systems, check_labels, write_systems
+from ionloop.codes.deepmd.inputs import input_script
 from ionloop.codes.deepmd.network import model_section
 from ionloop.codes.deepmd.prediction import predict
 from ionloop.codes.deepmd.program import FLAGS, SUFFIXES, check_program
@@ -36,7 +36,7 @@ from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.process import run_program
 from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import InputError, IonloopError
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, divide
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
 
@@ -138,16 +138,16 @@ def train(
     start = _starting_point(settings, training, type_map, folder, checkpoint)
     warm = start.checkpoint is not None
     _write_input(settings, start, training, validation, seed, folder)
-    _learn(settings, folder, start.checkpoint)
+    curve = _learn(settings, folder, start.checkpoint)
     frozen = _freeze(settings, folder)
     learned = [frame_id for part in training for frame_id in part.ids]
     return Training(
         model=frozen,
         checkpoint=pack_checkpoint(start.model, folder, learned),
-        learning_curve=_finite_curve(folder),
+        learning_curve=curve,
         train_errors=_errors(frozen, training, folder),
         validation_errors=_errors(frozen, validation, folder) if validation else None,
-        steps=training_steps(settings, warm),
+        steps=settings.training_steps(warm),
         warm_start=warm,
         obstacle=start.obstacle,
         seconds=time.monotonic() - started,
@@ -211,7 +211,7 @@ def _write_input(
         shutil.rmtree(folder / name, ignore_errors=True)
     type_map = start.model["type_map"]
     check_labels(training, type_map)
-    learned, new = divide(training, start.checkpoint.learned if start.checkpoint else frozenset())
+    learned, new = divide(training, start.checkpoint.learned if start.checkpoint else [])
     old_systems = write_systems(learned, folder / "replay", type_map)
     new_systems = write_systems(new, folder / "training", type_map)
     replay = Replay(
@@ -231,22 +231,22 @@ def _write_input(
     (folder / "input.json").write_text(json.dumps(script, indent=2))
 
 
-def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> None:
+def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> Table:
     """Run `dp train`, from where an earlier attempt at the same was interrupted."""
     clear_unless_same_work(folder, RESULTS, _inputs(folder))
     interrupted = latest_checkpoint(folder)
-    if interrupted and (folder / TRAINED).exists():
-        return
     if interrupted:
         origin = ["--restart", interrupted.name]
     else:
         origin = ["--init-model", str(start.path)] if start else []
-    # `sel` is known, and counting neighbours in every training takes seconds.
-    _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
+    if not interrupted or not (folder / TRAINED).exists():
+        # `sel` is known, and counting neighbours in every training takes seconds.
+        _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
     if latest_checkpoint(folder) is None:
         raise TrainingError(f"the training left no checkpoint{last_lines(folder / 'train.log')}")
-    _finite_curve(folder)
+    curve = _finite_curve(folder)
     (folder / TRAINED).touch()
+    return curve
 
 
 def _inputs(folder: Path) -> Iterator[bytes]:

@@ -41,19 +41,17 @@ def continued_model(
         neighbours now than the earlier `sel` has room for.
     """
     model = network.model_template(settings, type_map)
-    theirs = list(network.descriptors(earlier.model))
-    ours = list(network.descriptors(model))
-    to_fill = {id(descriptor) for descriptor in network.open_descriptors(model)}
-    for mine, other in zip(ours, theirs, strict=False):
-        if id(mine) in to_fill and "sel" in other:
+    pairs = zip(network.descriptors(model), network.descriptors(earlier.model), strict=False)
+    for mine, other in pairs:
+        if network.is_open(mine) and "sel" in other:
             counts = network.count_neighbours(frames, mine["rcut"], type_map)
             if not network.has_room(other, counts):
                 raise OtherNetworkError(
                     "an atom has more neighbours now than it has room for (sel)"
                 )
             mine["sel"] = other["sel"]
-    backends = {settings.backend, earlier.backend}
-    if changed := [*(["backend"] if len(backends) > 1 else []), *differing(model, earlier.model)]:
+    backend = [] if settings.backend == earlier.backend else ["backend"]
+    if changed := [*backend, *differing(model, earlier.model)]:
         raise OtherNetworkError(f"its network is another one ({', '.join(changed)})")
     return earlier.model
 
@@ -63,11 +61,11 @@ def refusal(settings: DeepmdSettings) -> str | None:
 
     The check is its own, and needs the import of its Python package.
     """
+    if isinstance(settings.model, str):
+        return None
     from dargs.dargs import ArgumentError
     from deepmd.utils.argcheck import normalize
 
-    if isinstance(settings.model, str):
-        return None
     try:
         model = network.model_template(settings, ["H"])
         for descriptor in network.open_descriptors(model):

@@ -28,7 +28,7 @@ def evaluation(frames: Sequence[Frames], predictions: Sequence[Prediction]) -> E
         return EvaluationDoc(deviation_against_error=empty, energies=Table({}))
     comparison = join_tables(map(_deviations, frames, predictions))
     return EvaluationDoc(
-        errors=force_errors([p.mean for p in predictions], frames),
+        errors=force_errors(predictions, frames),
         model_errors=[
             force_errors([p.of(model) for p in predictions], frames)
             for model in range(len(predictions[0].energies))
@@ -63,6 +63,6 @@ def _energies(frames: Frames, prediction: Prediction) -> Table:
     return Table(
         {
             "reference": frames.energies / frames.n_atoms,
-            "predicted": prediction.energies.mean(axis=0) / frames.n_atoms,
+            "predicted": prediction.mean.energies[0] / frames.n_atoms,
         }
     )

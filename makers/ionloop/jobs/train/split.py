@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from ionloop.schemas.dataset import held_back
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.frames import Frames, concatenate, divide
 from ionloop.schemas.label import Labels, at_todays_levels
 
 
@@ -55,13 +53,11 @@ def split(
     parts = [part for labels in at_todays_levels(dataset) for part in labels.frames]
     held = held_back(parts, fraction)
     frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
-    masks = [np.array([i in held for i in part.ids], dtype=bool) for part in frames]
-    if held and all(mask.all() for mask in masks):
+    validation, training = divide(frames, held)
+    if held and not training:
         raise InputError(
             f"all {len(held)} frames are held back from training, since they come from few "
             "trajectories or files and are held back by the whole of one; set "
             "train.validation_fraction to 0, or add initial frames of another kind"
         )
-    training = concatenate(part[~mask] for part, mask in zip(frames, masks, strict=True))
-    validation = concatenate(part[mask] for part, mask in zip(frames, masks, strict=True))
     return training, validation
