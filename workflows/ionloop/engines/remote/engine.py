@@ -12,22 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ionloop.engines.base import BOOKKEEPING, EngineError, concerned, prepare
+from ionloop.engines.base import EngineError, concerned, prepare
 from ionloop.engines.remote import records
 from ionloop.engines.remote.changes import LOCK_WAIT, change_state, place_all, repeat, retry
-from ionloop.engines.remote.project import (
-    as_yaml,
-    bookkeeping_fault,
-    difference,
-    jobstore_block,
-    native_place,
-    place_fault,
-    queue_fault,
-)
-from ionloop.jobs.placement import Placement, place_of
+from ionloop.engines.remote.project import faults, native_placement
+from ionloop.jobs.placement import Placement
 from ionloop.programs.errors import MissingExtraError
 from ionloop.schemas.job import JobRow
-from ionloop.stores.connect import describe, open_store
 
 if TYPE_CHECKING:
     from jobflow import Flow
@@ -41,10 +32,6 @@ LOST = (
     "The batch process that was running the job",
 )
 """What jobflow-remote says of a job whose worker was lost."""
-
-
-BOOKKEEPING_PRIORITY = 2
-"""Bookkeeping jobs go first: others wait for them."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +68,7 @@ class RemoteEngine:
         """
         try:
             with self._controller() as (controller, project):
-                faults = [place_fault(project, *each) for each in placement.items()]
-                faults += [bookkeeping_fault(project, placement), queue_fault(controller, project)]
-                faults += [self._store_fault(controller)]
-                return [fault for fault in faults if fault]
+                return faults(controller, project, placement, self.store_url)
         except EngineError as error:
             return [str(error)]
 
@@ -232,11 +216,8 @@ class RemoteEngine:
     @contextlib.contextmanager
     def _controller(self) -> Iterator[tuple[JobController, Project]]:
         project = self._project()
-        controller: JobController = project.get_job_controller()  # type: ignore[no-untyped-call]
-        try:
+        with contextlib.closing(project.get_job_controller()) as controller:  # type: ignore[no-untyped-call]
             yield controller, project
-        finally:
-            controller.close()
 
     def _project(self) -> Project:
         try:
@@ -255,26 +236,7 @@ class RemoteEngine:
             ) from error
 
     def _native(self, placement: Placement) -> Placement:
-        if faults := self.check(placement):
-            raise EngineError("\n".join(faults))
-        project = self._project()
-        native = {role: native_place(project, config) for role, config in placement.items()}
-        native.setdefault("default", {})
-        native["select"] = (place_of(BOOKKEEPING, native) or {}) | {
-            "priority": BOOKKEEPING_PRIORITY
-        }
-        return native
-
-    def _store_fault(self, controller: JobController) -> str | None:
-        with contextlib.closing(open_store(self.store_url)) as ours:
-            if not hasattr(ours.docs_store, "database"):
-                return (
-                    f"store {describe(ours)} is a file, and jobflow-remote needs a server: "
-                    "give the run a store mongodb://host/database"
-                )
-            fault = difference(controller.jobstore, ours)
-        return fault and (
-            f"the jobstore of the project of jobflow-remote is not the store of the run: {fault}. "
-            "Put this into the project file (jobflow-remote expands no environment variables):\n\n"
-            + as_yaml({"jobstore": jobstore_block(self.store_url)})
-        )
+        with self._controller() as (controller, project):
+            if found := faults(controller, project, placement, self.store_url):
+                raise EngineError("\n".join(found))
+            return native_placement(project, placement)

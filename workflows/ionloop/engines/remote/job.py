@@ -1,8 +1,8 @@
 """Run one job on a worker of jobflow-remote: ``python -m ionloop.engines.remote.job FOLDER``.
 
-A worker's ``execution_cmd``, in the place of jobflow-remote's own ``jf execution run``. That
-refuses a job whose new jobs refer to finished ones, which the turns of a loop do: their data sets
-and ensembles come from the turns before.
+This is the ``execution_cmd`` of a worker, instead of jobflow-remote's own ``jf execution run``,
+which refuses a job whose new jobs refer to finished ones. The turns of a loop do that: their data
+sets and ensembles come from the turns before.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from ionloop.engines.base import BOOKKEEPING
 from ionloop.engines.remote.records import Document
 from ionloop.jobs.placement import place_of
 from ionloop.schemas.errors import InputError
-from ionloop.stores.connect import DEFAULT_DATABASE
+from ionloop.stores.connect import DEFAULT_DATABASE, describe, open_store
 
 if TYPE_CHECKING:
     from jobflow import JobStore
@@ -34,6 +35,26 @@ JOB_MODULES = ("ionloop.engines.remote.job", "ionloop.runners.remote_job")
 """Modules that may stand in a worker's ``execution_cmd``: today's, and that of version 0.1."""
 
 
+BOOKKEEPING_PRIORITY = 2
+"""Bookkeeping jobs go first: others wait for them."""
+
+
+def native_placement(project: Project, placement: Placement) -> Placement:
+    """Return a placement in jobflow-remote's own keys, with a default for all other roles.
+
+    Parameters
+    ----------
+    project
+        The project.
+    placement
+        Worker, resources and execution configuration by role.
+    """
+    native = {role: native_place(project, config) for role, config in placement.items()}
+    native.setdefault("default", {})
+    native["select"] = (place_of(BOOKKEEPING, native) or {}) | {"priority": BOOKKEEPING_PRIORITY}
+    return native
+
+
 def native_place(project: Project, config: Document) -> Document:
     """Return a complete placement in jobflow-remote's own keys.
 
@@ -46,13 +67,18 @@ def native_place(project: Project, config: Document) -> Document:
     config
         ``worker``, ``resources`` (fields of qtoolkit's `QResources`), ``exec_config``.
     """
-    name = config.get("worker") or next(iter(project.workers))
+    name = _worker_name(project, config)
     return {
         "worker": name,
         "resources": _header(project.workers[name], config.get("resources") or {}),
         "exec_config": config.get("exec_config") or {"modules": None},
         "priority": 1,
     }
+
+
+def _worker_name(project: Project, config: Document) -> str:
+    name: str = config.get("worker") or next(iter(project.workers))
+    return name
 
 
 def _header(worker: WorkerBase, asked: Document) -> Document:
@@ -96,17 +122,26 @@ def jobstore_block(store_url: str) -> Document:
     return {"docs_store": docs, "additional_stores": additional}
 
 
-def as_yaml(document: Document) -> str:
-    """Return a document as YAML text for a project file."""
-    from ruamel.yaml import YAML
+def faults(
+    controller: JobController, project: Project, placement: Placement, store_url: str
+) -> list[str]:
+    """Say what prevents running on a project, a sentence each.
 
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 500  # no line breaks in URLs
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    text = io.StringIO()
-    yaml.dump(document, text)
-    return text.getvalue()
+    Parameters
+    ----------
+    controller
+        Controller of the project.
+    project
+        The project.
+    placement
+        Worker, resources and execution configuration by role.
+    store_url
+        URL of the store of the run.
+    """
+    found = [place_fault(project, *each) for each in placement.items()]
+    found += [bookkeeping_fault(project, placement), queue_fault(controller, project)]
+    found += [store_fault(controller, store_url)]
+    return [fault for fault in found if fault]
 
 
 def place_fault(project: Project, role: str, config: Document) -> str | None:
@@ -128,7 +163,7 @@ def place_fault(project: Project, role: str, config: Document) -> str | None:
                 f"resources.{role}.{key}: project {project.name!r} of jobflow-remote has no "
                 f"{name!r}; it has: {', '.join(known) or 'none'}"
             )
-    name = config.get("worker") or next(iter(project.workers))
+    name = _worker_name(project, config)
     worker = project.workers[name]
     if worker.batch and worker.max_jobs is None:
         return (
@@ -152,7 +187,7 @@ def bookkeeping_fault(project: Project, placement: Placement) -> str | None:
     placement
         Worker, resources and execution configuration by role.
     """
-    name = (place_of(BOOKKEEPING, placement) or {}).get("worker") or next(iter(project.workers))
+    name = _worker_name(project, place_of(BOOKKEEPING, placement) or {})
     worker = project.workers.get(name)
     if worker is None or any(name in (worker.execution_cmd or "") for name in JOB_MODULES):
         return None
@@ -193,16 +228,45 @@ def queue_fault(controller: JobController, project: Project) -> str | None:
     return None
 
 
-def difference(theirs: JobStore, ours: JobStore) -> str | None:
-    """Say how the job store of a project differs from the store of a run; None if it is the same.
+def store_fault(controller: JobController, store_url: str) -> str | None:
+    """Say why the job store of a project is not the store of a run; None if it is.
 
     Parameters
     ----------
-    theirs
-        Job store of the project.
-    ours
-        Store of the run.
+    controller
+        Controller of the project.
+    store_url
+        URL of the store of the run.
     """
+    with closing(open_store(store_url)) as ours:
+        if not hasattr(ours.docs_store, "database"):
+            return (
+                f"store {describe(ours)} is a file, and jobflow-remote needs a server: "
+                "give the run a store mongodb://host/database"
+            )
+        fault = _difference(controller.jobstore, ours)
+    return fault and (
+        f"the jobstore of the project of jobflow-remote is not the store of the run: {fault}. "
+        "Put this into the project file (jobflow-remote expands no environment variables):\n\n"
+        + _as_yaml({"jobstore": jobstore_block(store_url)})
+    )
+
+
+def _as_yaml(document: Document) -> str:
+    """Return a document as YAML text for a project file."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.width = 500  # no line breaks in URLs
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+def _difference(theirs: JobStore, ours: JobStore) -> str | None:
+    """Say how the job store of a project differs from that of a run; None if it does not."""
     additional: dict[str, Any] = theirs.additional_stores  # type: ignore[has-type]
     found = {"outputs": theirs.docs_store, **additional}
     docs: Any = ours.docs_store

@@ -72,9 +72,8 @@ def documents_of_run(controller: JobController, run: str) -> list[Document]:
     run
         Id of the run.
     """
-    return sorted(
-        find_jobs(controller, run, {}), key=lambda each: (each["created_on"], each["db_id"])
-    )
+    found = find_jobs(controller, run, {})
+    return sorted(found, key=lambda each: (each["created_on"], each["db_id"]))
 
 
 def ids_in_states(controller: JobController, run: str, states: Sequence[str]) -> list[str]:
