@@ -21,26 +21,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pymongo.errors import PyMongoError
+
 from ionloop.engines.base import EngineError, concerned, prepare
-from ionloop.engines.fireworks.launchpad import (
-    IDLE,
-    LIVE,
-    UNBEGUN,
-    check_initialised,
-    known_run,
-    mark_paused,
-    open_launchpad,
-    replace,
-    rerun,
-    set_state,
-    with_priority,
-)
+from ionloop.engines.fireworks import launchpad
 from ionloop.engines.fireworks.queue import end_in_queue
-from ionloop.engines.fireworks.records import RunRecords, tries
+from ionloop.engines.fireworks.records import IDLE, LIVE, UNBEGUN, RunRecords, tries
 from ionloop.engines.fireworks.recovery import free_lock, lost_jobs, relaunch, repair
 from ionloop.jobs.placement import Placement
 from ionloop.programs.errors import MissingExtraError
 from ionloop.schemas.job import JobRow
+from ionloop.stores.connect import open_store
 
 if TYPE_CHECKING:
     from fireworks import LaunchPad
@@ -76,8 +67,6 @@ class FireworksEngine:
 
     def check(self, placement: Placement) -> list[str]:
         """Return the problems that prevent running, a sentence each."""
-        from pymongo.errors import PyMongoError
-
         problems = []
         if not os.path.expandvars(self.store_url).startswith(("mongodb://", "mongodb+srv://")):
             problems.append(
@@ -85,7 +74,7 @@ class FireworksEngine:
                 "set store: mongodb://host/database"
             )
         try:
-            check_initialised(self._pad)
+            launchpad.check_initialised(self._pad)
         except (EngineError, MissingExtraError, PyMongoError) as error:
             problems.append(str(error))
         return problems
@@ -107,13 +96,12 @@ class FireworksEngine:
         EngineError
             If the LaunchPad has the run already, or is not initialised.
         """
-        check_initialised(self._pad)
+        launchpad.check_initialised(self._pad)
         from ionloop.engines.fireworks.task import workflow_of
-        from ionloop.stores.connect import open_store
 
         if self._pad.workflows.count_documents({"metadata.run": run}):
             raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
-        placed = prepare(flow, run, self.store_url, with_priority(placement))
+        placed = prepare(flow, run, self.store_url, launchpad.with_priority(placement))
         self._pad.workflows.create_index("metadata.run")
         self._pad.fireworks.create_index("spec.run")
         with contextlib.closing(open_store(self.store_url)) as store:
@@ -143,7 +131,7 @@ class FireworksEngine:
             If the LaunchPad does not have the run.
         """
         brought_back = self.recover(run)
-        records = known_run(self._pad, run)
+        records = launchpad.known_run(self._pad, run)
         asked = {int(row.job_id) for row in concerned(records.rows(), role, error)}
         chosen = {fw_id for fw_id in asked if not records.has_gone_on_without(fw_id)}
         # Those that wait for another of them are run again with it.
@@ -153,7 +141,7 @@ class FireworksEngine:
             by_tries[tries(records.fireworks[fw_id])].append(fw_id)
         for number, fw_ids in by_tries.items():
             self._pad.update_spec(fw_ids, {"forgiven": number})
-        rerun(self._pad, first)
+        launchpad.rerun(self._pad, first)
         return brought_back + len(chosen)
 
     def recover(self, run: str) -> int:
@@ -180,7 +168,7 @@ class FireworksEngine:
         """
         from fireworks import fw_config
 
-        pad, records = self._pad, known_run(self._pad, run)
+        pad, records = self._pad, launchpad.known_run(self._pad, run)
         free_lock(pad, run)
         repair(pad, run)
         silence = float(self.lost_after or fw_config.RUN_EXPIRATION_SECS)
@@ -200,8 +188,8 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        known_run(self._pad, run)
-        mark_paused(self._pad, run, paused=True)
+        launchpad.known_run(self._pad, run)
+        launchpad.mark_paused(self._pad, run, paused=True)
         return self._hold(run)
 
     def proceed(self, run: str) -> int:
@@ -212,13 +200,13 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = known_run(self._pad, run)
-        mark_paused(self._pad, run, paused=False)
+        records = launchpad.known_run(self._pad, run)
+        launchpad.mark_paused(self._pad, run, paused=False)
         held = records.of_state("PAUSED")
         # Of one that was reserved, FireWorks would think that it still is.
         launched = {fw_id for fw_id in held if records.fireworks[fw_id]["launches"]}
-        rerun(self._pad, launched)
-        set_state(self._pad, set(held) - launched, ("PAUSED",), "WAITING")
+        launchpad.rerun(self._pad, launched)
+        launchpad.set_state(self._pad, set(held) - launched, ("PAUSED",), "WAITING")
         return len(held)
 
     def cancel(self, run: str) -> int:
@@ -232,7 +220,7 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = known_run(self._pad, run)
+        records = launchpad.known_run(self._pad, run)
         ended: set[int] = set()
         # A worker may start a job, or complete one that leads to others, in the meantime.
         while unfinished := records.of_state(*LIVE, *IDLE):
@@ -240,7 +228,7 @@ class FireworksEngine:
             self._end_in_queue(records, live)
             for fw_id in live:
                 self._pad.defuse_fw(fw_id)
-            set_state(self._pad, set(unfinished) - set(live), IDLE, "DEFUSED")
+            launchpad.set_state(self._pad, set(unfinished) - set(live), IDLE, "DEFUSED")
             ended |= set(unfinished)
             records = RunRecords.read(self._pad, run)
         return len(ended)
@@ -263,22 +251,22 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = known_run(self._pad, run)
+        records = launchpad.known_run(self._pad, run)
         reserved = records.of_state("RESERVED")
         self._end_in_queue(records, reserved)
-        rerun(self._pad, reserved)
-        unbegun = known_run(self._pad, run).of_state(*IDLE, "FIZZLED")
-        replace(self._pad, unbegun, with_priority(placement))
+        launchpad.rerun(self._pad, reserved)
+        unbegun = launchpad.known_run(self._pad, run).of_state(*IDLE, "FIZZLED")
+        launchpad.replace(self._pad, unbegun, launchpad.with_priority(placement))
         return len(unbegun)
 
     @cached_property
     def _pad(self) -> LaunchPad:
-        return open_launchpad(self.launchpad)
+        return launchpad.open_launchpad(self.launchpad)
 
     def _hold(self, run: str) -> int:
         records = RunRecords.read(self._pad, run)
         self._end_in_queue(records, records.of_state("RESERVED"))
-        return set_state(self._pad, records.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
+        return launchpad.set_state(self._pad, records.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
 
     def _end_in_queue(self, records: RunRecords, fw_ids: list[int]) -> None:
         end_in_queue(self.queue_adapter, records.queue_ids(fw_ids))

@@ -19,13 +19,6 @@ from ionloop.schemas.job import STORE_INPUTS
 if TYPE_CHECKING:
     from fireworks import LaunchPad
 
-
-UNBEGUN = ("WAITING", "READY", "RESERVED")
-
-IDLE = ("WAITING", "READY", "PAUSED")
-
-LIVE = ("RESERVED", "RUNNING")
-
 BOOKKEEPING_PRIORITY = 1
 """Bookkeeping jobs go first: others wait for them."""
 
@@ -105,8 +98,8 @@ def locked(pad: LaunchPad, run: str) -> Iterator[None]:
     """
     from fireworks.core.launchpad import WFLock
 
-    (first, *_) = RunRecords.read(pad, run).links
-    with WFLock(pad, first):
+    workflow = pad.workflows.find_one({"metadata.run": run}, {"nodes": 1})
+    with WFLock(pad, workflow["nodes"][0]):
         yield
 
 

@@ -21,6 +21,12 @@ STATES = {
     "ARCHIVED": JobState.CANCELLED,
 }
 
+UNBEGUN = ("WAITING", "READY", "RESERVED")
+
+IDLE = ("WAITING", "READY", "PAUSED")
+
+LIVE = ("RESERVED", "RUNNING")
+
 LOST = "its worker ended without a result or an error"
 
 

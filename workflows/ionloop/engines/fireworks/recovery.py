@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ionloop.engines.fireworks.launchpad import LIVE, locked
+from ionloop.engines.fireworks.launchpad import locked
 from ionloop.engines.fireworks.queue import Queue
-from ionloop.engines.fireworks.records import RunRecords, queue_id, tries
+from ionloop.engines.fireworks.records import LIVE, RunRecords, queue_id, tries
 from ionloop.schemas.job import in_utc
 
 if TYPE_CHECKING:
@@ -144,8 +144,7 @@ def repair(pad: LaunchPad, run: str) -> None:
         stray = {"spec.run": run, "fw_id": {"$nin": list(records.links)}}
         pad.fireworks.delete_many(stray)
         undone = [fw_id for fw_id in records.fireworks if records.half_entered(fw_id)]
-        change = {"$set": {"state": "RUNNING"}}
-        pad.fireworks.update_many({"fw_id": {"$in": undone}}, change)
+        pad.fireworks.update_many({"fw_id": {"$in": undone}}, {"$set": {"state": "RUNNING"}})
     records = RunRecords.read(pad, run)
     for fw_id in records.of_state("RUNNING"):
         if records.launches.get(fw_id, {}).get("state") == "COMPLETED":
