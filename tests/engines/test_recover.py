@@ -9,7 +9,7 @@ from maggma.stores import MemoryStore
 
 from ionloop.engines.local.journal import Journal
 from ionloop.engines.local.runner import recover
-from ionloop.engines.local.schedule import Survey, ready, skips
+from ionloop.engines.local.schedule import ready, skips
 
 RUN = "a run"
 FLOOR = "account failed: FloorError: 17 of 20 labels were accepted"
@@ -35,8 +35,7 @@ def journal() -> Journal:
 
 
 def able(journal: Journal) -> list[str]:
-    entries = journal.entries()
-    return sorted(entry.name for entry in ready(entries, Survey.of(entries)))
+    return sorted(entry.name for entry in ready(journal.entries()))
 
 
 def test_labels_that_are_tried_again_are_counted_when_they_are_through(journal: Journal) -> None:
@@ -45,7 +44,7 @@ def test_labels_that_are_tried_again_are_counted_when_they_are_through(journal: 
     for number, state in enumerate(["completed", "completed", "failed"]):
         journal.change(f"batch {number}-1", state=state)
     assert able(journal) == ["account"]
-    assert not skips(journal.entries(), Survey.of(journal.entries()))
+    assert not skips(journal.entries())
 
 
 def test_without_a_retry_the_account_is_judged_at_once(journal: Journal) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ionloop.engines.local.entries import Entry
-from ionloop.engines.local.schedule import Survey, fitting, ready, skips
+from ionloop.engines.local.journal import Entry
+from ionloop.engines.local.schedule import fitting, ready, skips
 
 
 def entry(uuid: str, **changes: Any) -> Entry:
@@ -37,14 +37,14 @@ def test_children_wait_for_the_replacement_of_a_parent() -> None:
     second = entry("a", index=2, job_id="a-2", holds=frozenset({"a"}))
     child = entry("b", parents=frozenset({"a"}))
     entries = [first, second, child]
-    assert names(ready(entries, Survey.of(entries))) == ["a"]
+    assert names(ready(entries)) == ["a"]
     entries = [first, replace(second, state="completed"), child]
-    assert names(ready(entries, Survey.of(entries))) == ["b"]
+    assert names(ready(entries)) == ["b"]
 
 
 def test_a_parent_from_elsewhere_is_settled() -> None:
     entries = [entry("b", parents=frozenset({"from an earlier run"}))]
-    assert ready(entries, Survey.of(entries)) == entries
+    assert ready(entries) == entries
 
 
 def test_skipped_for_a_failed_parent_unless_tolerant() -> None:
@@ -54,11 +54,10 @@ def test_skipped_for_a_failed_parent_unless_tolerant() -> None:
         entry("b", parents=parents),
         entry("c", parents=parents, tolerant=True),
     ]
-    survey = Survey.of(entries)
-    assert [each.reason for each in skips(entries, survey)] == [
+    assert [each.reason for each in skips(entries)] == [
         "b was skipped: a parent failed or was skipped"
     ]
-    assert names(ready(entries, survey)) == ["c"]
+    assert names(ready(entries)) == ["c"]
 
 
 def test_a_tolerant_job_is_skipped_where_no_parent_was_tried() -> None:
@@ -69,9 +68,8 @@ def test_a_tolerant_job_is_skipped_where_no_parent_was_tried() -> None:
         entry("d", parents=frozenset({"a", "b"}), tolerant=True),
         entry("e", parents=frozenset({"a", "c"}), tolerant=True),
     ]
-    survey = Survey.of(entries)
-    assert names([each.entry for each in skips(entries, survey)]) == ["d"]
-    assert names(ready(entries, survey)) == ["e"]
+    assert names([each.entry for each in skips(entries)]) == ["d"]
+    assert names(ready(entries)) == ["e"]
 
 
 def test_stopped_children_are_skipped_even_if_tolerant() -> None:
@@ -80,16 +78,14 @@ def test_stopped_children_are_skipped_even_if_tolerant() -> None:
         entry("b", parents=frozenset({"a"}), tolerant=True),
         entry("c"),
     ]
-    survey = Survey.of(entries)
-    assert [(each.entry.name, each.stop) for each in skips(entries, survey)] == [("b", "children")]
-    assert names(ready(entries, survey)) == ["c"]
+    assert [(each.entry.name, each.stop) for each in skips(entries)] == [("b", "children")]
+    assert names(ready(entries)) == ["c"]
 
 
 def test_a_stopped_run_starts_nothing() -> None:
     entries = [entry("a", state="completed", stop="run"), entry("b")]
-    survey = Survey.of(entries)
-    assert names([each.entry for each in skips(entries, survey)]) == ["b"]
-    assert ready(entries, survey) == []
+    assert names([each.entry for each in skips(entries)]) == ["b"]
+    assert ready(entries) == []
 
 
 @given(
@@ -131,14 +127,14 @@ def graphs(draw: st.DrawFn) -> list[Entry]:
 def test_every_job_ends_after_its_parents(graph: list[Entry], data: st.DataObject) -> None:
     entries = {each.uuid: each for each in graph}
     ended: list[str] = []
-    while able := ready(list(entries.values()), Survey.of(entries.values())):
+    while able := ready(entries.values()):
         assert names(able) == names(sorted(able, key=lambda each: each.order))
         chosen = data.draw(st.sampled_from(able))
         assert chosen.parents <= set(ended)
         state = data.draw(st.sampled_from(["completed", "failed"]))
         entries[chosen.uuid] = replace(chosen, state=state)  # type: ignore[arg-type]
         ended.append(chosen.uuid)
-        while found := skips(list(entries.values()), Survey.of(entries.values())):
+        while found := skips(entries.values()):
             for skipped in found:
                 entries[skipped.entry.uuid] = replace(skipped.entry, state="skipped")
                 ended.append(skipped.entry.uuid)

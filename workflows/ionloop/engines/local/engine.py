@@ -16,11 +16,12 @@ from jobflow.core.flow import Flow
 
 from ionloop.engines.base import EngineError, concerned
 from ionloop.engines.local.journal import LIVE, Journal
+from ionloop.engines.local.lock import living_runner
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.jobs.placement import Placement
-from ionloop.schemas.job import JOURNAL_FIELDS, JobRow, journal_table
-from ionloop.schemas.process import lives
+from ionloop.schemas.job import JobRow
 from ionloop.stores.connect import collection, open_store
+from ionloop.stores.journal import journal_rows
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ class LocalEngine:
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
         with closing(open_store(self.store_url)) as store:
-            entries = collection(store, "jobs").query({"run": run}, properties=JOURNAL_FIELDS)
-            return journal_table(entries)
+            return journal_rows(store, run)
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Put failed jobs back, and those skipped because of them, and go on in the background.
@@ -155,6 +155,4 @@ class LocalEngine:
     def _runner(self, run: str) -> dict[str, Any] | None:
         """Return the process that runs the run, if it lives."""
         with closing(open_store(self.store_url)) as store:
-            document = collection(store, "runs").query_one({"run": run}) or {}
-        runner: dict[str, Any] | None = document.get("runner")
-        return runner if runner and lives(runner) else None
+            return living_runner(collection(store, "runs"), run)

@@ -18,21 +18,21 @@ from typing import Literal
 from jobflow.core.store import JobStore
 
 from ionloop.engines.local import processes, schedule
-from ionloop.engines.local.entries import Entry, now
-from ionloop.engines.local.journal import Journal
-from ionloop.engines.local.lock import RunLock
+from ionloop.engines.local.journal import Entry, Journal, now
+from ionloop.engines.local.lock import WORKERS_LOCK, RunLock
 from ionloop.engines.local.progress import Observer, Running, Silent, Snapshot, count_by_role
 from ionloop.engines.local.worker import Task
 from ionloop.jobs.unfinished import UNFINISHED
 from ionloop.programs.environment import BASIC_ENVIRONMENT
 from ionloop.schemas.job import STORE_INPUTS
 from ionloop.schemas.process import HEARTBEAT
+from ionloop.stores.connect import store_file
 
 GRACE = 5.0
 """Time that jobs get to end by themselves when the run is stopped, s."""
 
 START_TIME = timedelta(seconds=10)
-"""Time after which a worker is sure to ignore the signal; before, the signal would end it."""
+"""Time after which a worker is sure to ignore SIGUSR1; before, that signal would end it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,12 +208,12 @@ class Execution:
         return self._summary()
 
     def _advance(self) -> bool:
-        while found := schedule.skips(*self._survey()):
+        while found := schedule.skips(self.entries.values()):
             for skip in found:
                 reason = {"summary": skip.reason}
                 self._change(skip.entry, state="skipped", stop=skip.stop, error=reason)
         if not self.requests.count:
-            able = schedule.ready(*self._survey())
+            able = schedule.ready(self.entries.values())
             free = self.settings.cores - sum(job.shown.cores for job in self.running.values())
             for entry in schedule.fitting(able, free, self.settings.cores):
                 self._launch(entry)
@@ -231,24 +231,18 @@ class Execution:
         folder = run_folder / f"{_safe_file_name(entry.name)}-{entry.uuid[:8]}{again}"
         unfinished = run_folder / "unfinished"
         store_url = self.settings.store_url
-        if "://" not in store_url:  # a path, and workers have other working folders
-            store_url = str(Path(store_url).absolute())
+        env = {**os.environ, **BASIC_ENVIRONMENT, UNFINISHED: str(unfinished), **self.settings.env}
         task = Task(
-            store_url=store_url,
+            store_url=str(store_file(store_url) or store_url),  # workers have other working folders
             run=self.journal.run,
             job_id=entry.job_id,
             folder=folder,
-            lock=run_folder / "workers.lock",
-            env={
-                **os.environ,
-                **BASIC_ENVIRONMENT,
-                UNFINISHED: str(unfinished),
-                **self.settings.env,
-            },
+            lock=run_folder / WORKERS_LOCK,
+            env=env,
         )
         process = processes.launch(task)
         cores = min(entry.cores, self.settings.cores)
-        folders = (folder, unfinished / f"{entry.uuid}-{entry.index}")
+        folders = (folder, unfinished / entry.job_id)
         shown = Running(entry.name, entry.role, cores, datetime.now(UTC), folders)
         self.running[process.sentinel] = RunningJob(entry, process, shown)
         self.entries[entry.job_id] = replace(entry, state="running")
@@ -318,10 +312,6 @@ class Execution:
 
     def _reload(self, job_id: str) -> None:
         (self.entries[job_id],) = self.journal.entries({"job_id": job_id})
-
-    def _survey(self) -> tuple[list[Entry], schedule.Survey]:
-        entries = list(self.entries.values())
-        return entries, schedule.Survey.of(entries)
 
     def _report(self) -> None:
         at_work = [job for job in self.running.values() if job.entry.name != STORE_INPUTS]

@@ -16,9 +16,26 @@ from maggma.core import Store
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.process import HEARTBEAT, identity, lives
 
+WORKERS_LOCK = "workers.lock"
+"""Lock file in the scratch folder of a run that all its workers hold."""
+
 
 class RunLockedError(IonloopError, RuntimeError):
     """Another runner works on the run; the message names its process and host."""
+
+
+def living_runner(runs: Store, run: str) -> dict[str, Any] | None:
+    """Return the record of the process that runs a run; None if there is none that is alive.
+
+    Parameters
+    ----------
+    runs
+        Collection of runs.
+    run
+        Id of the run.
+    """
+    runner: dict[str, Any] | None = (runs.query_one({"run": run}) or {}).get("runner")
+    return runner if runner and lives(runner) else None
 
 
 @dataclass
@@ -47,8 +64,7 @@ class RunLock:
         RunLockedError
             If another runner that is alive is entered.
         """
-        runner = self._read().get("runner")
-        if runner is not None and lives(runner):
+        if living_runner(self.runs, self.run):
             raise self.refusal()
         self.beat()
 

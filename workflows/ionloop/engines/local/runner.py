@@ -26,7 +26,7 @@ from jobflow.core.store import JobStore
 
 from ionloop.engines.local.execution import Execution, RunnerSettings, RunSummary
 from ionloop.engines.local.journal import Journal, JournalError
-from ionloop.engines.local.lock import RunLock, run_lock, wait_for_workers
+from ionloop.engines.local.lock import WORKERS_LOCK, RunLock, run_lock, wait_for_workers
 from ionloop.engines.local.processes import kill_orphan, stop_requests
 from ionloop.stores.connect import collection, open_store
 
@@ -72,8 +72,8 @@ class LocalRunner(RunnerSettings):
         RunLockedError
             If another runner works on the run.
         """
-        with self._own(run) as (store, _):
-            _journal(store, run).submit(flow)
+        with self._own(run) as (_, journal, _):
+            journal.submit(flow)
 
     def resume(self, run: str, retry_failed: bool = False) -> RunSummary:
         """Run what is left of a run, to its end.
@@ -92,8 +92,7 @@ class LocalRunner(RunnerSettings):
         RunLockedError
             If another runner works on the run.
         """
-        with self._own(run) as (store, lock), stop_requests() as requests:
-            journal = _journal(store, run)
+        with self._own(run) as (store, journal, lock), stop_requests() as requests:
             if not journal.submitted():
                 raise JournalError(f"run {run!r} has no jobs in {self.store_url}: submit it first")
             kill_orphans(journal, self.folder(run))
@@ -102,12 +101,12 @@ class LocalRunner(RunnerSettings):
                 return Execution(self, store, journal, lock, requests).to_end()
 
     @contextlib.contextmanager
-    def _own(self, run: str) -> Iterator[tuple[JobStore, RunLock]]:
+    def _own(self, run: str) -> Iterator[tuple[JobStore, Journal, RunLock]]:
         with (
             contextlib.closing(open_store(self.store_url)) as store,
             run_lock(collection(store, "runs"), run, self.folder(run)) as lock,
         ):
-            yield store, lock
+            yield store, Journal(collection(store, "jobs"), run), lock
 
 
 def kill_orphans(journal: Journal, folder: Path) -> None:
@@ -123,7 +122,7 @@ def kill_orphans(journal: Journal, folder: Path) -> None:
     for entry in journal.entries({"state": "running", "host": socket.gethostname()}):
         if entry.pid is not None and entry.process_created is not None:
             kill_orphan(entry.pid, entry.process_created)
-    wait_for_workers(folder / "workers.lock")
+    wait_for_workers(folder / WORKERS_LOCK)
 
 
 def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
@@ -147,7 +146,3 @@ def recover(journal: Journal, store: JobStore, retry_failed: bool) -> None:
     again = ["running", *(["failed", "skipped"] if retry_failed else [])]
     journal.put_back(journal.entries({"state": {"$in": again}}))
     journal.put_back(journal.judged_again())
-
-
-def _journal(store: JobStore, run: str) -> Journal:
-    return Journal(collection(store, "jobs"), run)

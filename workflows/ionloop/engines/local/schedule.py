@@ -8,11 +8,10 @@ references is skipped too if none of its parents was tried: it would report a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from ionloop.engines.local.entries import Entry, Stop
-from ionloop.engines.local.journal import LIVE
+from ionloop.engines.local.journal import LIVE, Entry, Stop
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,10 @@ class Survey:
     run_stopped: bool
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Survey:
+    def of(cls, entries: Collection[Entry]) -> Survey:
         """Survey all entries of a run."""
-        live: list[Entry] = []
-        ended: list[Entry] = []
-        for entry in entries:
-            (live if entry.state in LIVE else ended).append(entry)
+        live = [each for each in entries if each.state in LIVE]
+        ended = [each for each in entries if each.state not in LIVE]
         failed = [each for each in ended if each.stop is None and each.state != "completed"]
         return cls(
             unsettled=frozenset(uuid for each in live for uuid in (each.uuid, *each.holds)),
@@ -75,46 +72,24 @@ class Skip:
     reason: str
 
 
-def ready(entries: list[Entry], survey: Survey) -> list[Entry]:
-    """Return the waiting jobs that may start now, in order of submission.
-
-    Parameters
-    ----------
-    entries
-        All jobs of the run.
-    survey
-        Survey of all jobs of the run.
-    """
+def ready(entries: Collection[Entry]) -> list[Entry]:
+    """Return those of all jobs of a run that wait and may start now, in order of submission."""
+    survey = Survey.of(entries)
     waiting = [entry for entry in entries if entry.state == "waiting"]
     settled = [entry for entry in waiting if not entry.parents & survey.unsettled]
-    able = [entry for entry in settled if skip(entry, survey) is None]
+    able = [entry for entry in settled if _skip(entry, survey) is None]
     return sorted(able, key=lambda entry: entry.order)
 
 
-def skips(entries: list[Entry], survey: Survey) -> list[Skip]:
-    """Return the waiting jobs that will never run.
-
-    Parameters
-    ----------
-    entries
-        All jobs of the run.
-    survey
-        Survey of all jobs of the run.
-    """
-    found = (skip(entry, survey) for entry in entries if entry.state == "waiting")
+def skips(entries: Collection[Entry]) -> list[Skip]:
+    """Return those of all jobs of a run that wait and will never run."""
+    survey = Survey.of(entries)
+    found = (_skip(entry, survey) for entry in entries if entry.state == "waiting")
     return [each for each in found if each]
 
 
-def skip(entry: Entry, survey: Survey) -> Skip | None:
-    """Say why a waiting job will never run; None if it still may.
-
-    Parameters
-    ----------
-    entry
-        The job.
-    survey
-        Survey of all jobs of the run.
-    """
+def _skip(entry: Entry, survey: Survey) -> Skip | None:
+    """Say why a waiting job will never run; None if it still may."""
     if survey.run_stopped:
         return Skip(entry, "run", f"{entry.name} was skipped: a job stopped the run")
     if entry.parents & survey.unsettled:

@@ -20,8 +20,7 @@ from jobflow.utils.log import initialize_logger
 from maggma.core import Store
 from monty.json import MontyDecoder
 
-from ionloop.engines.local.entries import Document, now, spawned_documents
-from ionloop.engines.local.journal import Journal
+from ionloop.engines.local.journal import Document, Journal, now, spawned_documents
 from ionloop.schemas.process import identity
 from ionloop.stores.connect import LoopStore, check_there, collection, open_store, store_file
 from ionloop.stores.server import OUTAGE
