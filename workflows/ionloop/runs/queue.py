@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import count
 
 from ionloop.engines.resources import EngineName, ResourceTable
+from ionloop.jobs.placement import Role
 from ionloop.jobs.roles import FloorError
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
@@ -15,10 +16,6 @@ from ionloop.runs.records import enter, is_there, known, marked, set_state, summ
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.run import RunState, SummaryDoc
-
-ROLES = ({*ResourceTable.model_fields} - {"default"}) | {"decide"}
-"""Roles of the jobs of a run."""
-
 
 LOOK_SECONDS = 10.0
 """How often a run that is followed is looked at, in s."""
@@ -130,8 +127,8 @@ def retry(store_url: str, run: str, role: str | None = None, error: str | None =
         If there is no such role.
     """
     run, run_file = known(store_url, run)
-    if role is not None and role not in ROLES:
-        raise InputError(f"there is no role {role!r}; choose one of {', '.join(sorted(ROLES))}")
+    if role is not None and role not in list(Role):
+        raise InputError(f"there is no role {role!r}; choose one of {', '.join(sorted(Role))}")
     n = engine_of(run_file).retry(run, role, error)
     if n:
         set_state(store_url, run, RunState.RUNNING)

@@ -195,8 +195,8 @@ def is_paused(ended: RunSummary) -> bool:
     return any(WAITING in failure.summary for failure in ended.failures)
 
 
-def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
-    """Write the state of a run, and other fields of its record.
+def set_state(store_url: str, run: str, state: RunState) -> None:
+    """Write the state of a run into its record.
 
     Parameters
     ----------
@@ -206,11 +206,9 @@ def set_state(store_url: str, run: str, state: RunState, **fields: Any) -> None:
         Id of the run.
     state
         The state.
-    fields
-        Other fields of the record.
     """
     with closing(open_store(existing_store(store_url))) as store:
-        write_fields(store, {"run": run, "state": state.value, **fields})
+        write_fields(store, {"run": run, "state": state.value})
 
 
 def write_fields(store: JobStore, fields: dict[str, Any]) -> None:
