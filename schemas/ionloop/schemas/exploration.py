@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from math import prod
 from typing import Annotated, Literal, Self
 
@@ -191,6 +192,21 @@ class ExplorationPart(Document):
     core_seconds: Seconds = 0.0
 
 
+def renumbered(tables: Iterable[Table], n_candidates: Iterable[int]) -> Iterator[Table]:
+    """Yield tables of deviations with a new `frame`, which counts through the candidates of all.
+
+    Parameters
+    ----------
+    tables
+        The tables; in each, `frame` counts through the candidates of this table alone.
+    n_candidates
+        Number of candidates of each.
+    """
+    for table, offset in zip(tables, accumulate(n_candidates, initial=0), strict=False):
+        frame = table["frame"]
+        yield table.with_columns(frame=np.where(frame < 0, -1, frame + offset))
+
+
 class ExplorationDoc(Document):
     """All trajectories of one turn; deviations and candidates stay with the parts."""
 
@@ -252,14 +268,8 @@ class ExplorationDoc(Document):
         `frame` counts through `candidates`. Frames that never came are failed, their reason is why
         the trajectory ended.
         """
-        tables = []
-        offset = 0
-        for part in self.parts:
-            frame = part.deviations["frame"]
-            tables.append(
-                part.deviations.with_columns(frame=np.where(frame < 0, -1, frame + offset))
-            )
-            offset += sum(len(frames) for frames in part.candidates)
+        sizes = [sum(map(len, part.candidates)) for part in self.parts]
+        tables = renumbered([part.deviations for part in self.parts], sizes)
         missing = [self._missing(each) for each in self.trajectories if not each.finished]
         rows = join_tables([*tables, *missing])
         return rows.where(np.lexsort((rows["step"], rows["trajectory"]))) if len(rows) else rows

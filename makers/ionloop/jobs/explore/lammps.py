@@ -15,12 +15,7 @@ from ionloop.geometry.periodic import supercell
 from ionloop.jobs.documents import collecting_job, stamp, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
 from ionloop.jobs.explore.reduction import join_reduced, reduce_trajectory
-from ionloop.jobs.explore.starts import (
-    Perturbation,
-    cooled,
-    planned,
-    trajectory_tasks,
-)
+from ionloop.jobs.explore.starts import Perturbation, cooled, planned, trajectory_tasks
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.roles import ExploreMaker, Reference
 from ionloop.jobs.tolerances import in_force
@@ -182,7 +177,7 @@ def explore_with_lammps(
         Frames of MD steps below this one do not count.
     originals
         The start structures as they were given, with whose cells the frames are compared, so that
-        what trajectories drift from turn to turn adds up. Jobs that version 0.1 entered may have
+        the drift of trajectories adds up from turn to turn. Jobs that version 0.1 entered may have
         none: there a cell is compared with that of its own start.
     """
     maker = in_force(maker)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ionloop.codes.common.trajectory import Trajectory
 from ionloop.jobs.explore.starts import planned
-from ionloop.schemas.exploration import DeviationSummary, ExplorationPart, TrajectoryDoc
+from ionloop.schemas.exploration import DeviationSummary, ExplorationPart, TrajectoryDoc, renumbered
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.selection import TrustWindow, Verdict
@@ -120,12 +120,8 @@ def join_reduced(
     cores
         Cores on which each of them ran.
     """
-    offsets = np.cumsum([0, *(len(part.candidates) for part in reduced)])
-    tables = []
-    for part, offset in zip(reduced, offsets, strict=False):
-        frame = part.deviations["frame"]
-        shifted = np.where(frame < 0, -1, frame + offset)
-        tables.append(part.deviations.with_columns(frame=shifted))
+    sizes = [len(part.candidates) for part in reduced]
+    tables = renumbered([part.deviations for part in reduced], sizes)
     return ExplorationPart(
         trajectories=[
             document(trajectory, part.last_good)

@@ -18,6 +18,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import LOST, Stage, TrajectoryDoc
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.units import Length, Temperature
+from ionloop.selection.plausible import BOLTZMANN
 
 STIFFNESS = 20.0
 """Force constant of an atom in eV/Å² that few atoms exceed; 8 was measured in LGPS, 2 in AgI."""
@@ -25,9 +26,6 @@ STIFFNESS = 20.0
 
 BOND = 2.5
 """Length in Å on which a strain moves neighbours apart."""
-
-
-_BOLTZMANN = 8.617333e-5  # eV/K
 
 
 class Perturbation(Model):
@@ -47,7 +45,7 @@ class Perturbation(Model):
         uniform too, makes of a bond.
         """
         mean_square = self.displacement**2 / 5 + (self.strain * BOND) ** 2 / 3
-        return STIFFNESS * mean_square / _BOLTZMANN
+        return STIFFNESS * mean_square / BOLTZMANN
 
 
 def trajectory_tasks(
@@ -74,6 +72,8 @@ def trajectory_tasks(
         give the trajectory of that index the same condition and start structure. Those that are
         not named start from a structure disturbed anew.
     """
+    cells = [supercell(structure, stage.supercell) for structure in structures]
+    size = (perturbation.displacement, perturbation.strain)
     repeats = range(stage.n_structures)
     runs = [
         (n, *where) for where, n, _ in product(stage.conditions, range(len(structures)), repeats)
@@ -85,7 +85,7 @@ def trajectory_tasks(
             index=index,
             start=left_off[index]
             if index in left_off
-            else disturbed(structures[number], stage.supercell, perturbation, run_seed),
+            else perturb(cells[number], 1, *size, run_seed),
             structure=number,
             heat=0.0 if index in left_off else perturbation.heat,
             temperature=temperature,
@@ -98,26 +98,6 @@ def trajectory_tasks(
             zip(runs, seeds, strict=True)
         )
     ]
-
-
-def disturbed(
-    structure: Frames, repetitions: tuple[int, int, int], perturbation: Perturbation, seed: int
-) -> Frames:
-    """Return a start structure, repeated and disturbed.
-
-    Parameters
-    ----------
-    structure
-        One frame.
-    repetitions
-        Repetitions of its cell along a, b and c.
-    perturbation
-        Size of the disturbance.
-    seed
-        Seed of the disturbance.
-    """
-    repeated = supercell(structure, repetitions)
-    return perturb(repeated, 1, perturbation.displacement, perturbation.strain, seed)
 
 
 def cooled(trajectory: Trajectory, damping: float) -> Trajectory:
