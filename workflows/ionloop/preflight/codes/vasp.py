@@ -48,10 +48,9 @@ def _look_for_programs(section: VaspSection) -> Iterator[Finding]:
 def _identities(section: VaspSection, elements: Sequence[str]) -> Finding:
     """Say which POTCARs the labels are of, as the run file would."""
     try:
-        potcars.check_known(section, elements)
+        known = potcars.check_known(section, elements)
     except (MissingPotcarError, ValueError) as problem:
         return error("label.potcars", sentence_of(problem))
-    known = potcars.pinned(section).potentials or {}
     said = (f"{each}: {{{known[each].yaml}}}" for each in elements)
     return ok("label.potentials", f"the labels are of {{{', '.join(said)}}}")
 
