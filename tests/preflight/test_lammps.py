@@ -35,3 +35,11 @@ def test_tensorflow_is_not_asked_for(without_backend: LammpsSection) -> None:
     (finding,) = look_at_models(without_backend, train)
     assert finding.level == "ok"
     assert finding.sentence == "LAMMPS (22 Jul 2025) explores, with pair_style deepmd"
+
+
+def test_a_lammps_that_is_not_there_is_told_once() -> None:
+    train = DeepmdSection.model_validate({"code": "deepmd", "backend": "pytorch"})
+    section = LammpsSection.model_validate({"code": "lammps", "command": "no-such-lmp"})
+    (finding,) = look_at_models(section, train)
+    assert (finding.level, finding.key) == ("error", "explore.command")
+    assert "no-such-lmp" in finding.sentence
