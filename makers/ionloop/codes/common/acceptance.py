@@ -57,7 +57,7 @@ class Calculated:
     level_difference: str = ""
 
 
-class AcceptanceLimits(Model, use_attribute_docstrings=True):
+class AcceptanceLimits(Model):
     """Limits beyond which a finished calculation is not taken as a label."""
 
     max_force: Annotated[Force, Field(gt=0)] = 100.0
@@ -78,7 +78,7 @@ class AcceptanceLimits(Model, use_attribute_docstrings=True):
         return self
 
 
-class Terms(Model, use_attribute_docstrings=True):
+class Terms(Model):
     """Conditions on which a run takes a label from the ledger or calculates it anew."""
 
     level: LevelOfTheory

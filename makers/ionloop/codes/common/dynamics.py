@@ -12,7 +12,7 @@ from ionloop.schemas.units import Femtoseconds, Temperature
 AboveZero = Annotated[Temperature, Field(gt=0)]
 
 
-class DynamicsSettings(Model, use_attribute_docstrings=True):
+class DynamicsSettings(Model):
     """Length of a run in the NVT ensemble, and which of its steps are kept."""
 
     steps: PositiveInt

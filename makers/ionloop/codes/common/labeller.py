@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
 
-class Labeller(Model, ABC, use_attribute_docstrings=True):
+class Labeller(Model, ABC):
     """Settings of a program or a model that calculates labels.
 
     A new labeller defines `level` and `calculate`. Relaxations and molecular dynamics then work

@@ -54,7 +54,7 @@ class Trajectory:
     seconds: float
 
 
-class TrajectoryTask(Model, use_attribute_docstrings=True):
+class TrajectoryTask(Model):
     """One trajectory to run."""
 
     index: int

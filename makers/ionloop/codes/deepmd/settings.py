@@ -15,7 +15,7 @@ Prefactors = tuple[float, float]
 LossTerm = Literal["energy", "force", "virial"]
 
 
-class DeepmdSettings(Model, use_attribute_docstrings=True):
+class DeepmdSettings(Model):
     """How a DeePMD-kit model is built and trained."""
 
     backend: Literal["tensorflow", "pytorch"] = "tensorflow"

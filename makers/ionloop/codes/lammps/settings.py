@@ -9,7 +9,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.units import Femtoseconds, Force, Length, Seconds
 
 
-class LammpsSettings(Model, use_attribute_docstrings=True):
+class LammpsSettings(Model):
     """How LAMMPS is run, and when a trajectory has exploded."""
 
     command: Command = "lmp"
