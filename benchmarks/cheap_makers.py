@@ -1,4 +1,4 @@
-"""Makers whose labels, models and frames cost nothing: what is left is ionloop's own time."""
+"""Makers whose labels, models and frames take no time, so that ionloop's own time is measured."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ERRORS = ForceErrors(
 
 @dataclass
 class CheapLabelMaker(BatchLabelMaker):
-    """Labels every frame with the same forces; everything around it is real."""
+    """Labels every frame with the same forces; all other steps are real."""
 
     @property
     def level(self) -> LevelOfTheory:
@@ -58,7 +58,7 @@ class CheapLabelMaker(BatchLabelMaker):
         return assign(label_cheaply(self.level, frames, frame_ids), Role.LABEL, "label")
 
     def relax(self, frames: Reference) -> Job:
-        """Refuse: nothing here relaxes."""
+        """Refuse: this labeller does not relax."""
         raise NotImplementedError
 
 
@@ -77,7 +77,7 @@ def label_cheaply(level: LevelOfTheory, frames: list[Frames], frame_ids: list[st
 
 @dataclass
 class CheapTrainMaker(TrainMaker):
-    """Reads the data set and returns random bytes for a model."""
+    """Reads the data set and returns random bytes as a model."""
 
     kind: ClassVar[str] = KIND
 
@@ -96,7 +96,7 @@ class CheapTrainMaker(TrainMaker):
 
 @stored_job(TrainingDoc)
 def train_cheaply(dataset: list[Labels], seed: int) -> TrainingDoc:
-    """Make up a model."""
+    """Invent a model."""
     model = StoredFile("model.pb", np.random.default_rng(seed).bytes(MODEL_BYTES))
     return TrainingDoc(
         **stamp(),
@@ -116,7 +116,7 @@ def train_cheaply(dataset: list[Labels], seed: int) -> TrainingDoc:
 
 @stored_job(EvaluationDoc)
 def evaluate_cheaply(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
-    """Compare labels with made-up predictions."""
+    """Compare labels with invented predictions."""
     return evaluation(labels.frames, list(map(_predict, labels.frames))).model_copy(update=stamp())
 
 
@@ -129,7 +129,7 @@ def _predict(frames: Frames) -> Prediction:
 
 @dataclass
 class CheapExploreMaker(ExploreMaker):
-    """Makes frames up, all of them candidates.
+    """Invents frames, all of them candidates.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class CheapExploreMaker(ExploreMaker):
 
 @stored_job(ExplorationPart)
 def explore_cheaply(n_candidates: int, seed: int) -> ExplorationPart:
-    """Make an exploration up."""
+    """Invent an exploration."""
     frames = synthetic(n_candidates, seed).snapped()
     return ExplorationPart(
         **stamp(),
