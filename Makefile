@@ -14,17 +14,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 
+# Python compiles what is imported when it is first imported: a small part of 23,000 files.
+INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo]'
+	$(INSTALL) torch
+	$(INSTALL) --editable '.[demo]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,vasp,fireworks,remote,dev]'
+	$(INSTALL) --editable '.[demo,vasp,fireworks,remote,dev]'
 	touch $@
 
-.PHONY: demo test check integration test-queue test-queue-loops test-loops test-images test-programs slow quick lint format bench docs help clean
+.PHONY: demo test check integration test-queue test-queue-loops test-loops test-programs slow quick quick-processes quick-rest lint format bench docs help clean
 
 demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real programs, about 15 minutes on 2 cores
 	mkdir -p $(DEMO)
@@ -35,20 +38,19 @@ demo: $(VENV)/demo.stamp  ## learn an LGPS potential: the whole loop, real progr
 
 test: check integration  ## lint, then quick tests, then the tests that run real programs
 
-# Style and types beside the quick tests.
+# Style and types when one half of the quick tests is done.
 check: $(VENV)/dev.stamp
-	$(MAKE) -j2 --output-sync=target lint quick
+	$(MAKE) quick CHECKS=lint
 
-# Five processes for two cores: the queue's tests mostly wait for the queue, those of the images for
-# downloads, and some loops for labels that take their time. They share one finished toy run. What
-# takes longest begins first.
-TESTS_OF_PROGRAMS = test-queue test-queue-loops test-loops test-images test-programs
+# Four processes for two cores: the queue's tests mostly wait for the queue, and some loops for
+# labels that take their time. They share one finished toy run. What takes longest begins first.
+TESTS_OF_PROGRAMS = test-queue test-queue-loops test-loops test-programs
 integration: $(VENV)/dev.stamp
 	shared=$$(mktemp -d) && trap "rm -rf $$shared" EXIT && \
 	  IONLOOP_TEST_SHARED=$$shared $(MAKE) -j4 --output-sync=target $(TESTS_OF_PROGRAMS)
 
 INTEGRATION = $(BIN)/pytest -q -p no:cacheprovider -m 'integration and not slow' -rsfE --durations=15
-ELSEWHERE = tests/flows tests/engines/queue tests/docker
+ELSEWHERE = tests/flows tests/engines/queue
 QUEUE_LOOPS = $(wildcard tests/engines/queue/test_*_loop.py)
 test-programs: $(VENV)/dev.stamp
 	$(INTEGRATION) $(ELSEWHERE:%=--ignore=%)
@@ -62,18 +64,24 @@ test-queue: $(VENV)/dev.stamp
 test-queue-loops: $(VENV)/dev.stamp
 	$(INTEGRATION) $(QUEUE_LOOPS)
 
-test-images: $(VENV)/dev.stamp
-	$(INTEGRATION) tests/docker
-
 slow: $(VENV)/dev.stamp  ## the tests that take minutes each: DFT against finite differences, long runs
 	$(BIN)/pytest -q -m slow --durations=0
 
+# Two halves for two cores.
 quick: $(VENV)/dev.stamp  ## quick tests only, with their coverage
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -m 'not integration and not slow'
+	$(MAKE) -j2 --output-sync=target quick-processes quick-rest $(CHECKS)
 	$(BIN)/coverage combine --quiet
 	@printf 'coverage in per cent: '
 	@$(BIN)/coverage report --format=total
+
+QUICK = $(BIN)/coverage run -m pytest -q -p no:cacheprovider -m 'not integration and not slow'
+OF_PROCESSES = tests/engines tests/jobs
+quick-processes: $(VENV)/dev.stamp
+	$(QUICK) $(OF_PROCESSES)
+
+quick-rest: $(VENV)/dev.stamp
+	$(QUICK) $(OF_PROCESSES:%=--ignore=%)
 
 lint: $(VENV)/dev.stamp  ## style, types and who may import whom
 	$(BIN)/ruff check

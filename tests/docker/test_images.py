@@ -20,7 +20,7 @@ def image(name: str, needs: str) -> object:
 
 
 IMAGES = [image("cpu", "5 minutes, 5 GB of disk"), image("gpu", "10 minutes, 8 GB of disk")]
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", params=IMAGES)
