@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -59,6 +60,12 @@ class RunDoc(Document):
     """the process that runs it now"""
     changes: list[Change] = Field([])
     """what was changed in the run file since it began"""
+
+
+def engine_name(record: Mapping[str, Any]) -> str:
+    """Return the name of the engine of a run, by its stored record: local, fireworks or remote."""
+    name: str = (record.get("run_file") or {}).get("runner", "local")
+    return name
 
 
 class ValidationDoc(Document):

@@ -17,7 +17,7 @@ from jobflow.core.store import JobStore
 from pydash import chunk
 
 from ionloop.schemas.process import lives
-from ionloop.schemas.run import RunState
+from ionloop.schemas.run import RunState, engine_name
 from ionloop.stores.connect import LoopStore, blob_sizes, collection
 from ionloop.stores.contents import blobs_of
 from ionloop.stores.errors import StoreError
@@ -218,8 +218,7 @@ def is_at_work(run: Mapping[str, Any], ended: bool) -> bool:
     runner = run.get("runner")
     if isinstance(runner, Mapping) and lives(runner):
         return True
-    engine = (run.get("run_file") or {}).get("runner", "local")
-    return engine != "local" and not ended and run.get("state") == RunState.RUNNING
+    return engine_name(run) != "local" and not ended and run.get("state") == RunState.RUNNING
 
 
 def _ended(store: JobStore) -> set[str]:

@@ -174,7 +174,8 @@ def _looking_at(url: str) -> contextlib.closing[LoopStore]:
 
 def _engine_rows(store: JobStore, run: str, url: str) -> list[JobRow]:
     """Return the jobs of a run as the engine that runs it shows them."""
-    from ionloop.monitor.records import check_run, engine_name, run_record
+    from ionloop.monitor.records import check_run, run_record
+    from ionloop.schemas.run import engine_name
     from ionloop.stores.journal import journal_rows
 
     check_run(store, run)

@@ -97,12 +97,6 @@ def run_record(store: JobStore, run: str) -> dict[str, Any]:
     return collection(store, "runs").query_one({"run": run}) or {}
 
 
-def engine_name(record: dict[str, Any]) -> str:
-    """Return the name of the engine of a run, by its record: local, fireworks or remote."""
-    name: str = (record.get("run_file") or {}).get("runner", "local")
-    return name
-
-
 def outputs(
     store: JobStore,
     run: str,

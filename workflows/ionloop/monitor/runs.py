@@ -8,12 +8,12 @@ from typing import Any
 
 from jobflow.core.store import JobStore
 
-from ionloop.monitor.records import engine_name, jobs, outputs, run_ids, run_record, summary
+from ionloop.monitor.records import jobs, outputs, run_ids, run_record, summary
 from ionloop.monitor.rows import JobsOverview, RunRow, RunStatus, Standing
 from ionloop.monitor.turns import turns
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.process import lives
-from ionloop.schemas.run import WAITING, RunState, SummaryDoc
+from ionloop.schemas.run import WAITING, RunState, SummaryDoc, engine_name
 
 _STOPPED = {
     JobState.PAUSED: (RunState.PAUSED, "ionloop resume {}"),
