@@ -29,8 +29,8 @@ def spent(busy: float, seconds: float = 0.0, kind: str = "quick") -> Budget:
 def test_a_new_file_has_the_default(kind: str) -> None:
     busy, seconds = Budget(HERE / "budget.toml").limits_of(kind, "tests/test_new.py")
     assert spent(0.9 * busy, 0.9 * seconds, kind).over() == []
-    for over in (spent(1.1 * busy, kind=kind).over(), spent(0.0, 1.1 * seconds, kind).over()):
-        (sentence,) = over
+    for much in (spent(1.1 * busy, 1.1 * busy, kind), spent(0.0, 1.1 * seconds, kind)):
+        (sentence,) = much.over()
         assert sentence.startswith(f"tests/test_new.py: its {kind} tests took")
 
 
@@ -38,6 +38,10 @@ def test_the_processor_time_of_programs_counts() -> None:
     before = processor_time()
     subprocess.run([sys.executable, "-c", "sum(range(10**7))"], check=True)
     assert processor_time() > before + 0.05
+
+
+def test_programs_that_are_waited_for_late_are_not_charged_to_a_short_test() -> None:
+    assert spent(1e6, 1.0).over() == []
 
 
 def test_tests_that_are_called_slow_are_free() -> None:
@@ -49,7 +53,7 @@ def test_the_run_fails_by_it_where_asked(
     seconds: float, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session: Any = SimpleNamespace(exitstatus=0)
-    budget = spent(seconds)
+    budget = spent(seconds, seconds)
     monkeypatch.delenv("IONLOOP_TEST_BUDGET", raising=False)
     budget.pytest_sessionfinish(session, 0)
     assert session.exitstatus == 0
