@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from jobflow import Flow, Job
 
+from ionloop.engines.base import EngineError
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.monitor.records import UnknownRunError, find_run
 from ionloop.runfile.errors import RunFileError
@@ -76,6 +77,19 @@ def test_or_resume_takes_the_run_up(run_file):
     launch.start(run_file)
     assert launch.start(run_file, or_resume=True).run == "lgps"
     assert launch.start(run_file.model_copy(update={"cores": 2}), or_resume=True).run == "lgps"
+
+
+@pytest.mark.usefixtures("flow")
+def test_a_run_of_a_queue_is_not_run_here(run_file):
+    queued = run_file.model_copy(update={"runner": "fireworks"})
+    with pytest.raises(EngineError, match="run lgps is for fireworks, not this process: submit"):
+        launch.start(queued)
+    records.enter(queued)
+    with pytest.raises(EngineError, match="continue it there with: ionloop resume lgps"):
+        launch.resume(run_file.store)
+    with pytest.raises(EngineError, match="continue it there with: ionloop resume lgps"):
+        launch.start(run_file, or_resume=True)
+    assert stored(run_file, "lgps")["run_file"]["runner"] == "fireworks"
 
 
 @pytest.mark.usefixtures("flow")

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobflow import Flow
 
+from ionloop.engines.base import EngineError
 from ionloop.engines.local.engine import LocalEngine
 from ionloop.engines.local.execution import RunSummary
 from ionloop.engines.local.journal import Journal
@@ -42,12 +43,15 @@ def start(
     ------
     OtherSettingsError
         If the run to resume was started with other settings.
+    EngineError
+        If the run is for a queue.
     StoreError, JournalError
         If the store refuses.
     """
     if or_resume and records.is_there(run_file):
         take_over(run_file.store, run_file.name, run_file)
         return resume(run_file.store, run_file.name, observer=observer)
+    _refuse_queue(run_file, "submit it, or change the key `runner` to local")
     flow = run_file.flow()
     run = records.enter(run_file)
     return _execute(run_file, run, observer, lambda: flow)
@@ -77,6 +81,8 @@ def resume(
     ------
     UnknownRunError, RunEndedError
         If there is no such run, or it was cancelled.
+    EngineError
+        If its jobs are on a queue.
     RunLockedError
         If another runner works on it.
     """
@@ -85,6 +91,7 @@ def resume(
         records.refuse_cancelled(document)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
         run_file = records.stored_run_file(store, document, store_url)
+    _refuse_queue(run_file, f"continue it there with: ionloop resume {document.run}")
     flow = None if submitted else run_file.flow
     return _execute(run_file, document.run, observer, flow, retry_failed)
 
@@ -150,6 +157,12 @@ def record_changes(store_url: str, run: str, given: RunFile) -> list[Change]:
             journal = Journal(collection(store, "jobs"), run)
             journal.scale_cores(stored.cores_by_part, given.cores_by_part)
     return found
+
+
+def _refuse_queue(run_file: RunFile, cure: str) -> None:
+    """Refuse a run of a queue, whose jobs would be done here a second time."""
+    if run_file.runner != "local":
+        raise EngineError(f"run {run_file.name} is for {run_file.runner}, not this process: {cure}")
 
 
 def _execute(
