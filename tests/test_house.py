@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from ionloop import api
+
 ROOT = Path(__file__).parents[1]
 ROOTS = ["schemas", "makers", "workflows"]
 SOURCES = sorted(path for root in ROOTS for path in (ROOT / root).rglob("*.py"))
@@ -167,6 +169,12 @@ def test_examples_in_docstrings_run(
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module_name(path)))
     assert result.failed == 0
+
+
+def test_every_maker_for_users_has_an_example() -> None:
+    makers = [getattr(api, name) for name in api.__all__ if name.endswith("Maker")]
+    assert makers
+    assert [maker.__name__ for maker in makers if ">>> " not in maker.__doc__] == []
 
 
 # --- dependencies ------------------------------------------------------------------------------

@@ -28,7 +28,14 @@ class DftLabelMaker(BatchLabelMaker):
 
 @dataclass
 class GpawLabelMaker(DftLabelMaker):
-    """Labels from GPAW in plane waves."""
+    """Labels from GPAW in plane waves.
+
+    Examples
+    --------
+    >>> maker = GpawLabelMaker(settings=GpawSettings(cutoff=400), batch_size=2)
+    >>> maker.level.settings["cut-off"]
+    '400 eV'
+    """
 
     name: str = "label with GPAW"
     settings: GpawSettings = field(default_factory=GpawSettings)
@@ -36,7 +43,14 @@ class GpawLabelMaker(DftLabelMaker):
 
 @dataclass
 class Cp2kLabelMaker(DftLabelMaker):
-    """Labels from CP2K."""
+    """Labels from CP2K.
+
+    Examples
+    --------
+    >>> maker = Cp2kLabelMaker(settings=Cp2kSettings(cutoff=600))
+    >>> maker.level.settings["cut-off"]
+    '600 and 60 Ry'
+    """
 
     name: str = "label with CP2K"
     settings: Cp2kSettings = field(default_factory=Cp2kSettings)

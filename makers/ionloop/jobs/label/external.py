@@ -40,6 +40,12 @@ class ExternalLabelMaker(BatchLabelMaker):
     ----------
     settings
         Description of the level of theory, and the folder for the frames.
+
+    Examples
+    --------
+    >>> maker = ExternalLabelMaker(settings=ExternalSettings(level="CASTEP, PBE, 600 eV"))
+    >>> maker.level.settings
+    {'level': 'CASTEP, PBE, 600 eV'}
     """
 
     name: str = "label outside"

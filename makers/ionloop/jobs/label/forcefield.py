@@ -16,6 +16,12 @@ class ForceFieldLabelMaker(BatchLabelMaker):
     ----------
     settings
         Which potential, and the limits on its labels.
+
+    Examples
+    --------
+    >>> maker = ForceFieldLabelMaker(settings=ForceFieldSettings(model="7net-0"), batch_size=50)
+    >>> maker.level.code, maker.level.settings["model"]
+    ('sevennet', '7net-0')
     """
 
     name: str = "label with a force field"

@@ -20,6 +20,12 @@ class VaspLabelMaker(BatchLabelMaker):
     ----------
     settings
         Level of theory, command, and the limits on the labels.
+
+    Examples
+    --------
+    >>> maker = VaspLabelMaker(settings=VaspSettings(preset="lgps", encut=400))
+    >>> maker.level.settings["ENCUT"], maker.level.settings["GGA"]
+    (400, 'PE')
     """
 
     name: str = "label with VASP"
