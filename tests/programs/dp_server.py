@@ -7,6 +7,7 @@ run is killed. TensorFlow is imported at the first request, in one thread, befor
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -47,6 +48,7 @@ def _begin(line: socket.socket, events: selectors.BaseSelector) -> None:
         return
     import deepmd.tf.entrypoints.main  # noqa: F401
 
+    gc.freeze()  # a fork would copy all memory that its garbage collection looks at
     pid = os.fork()
     if not pid:
         events.close()
