@@ -29,7 +29,9 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
 # Imported once, by the server process: otherwise every job would import them again.
-PRELOADED = [worker.__name__, "ionloop.flows.concurrent_learning.maker"]
+MAKERS = "ionloop.flows.concurrent_learning.maker"
+# The last two are imported late: by jobflow in jobs that add jobs, and by numpy.
+PRELOADED = [worker.__name__, MAKERS, "jobflow.utils.graph", "numpy.random"]
 
 
 def launch(task: worker.Task) -> BaseProcess:
