@@ -28,11 +28,6 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Workers exit without clean-up, and the tracker would warn of every lock that tqdm made in them.
 QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
 
-# Imported once, by the server process: otherwise every job would import them again.
-MAKERS = "ionloop.flows.concurrent_learning.maker"
-# The last two are imported late: by jobflow in jobs that add jobs, and by numpy.
-PRELOADED = [worker.__name__, MAKERS, "jobflow.utils.graph", "numpy.random"]
-
 
 def launch(task: worker.Task) -> BaseProcess:
     """Start the process of a job.
@@ -46,7 +41,7 @@ def launch(task: worker.Task) -> BaseProcess:
         The job and where it runs.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(["ionloop.engines.local.preloaded"])
     process = context.Process(target=worker.main, args=(task,), name=task.job_id)
     # numpy makes its thread pool when the server process imports it, which must see the variables.
     with environment({**task.env, "PYTHONWARNINGS": QUIET_TRACKER}), _bare_main(), _no_hangup():
