@@ -90,6 +90,9 @@ def test_a_run_of_a_queue_is_not_run_here(run_file):
     with pytest.raises(EngineError, match="continue it there with: ionloop resume lgps"):
         launch.start(run_file, or_resume=True)
     assert stored(run_file, "lgps")["run_file"]["runner"] == "fireworks"
+    records.enter(queued)
+    with pytest.raises(EngineError, match=r"run lgps-2 is for fireworks.* ionloop resume lgps-2"):
+        launch.resume(run_file.store)
 
 
 @pytest.mark.usefixtures("flow")

@@ -51,7 +51,7 @@ def start(
     if or_resume and records.is_there(run_file):
         take_over(run_file.store, run_file.name, run_file)
         return resume(run_file.store, run_file.name, observer=observer)
-    _refuse_queue(run_file, "submit it, or change the key `runner` to local")
+    _refuse_queue(run_file, run_file.name, "submit it, or change the key `runner` to local")
     flow = run_file.flow()
     run = records.enter(run_file)
     return _execute(run_file, run, observer, lambda: flow)
@@ -91,7 +91,7 @@ def resume(
         records.refuse_cancelled(document)
         submitted = Journal(collection(store, "jobs"), document.run).submitted()
         run_file = records.stored_run_file(store, document, store_url)
-    _refuse_queue(run_file, f"continue it there with: ionloop resume {document.run}")
+    _refuse_queue(run_file, document.run, f"continue it there with: ionloop resume {document.run}")
     flow = None if submitted else run_file.flow
     return _execute(run_file, document.run, observer, flow, retry_failed)
 
@@ -159,10 +159,10 @@ def record_changes(store_url: str, run: str, given: RunFile) -> list[Change]:
     return found
 
 
-def _refuse_queue(run_file: RunFile, cure: str) -> None:
+def _refuse_queue(run_file: RunFile, run: str, cure: str) -> None:
     """Refuse a run of a queue, whose jobs would be done here a second time."""
     if run_file.runner != "local":
-        raise EngineError(f"run {run_file.name} is for {run_file.runner}, not this process: {cure}")
+        raise EngineError(f"run {run} is for {run_file.runner}, not this process: {cure}")
 
 
 def _execute(
