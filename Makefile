@@ -11,11 +11,12 @@ export DP_INTRA_OP_PARALLELISM_THREADS = 1
 export DP_INTER_OP_PARALLELISM_THREADS = 1
 export TF_CPP_MIN_LOG_LEVEL = 2
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Hundreds of short processes import the same modules: what one compiles, the others read.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 
-# Python compiles what is imported when it is first imported: a small part of 23,000 files.
-INSTALL = $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+INSTALL = $(BIN)/pip install --quiet --constraint constraints.txt
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
