@@ -22,6 +22,7 @@ import fireworks_site
 import pytest
 import remote_project
 from fireworks_site import Site, opened_site
+from patience import PATIENCE
 from pymongo.errors import AutoReconnect
 from remote_project import RemoteProject, cancel_in
 
@@ -161,7 +162,7 @@ def rows_of(place: Place, name: str) -> list[JobRow]:
     return [row for row in place.engine.jobs(RUN) if row.name.startswith(name)]
 
 
-def wait_for(holds: Callable[[], Any], seconds: float, place: Place) -> Any:
+def wait_for(holds: Callable[[], Any], place: Place, seconds: float = PATIENCE) -> Any:
     """Wait until something holds, looking after the run; return what it returned."""
     limit = time.monotonic() + seconds
     while not (found := holds()):
@@ -172,7 +173,7 @@ def wait_for(holds: Callable[[], Any], seconds: float, place: Place) -> Any:
     return found
 
 
-def wait_for_end(place: Place, seconds: float) -> list[JobRow]:
+def wait_for_end(place: Place, seconds: float = PATIENCE) -> list[JobRow]:
     """Wait until all jobs are completed; return them."""
 
     def ended() -> list[JobRow]:
@@ -180,7 +181,7 @@ def wait_for_end(place: Place, seconds: float) -> list[JobRow]:
         assert not {row.state for row in rows} & {"cancelled", "paused"}, table_of(place)
         return rows if {row.state for row in rows} == {"completed"} else []
 
-    rows: list[JobRow] = wait_for(ended, seconds, place)
+    rows: list[JobRow] = wait_for(ended, place, seconds)
     return rows
 
 

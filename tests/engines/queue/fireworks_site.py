@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
+from patience import PATIENCE
 
 MONGO = os.environ.get("IONLOOP_TEST_MONGO_URI")
 SLURM = os.environ.get("SLURM_CONF")
@@ -200,7 +201,7 @@ def _drop(*databases: str) -> None:
             client.drop_database(database)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float, site: Site) -> None:
+def wait_until(holds: Callable[[], bool], site: Site, seconds: float = PATIENCE) -> None:
     limit = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < limit, site.logs()

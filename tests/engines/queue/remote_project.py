@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from patience import PATIENCE
 from ruamel.yaml import YAML
 
 from ionloop.engines.remote.engine import RemoteEngine
@@ -147,13 +148,13 @@ class RemoteProject:
         for process in self.runners:
             process.send_signal(signal.SIGTERM)
         for process in self.runners:
-            process.wait(timeout=60)
+            process.wait(timeout=PATIENCE)
         self.runners.clear()
 
     def rows(self, run: str) -> dict[str, JobRow]:
         return {row.name: row for row in self.engine.jobs(run)}
 
-    def wait(self, run: str, seconds: float = 240, until: Any = None) -> list[JobRow]:
+    def wait(self, run: str, seconds: float = PATIENCE, until: Any = None) -> list[JobRow]:
         """Wait until nothing of a run is left to do, or a condition on its rows holds."""
         done = until or (lambda rows: all(row.state in ENDED for row in rows))
         deadline = time.monotonic() + seconds
@@ -172,7 +173,7 @@ class RemoteProject:
 
     def wait_for_notes(self, number: int) -> None:
         """Wait until so many jobs have begun."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while not (self.notes.exists() and self.notes.read_text().count("\n") >= number):
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.2)

@@ -109,7 +109,7 @@ def work_of(row: JobRow) -> Path:
 
 def wait_for_labels(place: Place, log: Path, number: int) -> None:
     """Wait until so many are calculated and the next one is under way."""
-    wait_for(lambda: len(calculated(log)) >= number, 240, place)
+    wait_for(lambda: len(calculated(log)) >= number, place)
     time.sleep(0.4)
 
 
@@ -118,15 +118,15 @@ def test_jobs_that_the_queue_ends(place: Place, toy: Path, gold_copper: Frames) 
     place.submit(everything(gold_copper))
     place.start()
     wait_for_labels(place, toy, 3)
-    label = wait_for(lambda: running(place, "label batch"), 120, place)
+    label = wait_for(lambda: running(place, "label batch"), place)
     slurm("scancel", label.queue_id)
-    training = wait_for(lambda: running(place, "train model 1", "model.ckpt.meta"), 480, place)
+    training = wait_for(lambda: running(place, "train model 1", "model.ckpt.meta"), place)
     slurm("scancel", training.queue_id)
-    exploration = wait_for(lambda: running(place, "explore batch", "*.1.restart"), 480, place)
+    exploration = wait_for(lambda: running(place, "explore batch", "*.1.restart"), place)
     slurm("scancel", exploration.queue_id)
     first_legs = times_of_first_legs(exploration)
 
-    rows = {row.job_id: row for row in wait_for_end(place, 480)}
+    rows = {row.job_id: row for row in wait_for_end(place)}
     ended = (label, training, exploration)
     assert [rows[row.job_id].tries for row in ended] == [2, 2, 2]
     assert all(rows[row.job_id].queue_id != row.queue_id for row in ended)
@@ -152,7 +152,7 @@ def test_runners_started_twice_and_killed(place: Place, toy: Path, gold_copper: 
     time.sleep(3)
     place.start()
     place.start()
-    rows = wait_for_end(place, 300)
+    rows = wait_for_end(place)
     assert {row.tries for row in rows if row.name.startswith("label batch")} == {1}
     check_labels(place, toy, gold_copper)
 
@@ -163,10 +163,10 @@ def test_job_over_its_time_limit(place: Place, toy: Path, gold_copper: Frames) -
     place.submit(labels_of(gold_copper, seconds=4.0, batch_size=12))
     place.start()
     wait_for_labels(place, toy, 2)
-    row = wait_for(lambda: running(place, "label batch"), 120, place)
+    row = wait_for(lambda: running(place, "label batch"), place)
     for limit in ("TimeLimit=1", "EndTime=now+1"):  # only the first of them is an end in itself
         slurm("scontrol", "update", f"JobId={row.queue_id}", limit)
-    rows = {row.job_id: row for row in wait_for_end(place, 300)}
+    rows = {row.job_id: row for row in wait_for_end(place)}
     assert rows[row.job_id].tries == 2
     check_labels(place, toy, gold_copper)
 
@@ -182,7 +182,7 @@ def test_database_away_for_twenty_seconds(
             place.start()
             wait_for_labels(place, toy, 2)
             cable.cut(20)
-            wait_for_end(place, 300)
+            wait_for_end(place)
             check_labels(place, toy, gold_copper)
 
 
@@ -193,7 +193,7 @@ def test_slurmd_stopped_and_started(place: Place, toy: Path, gold_copper: Frames
     wait_for_labels(place, toy, 2)
     with without_slurmd():
         time.sleep(8)
-    wait_for_end(place, 300)  # Slurm waits two minutes before it starts a job that it could not
+    wait_for_end(place)
     check_labels(place, toy, gold_copper)
 
 
@@ -210,7 +210,7 @@ def test_vasp_stand_in_through_the_queue(
     with opened_place("fireworks", tmp_path) as place:
         place.submit(Flow([VaspLabelMaker(settings=settings, floor=1.0).make([frames])]))
         place.start()
-        rows = wait_for_end(place, 300)
+        rows = wait_for_end(place)
         labels = [row for row in rows if row.name.startswith("label batch")]
         assert len(labels) == 4 and all(row.queue_id and row.tries == 1 for row in labels)
         store = open_store(place.url)

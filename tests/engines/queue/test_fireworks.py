@@ -72,7 +72,7 @@ def test_three_runners_run_a_growing_flow_every_job_once(site: Site, tmp_path: P
     assert [(row.name, row.state) for row in engine.jobs("run")] == [("turn 0", JobState.WAITING)]
     for worker in ("cpu", "cpu", "gpu"):
         site.rlaunch(worker)
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
 
     assert started(notes) == expected()
     rows = engine.jobs("run")
@@ -89,7 +89,7 @@ def test_queue_with_two_workers(site: Site, tmp_path: Path) -> None:
     engine.submit(loop(notes, last=1, width=3), "run", PLACEMENT)
     for worker in ("cpu", "gpu"):
         site.qlaunch(worker)
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
 
     assert started(notes) == expected(last=1, width=3)
     partitions = {line.split()[0].split("-")[0]: line.split()[1] for line in jobs.notes(notes)}
@@ -103,15 +103,15 @@ def test_job_ended_by_the_queue_goes_on_from_its_checkpoint(site: Site, tmp_path
     training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
-    wait_until(lambda: jobs.notes(notes) != [], 120, site)
+    wait_until(lambda: jobs.notes(notes) != [], site)
     running = row_of(engine, "training")
     assert (running.state, running.worker) == (JobState.RUNNING, "cpu")
     # Silent for longer than allowed, but the queue has it.
     assert site.engine(lost_after=1e-3).recover("run") == 0
 
     slurm("scancel", running.queue_id)
-    wait_until(lambda: engine.recover("run") == 1, 120, site)
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: engine.recover("run") == 1, site)
+    wait_until(lambda: ended(engine), site)
     assert jobs.notes(notes) == ["resuming from scratch", "resuming from checkpoint"]
     finished = row_of(engine, "training")
     assert finished.tries == 2 and finished.queue_id != running.queue_id
@@ -122,12 +122,12 @@ def test_worker_that_no_longer_pings_is_replaced(site: Site, tmp_path: Path) -> 
     training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {})
     first = site.rlaunch()
-    wait_until(lambda: jobs.notes(notes) != [], 120, site)
+    wait_until(lambda: jobs.notes(notes) != [], site)
     assert engine.recover("run") == 0
     first.kill()
     site.rlaunch()
-    wait_until(lambda: engine.recover("run") == 1, 120, site)
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: engine.recover("run") == 1, site)
+    wait_until(lambda: ended(engine), site)
     assert jobs.notes(notes) == ["resuming from scratch", "resuming from checkpoint"]
 
 
@@ -136,14 +136,14 @@ def test_worker_lost_too_often_is_a_failure_that_retry_forgives(site: Site, tmp_
     training = assign(jobs.resuming(str(notes), 600), Role.TRAIN, "training")
     engine.submit(Flow([training]), "run", {})
     first = site.rlaunch()
-    wait_until(lambda: jobs.notes(notes) != [], 120, site)
+    wait_until(lambda: jobs.notes(notes) != [], site)
     first.kill()
-    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["training"], 120, site)
+    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["training"], site)
     assert row_of(engine, "training").error == "its worker ended without a result or an error"
     assert engine.retry("run", role="label") == engine.retry("run", error="memory") == 0
     assert engine.retry("run", role="train", error="without a result") == 1
     site.rlaunch()
-    wait_until(lambda: len(jobs.notes(notes)) == 2, 120, site)
+    wait_until(lambda: len(jobs.notes(notes)) == 2, site)
     assert engine.recover("run") == 0
 
 
@@ -153,13 +153,13 @@ def test_retry_runs_what_failed_and_what_waits_for_it(site: Site, tmp_path: Path
     after = assign(jobs.train(str(tmp_path / "notes"), "after", [bad.output]), Role.TRAIN, "after")
     engine.submit(Flow([bad, after]), "run", {})
     site.rlaunch()
-    wait_until(lambda: failed(engine) == ["bad"], 120, site)
+    wait_until(lambda: failed(engine) == ["bad"], site)
     assert row_of(engine, "after").state is JobState.WAITING
     error = row_of(engine, "bad").error
     assert error.startswith("FileNotFoundError: [Errno 2] No such file or directory")
     cure.write_text("abc")
     assert engine.retry("run", error="no such file") == 1
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
     assert row_of(engine, "bad").tries == 2
     assert started(tmp_path / "notes") == {"after": 1}
 
@@ -171,7 +171,7 @@ def test_retry_leaves_a_failure_that_the_run_did_without(site: Site, tmp_path: P
     both = assign(jobs.collect(str(notes), [bad.output, good.output]), Role.LABEL, "collect")
     engine.submit(Flow([bad, good, both]), "run", {})
     site.rlaunch()
-    wait_until(lambda: row_of(engine, "collect").state is JobState.COMPLETED, 120, site)
+    wait_until(lambda: row_of(engine, "collect").state is JobState.COMPLETED, site)
     assert failed(engine) == ["bad"]
     assert engine.retry("run") == 0
     assert started(notes) == {"good": 1, "collect": 1}
@@ -183,7 +183,7 @@ def test_two_launchers_started_by_mistake(site: Site, tmp_path: Path) -> None:
     engine.submit(loop(notes, last=1, width=3), "run", {"default": {"_fworker": "cpu"}})
     for _ in range(2):
         site.qlaunch("cpu")
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
     assert started(notes) == expected(last=1, width=3)
 
 
@@ -195,8 +195,8 @@ def test_queue_whose_jobs_cannot_start_is_given_up(site: Site, tmp_path: Path) -
     only = assign(jobs.label(str(tmp_path / "notes"), "label"), Role.LABEL, "label")
     engine.submit(Flow([only]), "run", {})
     site.qlaunch("cpu")
-    wait_until(lambda: engine.recover("run") == 1, 120, site)
-    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["label"], 120, site)
+    wait_until(lambda: engine.recover("run") == 1, site)
+    wait_until(lambda: engine.recover("run") == 0 and failed(engine) == ["label"], site)
     assert row_of(engine, "label").tries == 2
 
 
@@ -205,16 +205,16 @@ def test_pause_holds_what_is_queued_and_what_comes(site: Site, tmp_path: Path) -
     engine, notes = site.engine(), tmp_path / "notes"
     engine.submit(loop(notes, last=2, width=3), "run", {"default": {"_fworker": "cpu"}})
     first = site.qlaunch("cpu")
-    wait_until(lambda: started(notes)["turn-0"] == 1 and len(engine.jobs("run")) > 1, 120, site)
+    wait_until(lambda: started(notes)["turn-0"] == 1 and len(engine.jobs("run")) > 1, site)
     assert engine.pause("run") > 0
-    wait_until(lambda: not states(engine.jobs("run"))[JobState.RUNNING], 120, site)
+    wait_until(lambda: not states(engine.jobs("run"))[JobState.RUNNING], site)
     engine.recover("run")
     table = states(engine.jobs("run"))
     assert set(table) <= {JobState.PAUSED, JobState.COMPLETED}
     first.kill()
     assert engine.proceed("run") == table[JobState.PAUSED]
     site.qlaunch("cpu")
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
     assert started(notes) == expected(last=2, width=3)
 
 
@@ -225,11 +225,11 @@ def test_cancel_ends_what_runs_in_the_queue(site: Site, tmp_path: Path) -> None:
     after = assign(jobs.train(str(notes), "after", [long.output]), Role.TRAIN, "after")
     engine.submit(Flow([long, after]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
-    wait_until(lambda: jobs.notes(notes) != [], 120, site)
+    wait_until(lambda: jobs.notes(notes) != [], site)
     number = row_of(engine, "long").queue_id
     assert engine.cancel("run") == 2
     assert states(engine.jobs("run")) == {JobState.CANCELLED: 2}
-    wait_until(lambda: number not in slurm("squeue", "-h", "-o", "%A").split(), 120, site)
+    wait_until(lambda: number not in slurm("squeue", "-h", "-o", "%A").split(), site)
     assert engine.recover("run") == engine.retry("run") == 0
 
 
@@ -241,7 +241,7 @@ def test_cancel_says_what_it_cannot_end(
     long = assign(jobs.label(str(tmp_path / "notes"), "long", 600), Role.LABEL, "long")
     engine.submit(Flow([long]), "run", {"default": {"_fworker": "cpu"}})
     site.qlaunch("cpu")
-    wait_until(lambda: jobs.notes(tmp_path / "notes") != [], 120, site)
+    wait_until(lambda: jobs.notes(tmp_path / "notes") != [], site)
     number = row_of(engine, "long").queue_id
     with site.adapter_changed(_q_commands_override={"cancel_cmd": "no_such_program"}):
         assert engine.cancel("run") == 1
@@ -257,7 +257,7 @@ def test_place_moves_what_has_not_begun_and_all_that_follows(site: Site, tmp_pat
     elsewhere = {"default": {"_fworker": "cpu", "_category": "any"}, "train": {"_fworker": "gpu"}}
     assert engine.place("run", elsewhere) == 1
     assert engine.place("run", PLACEMENT) == 1
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
     assert started(notes) == expected(last=2, width=2)
     workers = {(row.role, row.worker) for row in engine.jobs("run")}
     assert workers == {("label", "cpu"), ("train", "gpu"), ("decide", "cpu")}
@@ -279,7 +279,7 @@ def test_worker_killed_while_it_enters_new_jobs(
     assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7
     assert states(rows)[JobState.COMPLETED] == 1
     site.rlaunch()
-    wait_until(lambda: ended(engine), 120, site)
+    wait_until(lambda: ended(engine), site)
     assert started(notes) == expected(last=1, width=3)
 
 

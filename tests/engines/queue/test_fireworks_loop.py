@@ -42,7 +42,7 @@ def test_loop_through_the_queue_ends_as_the_local_run(local: Any, tmp_path: Path
         for worker in ("cpu", "gpu"):
             site.qlaunch(worker)
         done = {JobState.COMPLETED}
-        wait_until(lambda: settled(engine.jobs("toy")), 1200, site)
+        wait_until(lambda: settled(engine.jobs("toy")), site, 1200)
         assert set(states(engine.jobs("toy"))) == done, engine.jobs("toy")
         compare(local, queue)
         check_rows(engine.jobs("toy"))

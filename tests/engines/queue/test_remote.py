@@ -39,7 +39,7 @@ def test_turns_on_three_workers_with_two_runners_every_job_once(project: RemoteP
     project.engine.submit(jobs.loop(project.notes, 1), "loop", table())
     project.start_all()
     project.start()  # by mistake
-    rows = project.wait("loop", 300)
+    rows = project.wait("loop")
 
     assert Counter(row.state for row in rows) == {JobState.COMPLETED: 11}
     assert set(jobs.starts(project.notes).values()) == {1}
@@ -196,7 +196,7 @@ def test_other_places_for_what_has_not_begun_and_all_that_follows(project: Remot
     assert project.engine.place("loop", moved) == 1
     assert project.engine.place("loop", moved) == 0
     project.start()
-    project.wait("loop", 300)
+    project.wait("loop")
 
     notes = {note["name"]: note["partition"] for note in jobs.notes(project.notes)}
     assert {notes["train 0"], notes["train 1"], notes["label 0"]} == {"main"}
