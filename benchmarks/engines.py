@@ -216,7 +216,9 @@ def fireworks(folder: Path, work: Work, bare: bool) -> list[JobRow]:
     with opened_site(folder) as site:
         if bare:
             docs = MongoStore(site.database, "outputs", uri=os.environ["IONLOOP_TEST_MONGO_URI"])
-            site.pad().add_wf(flow_to_workflow(work.bare(), JobStore(docs), metadata={"run": RUN}))
+            workflow = flow_to_workflow(work.bare(), JobStore(docs), metadata={"run": RUN})
+            with site.pad() as pad:
+                pad.add_wf(workflow)
         else:
             site.engine().submit(work.ours(), RUN, {"default": {"_fworker": "cpu"}})
         for _ in range(PROCESSES):

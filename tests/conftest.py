@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from jobflow import JobStore
@@ -96,6 +97,19 @@ def store(tmp_path: Path) -> Iterator[JobStore]:
     opened = open_store(tmp_path / "ionloop.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def connections() -> Callable[[], int]:
+    """Return what counts the connections of this process to the database server."""
+    import psutil
+
+    def count() -> int:
+        port = urlsplit(os.environ["IONLOOP_TEST_MONGO_URI"]).port
+        mine = psutil.Process().net_connections()
+        return sum(bool(each.raddr) and each.raddr.port == port for each in mine)
+
+    return count
 
 
 @pytest.fixture

@@ -99,6 +99,21 @@ def test_it_is_not_done_again_for_ever(
 
 
 @pytest.mark.integration
+def test_a_store_holds_two_connections(url: str, connections: Callable[[], int]) -> None:
+    """One to work with, and one that looks whether the server is there."""
+    before = connections()
+    with open_store(url) as store:
+        for name in ("outputs", "labels", "claims", "jobs", "runs"):
+            collection(store, name).query_one({})
+        collection(store, "data").update({"blob_uuid": "a", "@data": {}})
+        assert connections() - before <= 2
+        store.connect(force_reset=True)
+        assert collection(store, "data").query_one({"blob_uuid": "a"})
+        assert connections() - before <= 2
+    assert connections() == before
+
+
+@pytest.mark.integration
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("arrived", [True, False])
 @pytest.mark.parametrize("error", [DEADLOCK, AutoReconnect("connection closed")])

@@ -15,7 +15,7 @@ from ionloop.schemas.environment import absolute, expand
 from ionloop.schemas.errors import InputError, IonloopError
 from ionloop.schemas.migration import SCHEMA_VERSION, refuse_newer
 from ionloop.stores.errors import StoreError
-from ionloop.stores.server import OUTAGE, Blobs, Collection, NotIndexedError, persistent
+from ionloop.stores.server import Blobs, Collection, NotIndexedError, Server, persistent
 from ionloop.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class LoopStore(JobStore):
 
     def __init__(self, url: str | Path, read_only: bool = False) -> None:
         file = store_file(url)
-        make = partial(_mongo, *_server(url)) if file is None else partial(_sqlite, file, read_only)
+        make = partial(_mongo, _server(url)) if file is None else partial(_sqlite, file, read_only)
         stores: dict[str, Store] = {name: make(name, spec) for name, spec in _COLLECTIONS.items()}
         super().__init__(stores.pop("outputs"), stores)
         # JobStore takes every additional store for one of blobs and renames its key.
@@ -77,6 +77,18 @@ class LoopStore(JobStore):
             collection(self, name).key = spec.key
         self.url = str(url)
         self.read_only = read_only
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect all collections.
+
+        Parameters
+        ----------
+        force_reset
+            Connect again even if connected.
+        """
+        if force_reset:
+            self.close()  # type: ignore[no-untyped-call]
+        super().connect()
 
     def with_outputs(self, outputs: Store) -> Self:
         """Return the same store with another one for the jobs' outputs."""
@@ -133,8 +145,7 @@ def open_store(
         ) from error
 
 
-def _server(url: str | Path) -> tuple[str, str]:
-    """Return the URL and the database of a MongoDB server."""
+def _server(url: str | Path) -> Server:
     from pymongo.uri_parser import parse_uri
 
     expanded = _expanded(url)
@@ -144,7 +155,7 @@ def _server(url: str | Path) -> tuple[str, str]:
             f"Store {url}: unknown kind {scheme!r}; give a file such as run.db, "
             "sqlite:///path/run.db or mongodb://host:port/database."
         )
-    return expanded, parse_uri(expanded)["database"] or DEFAULT_DATABASE
+    return Server(expanded, parse_uri(expanded)["database"] or DEFAULT_DATABASE)
 
 
 def store_file(url: str | Path) -> Path | None:
@@ -274,10 +285,9 @@ def _sqlite(file: Path, read_only: bool, name: str, spec: _Collection) -> Sqlite
     return SqliteStore(file, name, key=spec.key, indexed=spec.indexed, read_only=read_only)
 
 
-def _mongo(url: str, database: str, name: str, spec: _Collection) -> Collection | Blobs:
-    options = {"serverSelectionTimeoutMS": int(1000 * OUTAGE)}
+def _mongo(server: Server, name: str, spec: _Collection) -> Collection | Blobs:
     kind = Blobs if name == "data" else Collection
-    return kind(database, name, uri=url, key=spec.key, mongoclient_kwargs=options)
+    return kind(server, name, spec.key)
 
 
 def _without_credentials(url: str) -> str:

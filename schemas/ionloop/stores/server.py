@@ -8,13 +8,17 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gridfs import GridFS
 from maggma.stores import GridFSStore, MongoStore
+from pymongo import MongoClient
 from pymongo.errors import AutoReconnect, BulkWriteError, DuplicateKeyError, OperationFailure
 
 from ionloop.stores.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pymongo.database import Database
 
 
 OUTAGE = 120.0
@@ -87,8 +91,65 @@ def _patience(error: AutoReconnect | OperationFailure | NotIndexedError, outage:
     return COLLISION_SECONDS if is_collision else 0.0
 
 
+class Server:
+    """The connections of one store to its server, shared by all its collections.
+
+    With a client of its own for each collection, every running job would hold a dozen of the
+    connections that a server allows.
+
+    Parameters
+    ----------
+    url
+        URL of the server, with nothing left to expand.
+    database
+        Name of the database.
+    """
+
+    def __init__(self, url: str, database: str) -> None:
+        self.url = url
+        self.database = database
+        self._client: MongoClient[dict[str, Any]] | None = None
+
+    def connect(self) -> Database[dict[str, Any]]:
+        """Return the database, through connections that are opened where none are."""
+        if self._client is None:
+            milliseconds = int(1000 * OUTAGE)
+            self._client = MongoClient(self.url, serverSelectionTimeoutMS=milliseconds)
+        return self._client[self.database]
+
+    def close(self) -> None:
+        """Close the connections, for all collections."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
 class Collection(MongoStore):
-    """A collection of documents. Each of its writes may be done twice: by key, or a removal."""
+    """A collection of documents. Each of its writes may be done twice: by key, or a removal.
+
+    Parameters
+    ----------
+    server
+        Where it is.
+    name
+        Name of the collection.
+    key
+        Field that tells its documents apart.
+    """
+
+    def __init__(self, server: Server, name: str, key: str) -> None:
+        super().__init__(server.database, name, uri=server.url, key=key)
+        self.server = server
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect, see `maggma.core.Store.connect`."""
+        if self._coll is None or force_reset:
+            self._coll = self.server.connect()[self.collection_name]  # type: ignore[assignment]
+
+    def close(self) -> None:
+        """Close the connections of the whole store."""
+        self.server.close()
+        self._coll = None
 
     def update(self, docs: Any, key: Any = None) -> None:
         """Write documents by their key.
@@ -128,7 +189,34 @@ class Collection(MongoStore):
 
 
 class Blobs(GridFSStore):
-    """A collection of blobs. If a blob is written twice, its first version is removed."""
+    """A collection of blobs. If a blob is written twice, its first version is removed.
+
+    Parameters
+    ----------
+    server, name, key
+        As for `Collection`.
+    """
+
+    def __init__(self, server: Server, name: str, key: str) -> None:
+        super().__init__(server.database, name, uri=server.url, key=key)
+        self.server = server
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect, see `maggma.core.Store.connect`."""
+        if self._coll is None or force_reset:
+            database = self.server.connect()
+            self._coll = GridFS(database, self.collection_name)
+            self._files_collection = database[f"{self.collection_name}.files"]
+            self._chunks_collection = database[f"{self.collection_name}.chunks"]
+            files: Any = MongoStore.from_collection(self._files_collection)  # type: ignore[no-untyped-call]
+            files.last_updated_field = f"metadata.{self.last_updated_field}"
+            files.key = self.key
+            self._fs = files
+
+    def close(self) -> None:
+        """Close the connections of the whole store."""
+        self.server.close()
+        self._coll = self._fs = None
 
     def update(self, docs: Any, key: Any = None, additional_metadata: Any = None) -> None:
         """Write blobs by their key.

@@ -27,9 +27,6 @@ needs_slurm = pytest.mark.skipif(SLURM is None, reason="SLURM_CONF is not set: n
 marks = [
     pytest.mark.integration,
     pytest.mark.skipif(MONGO is None, reason="IONLOOP_TEST_MONGO_URI is not set"),
-    # A LaunchPad never closes its connection.
-    pytest.mark.filterwarnings("ignore:Unclosed MongoClient:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 PARTITIONS = {"cpu": "main", "gpu": "gpu"}
 
@@ -95,7 +92,8 @@ class Site:
         for worker, partition in PARTITIONS.items():
             self._worker(worker)
             self._write(f"{worker}_queue.yaml", self._adapter(worker, partition))
-        self.pad().reset("", require_password=False)
+        with self.pad() as pad:
+            pad.reset("", require_password=False)
 
     def _worker(self, name: str) -> None:
         (self.folder / name).mkdir()
@@ -118,9 +116,9 @@ class Site:
         (self.folder / name).write_text(yaml.safe_dump(content))
 
     def pad(self) -> Any:
-        from fireworks import LaunchPad
+        from ionloop.engines.fireworks.launchpad import opened
 
-        return LaunchPad.from_file(str(self.launchpad))
+        return opened(self.launchpad)
 
     def engine(self, **changes: Any) -> Any:
         from ionloop.engines.fireworks.engine import FireworksEngine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -271,12 +271,13 @@ def test_worker_killed_while_it_enters_new_jobs(
     engine, notes = site.engine(), tmp_path / "notes"
     engine.submit(loop(notes, last=1, width=3), "run", {"default": {"_fworker": "cpu"}})
     assert site.crash(moment) == 9
-    pad = site.pad()
-    assert pad.fireworks.count_documents({"spec.run": "run"}) > len(engine.jobs("run")) == 1
-    assert states(engine.jobs("run"))[JobState.RUNNING] == 1  # it does not look like an ended run
-    assert engine.recover("run") == 0
-    rows = engine.jobs("run")
-    assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7
+    with site.pad() as pad:
+        assert pad.fireworks.count_documents({"spec.run": "run"}) > len(engine.jobs("run")) == 1
+        # It does not look like an ended run.
+        assert states(engine.jobs("run"))[JobState.RUNNING] == 1
+        assert engine.recover("run") == 0
+        rows = engine.jobs("run")
+        assert len(rows) == pad.fireworks.count_documents({"spec.run": "run"}) == 7
     assert states(rows)[JobState.COMPLETED] == 1
     site.rlaunch()
     wait_until(lambda: ended(engine), site)
@@ -296,9 +297,21 @@ def test_requests_that_make_no_sense(site: Site, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="already"):
         engine.submit(loop(tmp_path / "notes"), "run", {})
     assert engine.jobs("another") == []
-    pad = site.pad()
-    pad.fw_id_assigner.delete_many({})
+    with site.pad() as pad:
+        pad.fw_id_assigner.delete_many({})
     assert "lpad reset" in engine.check({})[0]
+
+
+def test_looking_at_a_run_keeps_no_connection(
+    site: Site, tmp_path: Path, connections: Callable[[], int]
+) -> None:
+    engine = site.engine()
+    engine.submit(loop(tmp_path / "notes"), "run", {})
+    before = connections()
+    for _ in range(5):
+        engine.jobs("run")
+        engine.recover("run")
+    assert connections() == before
 
 
 def test_last_sentence() -> None:

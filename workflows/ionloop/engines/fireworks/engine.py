@@ -17,7 +17,6 @@ import contextlib
 import os
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +73,8 @@ class FireworksEngine:
                 "set store: mongodb://host/database"
             )
         try:
-            launchpad.check_initialised(self._pad)
+            with self._launchpad() as pad:
+                launchpad.check_initialised(pad)
         except (EngineError, MissingExtraError, PyMongoError) as error:
             problems.append(str(error))
         return problems
@@ -96,20 +96,22 @@ class FireworksEngine:
         EngineError
             If the LaunchPad has the run already, or is not initialised.
         """
-        launchpad.check_initialised(self._pad)
-        from ionloop.engines.fireworks.task import workflow_of
+        with self._launchpad() as pad:
+            launchpad.check_initialised(pad)
+            from ionloop.engines.fireworks.task import workflow_of
 
-        if self._pad.workflows.count_documents({"metadata.run": run}):
-            raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
-        placed = prepare(flow, run, self.store_url, launchpad.with_priority(placement))
-        self._pad.workflows.create_index("metadata.run")
-        self._pad.fireworks.create_index("spec.run")
-        with contextlib.closing(open_store(self.store_url)) as store:
-            self._pad.add_wf(workflow_of(placed, store, name=run, metadata={"run": run}))
+            if pad.workflows.count_documents({"metadata.run": run}):
+                raise EngineError(f"run {run!r} is on the LaunchPad already; choose another name")
+            placed = prepare(flow, run, self.store_url, launchpad.with_priority(placement))
+            pad.workflows.create_index("metadata.run")
+            pad.fireworks.create_index("spec.run")
+            with contextlib.closing(open_store(self.store_url)) as store:
+                pad.add_wf(workflow_of(placed, store, name=run, metadata={"run": run}))
 
     def jobs(self, run: str) -> list[JobRow]:
         """Return all jobs of a run, in the order in which they came."""
-        return RunRecords.read(self._pad, run).rows()
+        with self._launchpad() as pad:
+            return RunRecords.read(pad, run).rows()
 
     def retry(self, run: str, role: str | None = None, error: str | None = None) -> int:
         """Try failed jobs again, also those whose worker was lost; return how many.
@@ -131,17 +133,18 @@ class FireworksEngine:
             If the LaunchPad does not have the run.
         """
         brought_back = self.recover(run)
-        records = launchpad.known_run(self._pad, run)
-        asked = {int(row.job_id) for row in concerned(records.rows(), role, error)}
-        chosen = {fw_id for fw_id in asked if not records.has_gone_on_without(fw_id)}
-        # Those that wait for another of them are run again with it.
-        first = chosen - {after for fw_id in chosen for after in records.after(fw_id)}
-        by_tries: dict[int, list[int]] = defaultdict(list)
-        for fw_id in chosen:
-            by_tries[tries(records.fireworks[fw_id])].append(fw_id)
-        for number, fw_ids in by_tries.items():
-            self._pad.update_spec(fw_ids, {"forgiven": number})
-        launchpad.rerun(self._pad, first)
+        with self._launchpad() as pad:
+            records = launchpad.known_run(pad, run)
+            asked = {int(row.job_id) for row in concerned(records.rows(), role, error)}
+            chosen = {fw_id for fw_id in asked if not records.has_gone_on_without(fw_id)}
+            # Those that wait for another of them are run again with it.
+            first = chosen - {after for fw_id in chosen for after in records.after(fw_id)}
+            by_tries: dict[int, list[int]] = defaultdict(list)
+            for fw_id in chosen:
+                by_tries[tries(records.fireworks[fw_id])].append(fw_id)
+            for number, fw_ids in by_tries.items():
+                pad.update_spec(fw_ids, {"forgiven": number})
+            launchpad.rerun(pad, first)
         return brought_back + len(chosen)
 
     def recover(self, run: str) -> int:
@@ -168,14 +171,15 @@ class FireworksEngine:
         """
         from fireworks import fw_config
 
-        pad, records = self._pad, launchpad.known_run(self._pad, run)
-        free_lock(pad, run)
-        repair(pad, run)
         silence = float(self.lost_after or fw_config.RUN_EXPIRATION_SECS)
-        lost = lost_jobs(pad, records, self.queue_adapter, silence)
-        again = [fw_id for fw_id in sorted(lost) if relaunch(pad, records, fw_id, self.max_tries)]
-        if pad.workflows.count_documents({"metadata.run": run, "metadata.paused": True}):
-            self._hold(run)
+        with self._launchpad() as pad:
+            records = launchpad.known_run(pad, run)
+            free_lock(pad, run)
+            repair(pad, run)
+            lost = sorted(lost_jobs(pad, records, self.queue_adapter, silence))
+            again = [fw_id for fw_id in lost if relaunch(pad, records, fw_id, self.max_tries)]
+            if pad.workflows.count_documents({"metadata.run": run, "metadata.paused": True}):
+                self._hold(pad, run)
         return len(again)
 
     def pause(self, run: str) -> int:
@@ -188,9 +192,10 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        launchpad.known_run(self._pad, run)
-        launchpad.mark_paused(self._pad, run, paused=True)
-        return self._hold(run)
+        with self._launchpad() as pad:
+            launchpad.known_run(pad, run)
+            launchpad.mark_paused(pad, run, paused=True)
+            return self._hold(pad, run)
 
     def proceed(self, run: str) -> int:
         """Release jobs that were held; return how many.
@@ -200,13 +205,14 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = launchpad.known_run(self._pad, run)
-        launchpad.mark_paused(self._pad, run, paused=False)
-        held = records.of_state("PAUSED")
-        # Of one that was reserved, FireWorks would think that it still is.
-        launched = {fw_id for fw_id in held if records.fireworks[fw_id]["launches"]}
-        launchpad.rerun(self._pad, launched)
-        launchpad.set_state(self._pad, set(held) - launched, ("PAUSED",), "WAITING")
+        with self._launchpad() as pad:
+            records = launchpad.known_run(pad, run)
+            launchpad.mark_paused(pad, run, paused=False)
+            held = records.of_state("PAUSED")
+            # Of one that was reserved, FireWorks would think that it still is.
+            launched = {fw_id for fw_id in held if records.fireworks[fw_id]["launches"]}
+            launchpad.rerun(pad, launched)
+            launchpad.set_state(pad, set(held) - launched, ("PAUSED",), "WAITING")
         return len(held)
 
     def cancel(self, run: str) -> int:
@@ -220,17 +226,18 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = launchpad.known_run(self._pad, run)
         ended: set[int] = set()
-        # A worker may start a job, or complete one that leads to others, in the meantime.
-        while unfinished := records.of_state(*LIVE, *IDLE):
-            live = records.of_state(*LIVE)
-            self._end_in_queue(records, live)
-            for fw_id in live:
-                self._pad.defuse_fw(fw_id)
-            launchpad.set_state(self._pad, set(unfinished) - set(live), IDLE, "DEFUSED")
-            ended |= set(unfinished)
-            records = RunRecords.read(self._pad, run)
+        with self._launchpad() as pad:
+            records = launchpad.known_run(pad, run)
+            # A worker may start a job, or complete one that leads to others, in the meantime.
+            while unfinished := records.of_state(*LIVE, *IDLE):
+                live = records.of_state(*LIVE)
+                self._end_in_queue(records, live)
+                for fw_id in live:
+                    pad.defuse_fw(fw_id)
+                launchpad.set_state(pad, set(unfinished) - set(live), IDLE, "DEFUSED")
+                ended |= set(unfinished)
+                records = RunRecords.read(pad, run)
         return len(ended)
 
     def place(self, run: str, placement: Placement) -> int:
@@ -251,22 +258,22 @@ class FireworksEngine:
         EngineError
             If the LaunchPad does not have the run.
         """
-        records = launchpad.known_run(self._pad, run)
-        reserved = records.of_state("RESERVED")
-        self._end_in_queue(records, reserved)
-        launchpad.rerun(self._pad, reserved)
-        unbegun = launchpad.known_run(self._pad, run).of_state(*IDLE, "FIZZLED")
-        launchpad.replace(self._pad, unbegun, launchpad.with_priority(placement))
+        with self._launchpad() as pad:
+            records = launchpad.known_run(pad, run)
+            reserved = records.of_state("RESERVED")
+            self._end_in_queue(records, reserved)
+            launchpad.rerun(pad, reserved)
+            unbegun = launchpad.known_run(pad, run).of_state(*IDLE, "FIZZLED")
+            launchpad.replace(pad, unbegun, launchpad.with_priority(placement))
         return len(unbegun)
 
-    @cached_property
-    def _pad(self) -> LaunchPad:
-        return launchpad.open_launchpad(self.launchpad)
+    def _launchpad(self) -> contextlib.AbstractContextManager[LaunchPad]:
+        return launchpad.opened(self.launchpad)
 
-    def _hold(self, run: str) -> int:
-        records = RunRecords.read(self._pad, run)
+    def _hold(self, pad: LaunchPad, run: str) -> int:
+        records = RunRecords.read(pad, run)
         self._end_in_queue(records, records.of_state("RESERVED"))
-        return launchpad.set_state(self._pad, records.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
+        return launchpad.set_state(pad, records.of_state(*UNBEGUN), UNBEGUN, "PAUSED")
 
     def _end_in_queue(self, records: RunRecords, fw_ids: list[int]) -> None:
         end_in_queue(self.queue_adapter, records.queue_ids(fw_ids))

@@ -23,8 +23,12 @@ BOOKKEEPING_PRIORITY = 1
 """Bookkeeping jobs go first: others wait for them."""
 
 
-def open_launchpad(file: Path | None) -> LaunchPad:
-    """Return the LaunchPad of a file.
+@contextlib.contextmanager
+def opened(file: Path | None) -> Iterator[LaunchPad]:
+    """Open the LaunchPad of a file, and close its connections in the end.
+
+    FireWorks itself never closes them: who watches a run from one process would hold more of the
+    server's connections with every look.
 
     Parameters
     ----------
@@ -53,7 +57,9 @@ def open_launchpad(file: Path | None) -> LaunchPad:
         )
     if not Path(file).is_file():
         raise EngineError(f"FireWorks: there is no LaunchPad file {file}")
-    return LaunchPad.from_dict(loadfn(file) | {"strm_lvl": "CRITICAL"})
+    pad = LaunchPad.from_dict(loadfn(file) | {"strm_lvl": "CRITICAL"})
+    with contextlib.closing(pad.connection):
+        yield pad
 
 
 def check_initialised(pad: LaunchPad) -> None:
