@@ -124,8 +124,8 @@ class Server:
             self._client = None
 
 
-class Collection(MongoStore):
-    """A collection of documents. Each of its writes may be done twice: by key, or a removal.
+class _OnServer:
+    """A part of a store; `Server` has its connections, which close with those of all parts.
 
     Parameters
     ----------
@@ -138,18 +138,25 @@ class Collection(MongoStore):
     """
 
     def __init__(self, server: Server, name: str, key: str) -> None:
-        super().__init__(server.database, name, uri=server.url, key=key)
+        super().__init__(server.database, name, uri=server.url, key=key)  # type: ignore[call-arg]
         self.server = server
-
-    def connect(self, force_reset: bool = False) -> None:
-        """Connect, see `maggma.core.Store.connect`."""
-        if self._coll is None or force_reset:
-            self._coll = self.server.connect()[self.collection_name]  # type: ignore[assignment]
 
     def close(self) -> None:
         """Close the connections of the whole store."""
         self.server.close()
-        self._coll = None
+        self._coll: Any = None
+
+    def remove_docs(self, criteria: dict[str, Any]) -> None:
+        """Remove documents, see `maggma.core.Store.remove_docs`."""
+        persistent(partial(super().remove_docs, criteria))  # type: ignore[misc]
+
+
+class Collection(_OnServer, MongoStore):
+    """A collection of documents. Each of its writes may be done twice: by key, or a removal."""
+
+    def connect(self, force_reset: bool = False) -> None:
+        """Connect, see `maggma.core.Store.connect`; `LoopStore.connect` resets the server."""
+        self._coll = self.server.connect()[self.collection_name]
 
     def update(self, docs: Any, key: Any = None) -> None:
         """Write documents by their key.
@@ -160,10 +167,6 @@ class Collection(MongoStore):
             As for `maggma.core.Store.update`.
         """
         persistent(partial(super().update, docs, key))
-
-    def remove_docs(self, criteria: dict[str, Any]) -> None:
-        """Remove documents, see `maggma.core.Store.remove_docs`."""
-        persistent(partial(super().remove_docs, criteria))
 
     def write_if(self, document: dict[str, Any], criteria: dict[str, Any]) -> bool:
         """Write a document unless another one with its key must stay.
@@ -188,35 +191,18 @@ class Collection(MongoStore):
         return True
 
 
-class Blobs(GridFSStore):
-    """A collection of blobs. If a blob is written twice, its first version is removed.
-
-    Parameters
-    ----------
-    server, name, key
-        As for `Collection`.
-    """
-
-    def __init__(self, server: Server, name: str, key: str) -> None:
-        super().__init__(server.database, name, uri=server.url, key=key)
-        self.server = server
+class Blobs(_OnServer, GridFSStore):
+    """A collection of blobs. If a blob is written twice, its first version is removed."""
 
     def connect(self, force_reset: bool = False) -> None:
-        """Connect, see `maggma.core.Store.connect`."""
-        if self._coll is None or force_reset:
-            database = self.server.connect()
-            self._coll = GridFS(database, self.collection_name)
-            self._files_collection = database[f"{self.collection_name}.files"]
-            self._chunks_collection = database[f"{self.collection_name}.chunks"]
-            files: Any = MongoStore.from_collection(self._files_collection)  # type: ignore[no-untyped-call]
-            files.last_updated_field = f"metadata.{self.last_updated_field}"
-            files.key = self.key
-            self._fs = files
-
-    def close(self) -> None:
-        """Close the connections of the whole store."""
-        self.server.close()
-        self._coll = self._fs = None
+        """Connect, see `maggma.core.Store.connect`; `LoopStore.connect` resets the server."""
+        database = self.server.connect()
+        self._coll = GridFS(database, self.collection_name)
+        self._files_collection = database[f"{self.collection_name}.files"]
+        files: Any = MongoStore.from_collection(self._files_collection)  # type: ignore[no-untyped-call]
+        files.last_updated_field = f"metadata.{self.last_updated_field}"
+        files.key = self.key
+        self._fs = files
 
     def update(self, docs: Any, key: Any = None, additional_metadata: Any = None) -> None:
         """Write blobs by their key.
@@ -227,10 +213,6 @@ class Blobs(GridFSStore):
             As for `maggma.stores.GridFSStore.update`.
         """
         persistent(partial(super().update, docs, key, additional_metadata))
-
-    def remove_docs(self, criteria: dict[str, Any]) -> None:
-        """Remove blobs, see `maggma.core.Store.remove_docs`."""
-        persistent(partial(super().remove_docs, criteria))
 
     def sizes(self, field: str) -> dict[Any, int]:
         """Return the bytes of all blobs by the value of a field of their metadata."""
