@@ -21,10 +21,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+from ionloop.codes.common.training import Training
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.deepmd.program import check_backend
 from ionloop.codes.deepmd.settings import DeepmdSettings
-from ionloop.codes.deepmd.training import Training, train
+from ionloop.codes.deepmd.training import train
 from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.formats.reading import load_structures

@@ -22,11 +22,12 @@ from pydantic import ValidationError
 
 from ionloop.codes import deepmd
 from ionloop.codes.common.prediction import Prediction, force_errors
+from ionloop.codes.common.training import Training, TrainingError
 from ionloop.codes.deepmd import data, inputs, network, training, warm_start
 from ionloop.codes.deepmd.checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
 from ionloop.codes.deepmd.data import Replay, Systems
 from ionloop.codes.deepmd.settings import DeepmdSettings
-from ionloop.codes.deepmd.training import Training, TrainingError, read_learning_curve
+from ionloop.codes.deepmd.training import read_learning_curve
 from ionloop.codes.deepmd.warm_start import OtherNetworkError
 from ionloop.schemas.frames import Frames, divide
 

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ionloop.codes.common.prediction import Prediction
+from ionloop.codes.common.training import TrainingError
 from ionloop.codes.deepmd.settings import DeepmdSettings
-from ionloop.codes.deepmd.training import TrainingError
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.jobs.roles import FloorError
-from ionloop.jobs.train import deepmd
-from ionloop.jobs.train.deepmd import DeepmdTrainMaker, train_in
+from ionloop.jobs.train import members
+from ionloop.jobs.train.deepmd import DeepmdTrainMaker
 from ionloop.jobs.train.ensemble import collect_ensemble, kept, previous_checkpoint
 from ionloop.jobs.train.evaluation import evaluation
+from ionloop.jobs.train.members import train_in
 from ionloop.jobs.train.split import groups, split
 from ionloop.schemas.dataset import is_validation
 from ionloop.schemas.frames import Frames
@@ -215,8 +216,8 @@ def test_a_job_trains_a_list_of_seeds_or_as_version_0_1_entered_it_one(
         return training(seed)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(deepmd, "train_in", train_in)
-    run = deepmd.train_deepmd.original
+    monkeypatch.setattr(members, "train_in", train_in)
+    run = members.train_members.original
     assert run(DeepmdTrainMaker(), [], None, 2, 7).seed == 7
     assert [each.seed for each in run(DeepmdTrainMaker(), [], None, [2], [7])] == [7]
     assert [each.seed for each in run(DeepmdTrainMaker(), [], None, [0, 1], [5, 6])] == [5, 6]

@@ -14,7 +14,7 @@ from ionloop.schemas.errors import IonloopError
 
 Stored: TypeAlias = Mapping[str, Any]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """How documents are written today."""
 
 _LOST_SEED = re.compile(r"the training .*?with seed (\d+) failed")
@@ -101,8 +101,10 @@ def _run_of_1(stored: Stored) -> dict[str, Any]:
 
 STEPS: dict[int, dict[str, Callable[[Stored], dict[str, Any]]]] = {
     1: {"EnsembleDoc": _ensemble_of_1, "LabelDoc": _label_of_1, "RunDoc": _run_of_1},
+    2: {},
 }
 """By version: what leads a document of a class to the next version; others stay as they are.
 
-From 1 to 2: a training may have lost its checkpoint to `ionloop store prune`.
+From 1 to 2: a training may have lost its checkpoint to `ionloop store prune`. From 2 to 3: a
+training may name the universal potential it began with, an ensemble its teacher.
 """

@@ -65,7 +65,7 @@ MOVED = {
     "makers.probe": "jobs.label.probe",
     "makers.select": "jobs.select selection.pick",
     "makers.tolerances": "jobs.tolerances",
-    "makers.train": "jobs.train.deepmd jobs.train.ensemble jobs.train.evaluation jobs.train.split",
+    "makers.train": "jobs.train",
     "makers.twins": "jobs.label.twins",
     "monitor.queries": "monitor.records monitor.runs monitor.turns monitor.frames",
     "runners.engine": "engines.base",
@@ -100,7 +100,9 @@ RENAMED = {
     "makers.label_vasp:dynamics_with_vasp": "jobs.label.dynamics:run_dynamics",
     "makers.label_vasp:label_with_vasp": "jobs.label.batches:label_frames",
     "makers.label_vasp:relax_with_vasp": "jobs.label.batches:relax_frames",
-    "makers.train:train_side_by_side": "jobs.train.deepmd:train_deepmd",
+    "makers.train:evaluate_deepmd": "jobs.train.evaluation:evaluate_ensemble",
+    "makers.train:train_deepmd": "jobs.train.members:train_members",
+    "makers.train:train_side_by_side": "jobs.train.members:train_members",
 }
 
 

@@ -88,6 +88,35 @@ class ForceErrors(Model):
     """the reference forces' own RMS, for scale"""
 
 
+class Base(Model):
+    """A universal potential that a model was fine-tuned from."""
+
+    name: str
+    """name of a model that comes with its package, or of a local file"""
+    sha256: str
+    """hash of its weights"""
+
+
+class Teacher(Model):
+    """An ensemble whose predictions a student was trained on, and the labels behind it."""
+
+    kind: str
+    """kind of its potentials"""
+    job: str | None = None
+    """uuid of the job that wrote its `EnsembleDoc`"""
+    models: list[str]
+    """sha256 of its model files"""
+    bases: list[Base] = Field([])
+    """universal potentials that they were fine-tuned from"""
+    level: str
+    """hash of the level of theory of the labels that it was trained on; of mixed ones, joined by
+    +"""
+    labels: list[str]
+    """ids of the frames with these labels, held-back ones included"""
+    validation_errors: ForceErrors | None = None
+    """errors of the ensemble mean on labels that were held back from it"""
+
+
 class TrainingDoc(Document):
     """One trained model."""
 
@@ -104,6 +133,8 @@ class TrainingDoc(Document):
     warm_start: bool
     obstacle: str = ""
     """why it started from scratch, where it was to start from another model"""
+    base: Base | None = None
+    """universal potential that it was fine-tuned from; none: trained from scratch"""
     train_errors: ForceErrors
     validation_errors: ForceErrors | None = None
     learning_curve: Table
@@ -141,6 +172,9 @@ class EnsembleDoc(Document):
     train_errors: list[ForceErrors] = Field([])
     validation_errors: list[ForceErrors] = Field([])
     core_seconds: Seconds = 0.0
+    teacher: Teacher | None = None
+    """ensemble that labelled most of what these models were trained on; none: they were trained on
+    labels alone"""
 
 
 class EvaluationDoc(Document):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ionloop.programs.environment import BASIC_ENVIRONMENT, WITHOUT_KERAS, envir
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
 from ionloop.schemas.potential import StoredFile
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
 
 _ONE_AT_A_TIME = threading.Lock()  # output is redirected for the whole process
 
@@ -43,6 +46,25 @@ def predict(models: Sequence[StoredFile], frames: Frames, folder: Path) -> Predi
     paths = [model.write(folder, f"predict-{i}-{model.name}") for i, model in enumerate(models)]
     results = [_evaluate(path, frames) for path in paths]
     return Prediction(*(np.array(arrays) for arrays in zip(*results, strict=True)))
+
+
+def calculator(model: Path, device: str = "cpu") -> Calculator:
+    """Return the ASE calculator of a frozen model; DeePMD-kit chooses the device by itself.
+
+    Parameters
+    ----------
+    model
+        Frozen model.
+    device
+        Not used.
+    """
+    for key, value in BASIC_ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    with _ONE_AT_A_TIME, environment(WITHOUT_KERAS), _native_output_to(model.with_suffix(".log")):
+        from deepmd.calculator import DP
+
+        made: Calculator = DP(str(model))
+    return made
 
 
 def _evaluate(path: Path, frames: Frames) -> tuple[Array, Array, Array]:

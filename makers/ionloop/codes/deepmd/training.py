@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ionloop.codes.common.prediction import force_errors
+from ionloop.codes.common.training import Training, TrainingError
 from ionloop.codes.deepmd.checkpoint import (
     Checkpoint,
     latest_checkpoint,
@@ -35,7 +36,7 @@ from ionloop.codes.deepmd.warm_start import OtherNetworkError, continued_model
 from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.process import run_program
 from ionloop.programs.resume_marker import clear_unless_same_work
-from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, divide
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
@@ -45,46 +46,6 @@ DATA = ("replay", "training", "validation")  # folders: learned before, new, hel
 TRAINED = "trained"  # marks a folder whose training has ended
 
 RESULTS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth", TRAINED)
-
-
-class TrainingError(IonloopError, RuntimeError):
-    """A training failed; the message ends with the last lines of its log."""
-
-
-@dataclass(frozen=True)
-class Training:
-    """A trained model.
-
-    Parameters
-    ----------
-    model
-        Frozen model.
-    checkpoint
-        Archive from which the next training can start.
-    learning_curve
-        Columns of DeePMD-kit's `lcurve.out`: step, rmse_e_trn (eV/atom), rmse_f_trn (eV/Å),
-        rmse_v_trn (eV/atom), the same with `_val` if there are validation frames, and lr.
-    train_errors, validation_errors
-        Errors of the frozen model on all frames.
-    steps
-        Steps trained.
-    warm_start
-        Whether it started from the checkpoint that was given.
-    obstacle
-        Why it did not, though it was to.
-    seconds
-        Wall time.
-    """
-
-    model: StoredFile
-    checkpoint: StoredFile
-    learning_curve: Table
-    train_errors: ForceErrors
-    validation_errors: ForceErrors | None
-    steps: int
-    warm_start: bool
-    obstacle: str
-    seconds: float
 
 
 def train(

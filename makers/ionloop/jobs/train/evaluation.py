@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ionloop.codes import potentials
 from ionloop.codes.common.prediction import Prediction, force_errors
+from ionloop.jobs.documents import stamp, stored_job
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.potential import EvaluationDoc
+from ionloop.schemas.label import Labels
+from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.table import Table, join_tables
 from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
+
+
+@stored_job(EvaluationDoc)
+def evaluate_ensemble(ensemble: EnsembleDoc, labels: Labels) -> EvaluationDoc:
+    """Compare the ensemble's mean with labels, and its deviation with its true error.
+
+    Parameters
+    ----------
+    ensemble
+        The models.
+    labels
+        Labelled frames.
+    """
+    models = [member.model for member in ensemble.members]
+    predictions = [
+        potentials.predict(ensemble.kind, models, part, Path.cwd()) for part in labels.frames
+    ]
+    return evaluation(labels.frames, predictions).model_copy(update=stamp())
 
 
 def evaluation(frames: Sequence[Frames], predictions: Sequence[Prediction]) -> EvaluationDoc:
