@@ -4,6 +4,7 @@
 
     python tests/moved/write_store.py FOLDER
 
+and ``run_of_schema_2.db.xz`` by commit 7d99b52, the last whose documents had schema version 2.
 The run is interrupted in its first turn, while new frames are labelled: initial labels, an
 ensemble, an exploration and a selection are finished, and jobs wait in the journal.
 """

@@ -10,9 +10,13 @@ from typing import ClassVar
 from ionloop.codes import deepmd
 from ionloop.codes.common.training import Training
 from ionloop.codes.deepmd.settings import DeepmdSettings
+from ionloop.jobs.train.evaluation import evaluate_ensemble as evaluate_deepmd  # noqa: F401
 from ionloop.jobs.train.members import EnsembleTrainMaker
+from ionloop.jobs.train.members import train_members as train_deepmd  # noqa: F401
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import DEEPMD, StoredFile
+
+# The jobs' names in this module are those of runs whose documents have schema version 2.
 
 
 @dataclass
