@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.common.ase import without_known_warnings
+from ionloop.codes.common.threads import use_one_thread
 from ionloop.programs.errors import MissingExtraError
 from ionloop.schemas.errors import InputError, MissingFileError
 from ionloop.schemas.label import LevelOfTheory
@@ -84,7 +85,7 @@ def _load_sevennet(settings: ForceFieldSettings) -> Calculator:
         from sevenn.calculator import SevenNetCalculator
     except ModuleNotFoundError as error:
         raise missing_package("sevenn", settings) from error
-    _use_one_thread()
+    use_one_thread()
     model = settings.model if settings.checkpoint is None else str(settings.checkpoint)
     return SevenNetCalculator(model, device=settings.device, **effective_options(settings))
 
@@ -95,7 +96,7 @@ def _load_chgnet(settings: ForceFieldSettings) -> Calculator:
         from chgnet.model.model import CHGNet
     except ModuleNotFoundError as error:
         raise missing_package("chgnet", settings) from error
-    _use_one_thread()
+    use_one_thread()
     options = effective_options(settings)
     name = options.pop("model_name", None)
     if settings.checkpoint is None:
@@ -134,13 +135,6 @@ def missing_package(package: str, settings: ForceFieldSettings) -> MissingExtraE
         Which model needs it.
     """
     return MissingExtraError(package, "forcefield", f"labelling with {settings.model}")
-
-
-def _use_one_thread() -> None:
-    # Several processes run at once: two threads on busy cores made SevenNet 20 times slower.
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def covered_elements(settings: ForceFieldSettings) -> set[str] | None:

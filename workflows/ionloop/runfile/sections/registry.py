@@ -14,12 +14,14 @@ from pydantic import BeforeValidator, SerializeAsAny
 
 from ionloop.runfile.errors import refused
 from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSection, TrainSection
+from ionloop.runfile.sections.chgnet import ChgnetSection
 from ionloop.runfile.sections.cp2k import Cp2kSection
 from ionloop.runfile.sections.deepmd import DeepmdSection
 from ionloop.runfile.sections.external import ExternalSection
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.gpaw import GpawSection
 from ionloop.runfile.sections.lammps import LammpsSection
+from ionloop.runfile.sections.sevennet import SevennetSection
 from ionloop.runfile.sections.vasp import VaspSection
 
 CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
@@ -30,7 +32,7 @@ CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
         "vasp": VaspSection,
         "external": ExternalSection,
     },
-    "train": {"deepmd": DeepmdSection},
+    "train": {"deepmd": DeepmdSection, "sevennet": SevennetSection, "chgnet": ChgnetSection},
     "explore": {"lammps": LammpsSection},
 }
 

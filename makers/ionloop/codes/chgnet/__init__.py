@@ -1,0 +1,3 @@
+"""CHGNet: fine-tuning and prediction."""
+
+from __future__ import annotations

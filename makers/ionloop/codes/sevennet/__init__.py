@@ -1,0 +1,3 @@
+"""SevenNet: fine-tuning and prediction."""
+
+from __future__ import annotations

@@ -1,0 +1,100 @@
+"""Settings of SevenNet models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+
+from ionloop.codes.finetuning.torch_settings import TorchFineTuner
+from ionloop.codes.sevennet.net import SevennetNet, open_net, random_net
+from ionloop.geometry.neighbours import neighbours
+from ionloop.schemas.frames import Frames
+
+SEVENNET = "sevennet"
+"""Kind of SevenNet's potentials."""
+
+_CONSTANTS = {
+    "7net-0": "SEVENNET_0_11Jul2024",
+    "7net-0_22may2024": "SEVENNET_0_22May2024",
+    "7net-l3i5": "SEVENNET_l3i5",
+    "7net-mf-0": "SEVENNET_MF_0",
+}
+"""Name under which SevenNet keeps the path of a base that comes with it."""
+
+
+class SevennetSettings(TorchFineTuner):
+    """How a SevenNet model is fine-tuned."""
+
+    kind = SEVENNET
+    package = "sevenn"
+    model_name = "model.pth"
+    network_keys: ClassVar[tuple[str, ...]] = ("cutoff", "channels", "lmax", "layers")
+
+    base: str = "7net-0"
+    """potential to begin with: 7net-0, 7net-l3i5 (more accurate, three times slower), 7net-mf-0,
+    the path of a checkpoint (.pth), or scratch for random weights"""
+    modal: str | None = None
+    """functional of a base that knows several, such as PBE or R2SCAN of 7net-mf-0; none: PBE"""
+    cutoff: PositiveFloat = 5.0
+    """with `base: scratch`: range of an interaction in Å"""
+    channels: PositiveInt = 32
+    """with `base: scratch`: features of each kind"""
+    lmax: PositiveInt = 2
+    """with `base: scratch`: largest degree of the spherical harmonics"""
+    layers: PositiveInt = 3
+    """with `base: scratch`: interaction blocks"""
+
+    def bundled(self) -> Mapping[str, Path]:
+        """Return the files of the bases that come with SevenNet, by their names."""
+        from sevenn import _const
+
+        return {name: Path(getattr(_const, constant)) for name, constant in _CONSTANTS.items()}
+
+    def open(self, path: Path) -> SevennetNet:
+        """Open a checkpoint file.
+
+        Parameters
+        ----------
+        path
+            As for `TorchFineTuner.open`.
+        """
+        return open_net(path, self.device, self.modal)
+
+    def identity(self, type_map: Sequence[str]) -> dict[str, Any]:
+        """Return what a model begins with; see `TorchFineTuner.identity`.
+
+        Parameters
+        ----------
+        type_map
+            As for `TorchFineTuner.identity`.
+        """
+        return super().identity(type_map) | ({"modal": self.modal} if self.modal else {})
+
+    def random_net(
+        self, type_map: Sequence[str], training: Sequence[Frames], seed: int
+    ) -> SevennetNet:
+        """Return a net with random weights; see `TorchFineTuner.random_net`.
+
+        Parameters
+        ----------
+        type_map, training, seed
+            As for `TorchFineTuner.random_net`.
+        """
+        import torch
+
+        forces = np.concatenate(
+            [np.ravel(frame.forces) for frame in training if frame.forces is not None]
+        )
+        scales = float(np.sqrt(np.mean(forces**2))), _mean_neighbours(training[0], self.cutoff)
+        network = {key: getattr(self, key) for key in self.network_keys}
+        torch.manual_seed(seed)
+        return random_net(type_map, network, scales, self.device)
+
+
+def _mean_neighbours(frame: Frames, cutoff: float) -> float:
+    """Return the mean number of neighbours of an atom within a cutoff in Å."""
+    return float(sum(2 * found.weight.sum() for found in neighbours(frame, cutoff)) / frame.n_atoms)
