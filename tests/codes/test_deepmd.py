@@ -25,7 +25,7 @@ from ionloop.codes.common.prediction import Prediction, force_errors
 from ionloop.codes.common.training import Training, TrainingError
 from ionloop.codes.deepmd import data, inputs, network, training, warm_start
 from ionloop.codes.deepmd.checkpoint import Checkpoint, latest_checkpoint, unpack_checkpoint
-from ionloop.codes.deepmd.data import Replay, Systems
+from ionloop.codes.deepmd.data import Block, Systems, auto_prob, write_blocks
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.codes.deepmd.training import read_learning_curve
 from ionloop.codes.deepmd.warm_start import OtherNetworkError
@@ -239,12 +239,22 @@ def test_a_warm_start_ends_with_the_weights_of_the_training_unless_told(kind, co
 
 @given(st.integers(1, 10_000), st.integers(1, 500), st.floats(0.1, 100))
 def test_a_new_frame_is_drawn_so_many_times_as_often_as_a_learned_one(old, new, weight):
-    replay = Replay(n_systems=(2, 1), n_frames=(old, new), new_weight=weight)
-    drawn_new, drawn_old = (1 - replay.share) / new, replay.share / old
-    assert drawn_new / drawn_old == pytest.approx(weight)
-    blocks = replay.auto_prob.split(";")
-    assert [block.rpartition(":")[0] for block in blocks[1:]] == ["0:2", "2:3"]
-    assert sum(float(block.rpartition(":")[2]) for block in blocks[1:]) == pytest.approx(1)
+    blocks = [Block(2, old, 1.0), Block(1, new, weight)]
+    ranges, shares = zip(*(b.rsplit(":", 1) for b in auto_prob(blocks).split(";")[1:]), strict=True)
+    assert ranges == ("0:2", "2:3")
+    share_old, share_new = map(float, shares)
+    assert share_old + share_new == pytest.approx(1)
+    rounded = 1e-6 * (old + weight * new)
+    assert share_new * old == pytest.approx(weight * share_old * new, abs=rounded)
+
+
+def test_frames_of_each_weight_become_a_block_learned_ones_first(tmp_path):
+    few, many = toy(3, 1), toy(8, 2)
+    learned = {few.ids[0], *many.ids[:5]}
+    names, blocks = write_blocks({1.0: [many], 4.0: [few]}, learned, 3.0, tmp_path, TYPE_MAP)
+    assert [name.split("/")[0] for name in names] == ["replay", "replay", "training", "training"]
+    assert [(b.n_frames, b.weight) for b in blocks] == [(5, 1), (1, 4), (3, 3), (2, 12)]
+    assert all((tmp_path / name / "set.000" / "force.npy").exists() for name in names)
 
 
 def test_frames_are_divided_into_learned_and_new_ones():

@@ -40,7 +40,7 @@ def calculator(kind: str, model: Path, device: str = "cpu") -> Calculator:
     Parameters
     ----------
     kind
-        Kind of the potential, a key of `CALCULATORS`.
+        Kind of the potential: a key of `CALCULATORS`, or an import path like its values.
     model
         Model file.
     device
@@ -51,12 +51,13 @@ def calculator(kind: str, model: Path, device: str = "cpu") -> Calculator:
     InputError
         If nothing is known of this kind.
     """
-    if kind not in CALCULATORS:
+    path = kind if ":" in kind else CALCULATORS.get(kind)
+    if path is None:
         raise InputError(
             f"there is no ASE calculator for potentials of the kind {kind}; known: "
-            f"{', '.join(CALCULATORS)}"
+            f"{', '.join(CALCULATORS)}, and any package.module:function that makes one"
         )
-    made: Calculator = resolve_name(CALCULATORS[kind])(model, device)
+    made: Calculator = resolve_name(path)(model, device)
     return made
 
 

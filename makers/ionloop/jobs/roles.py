@@ -131,6 +131,26 @@ class TrainMaker(FrozenMaker, ABC):
     validation_fraction: float = 0.05
     allow_mixed: bool = False
 
+    def weighing(self, label_weight: float) -> TrainMaker:
+        """Return the Maker that draws labels so many times as often as those of a teacher.
+
+        Parameters
+        ----------
+        label_weight
+            How many times as often.
+
+        Raises
+        ------
+        InputError
+            If it draws all frames alike, and the weight is not 1.
+        """
+        if label_weight != 1:
+            raise InputError(
+                f"{type(self).__name__} draws all frames alike: it cannot draw labels "
+                f"{label_weight:g} times as often as those of a teacher; set label_weight to 1"
+            )
+        return self
+
     @abstractmethod
     def make(self, dataset: Reference, previous: Reference = None, seed: int = 0) -> Flow:
         """Train on a list of `Labels`; the output is an `EnsembleDoc`.

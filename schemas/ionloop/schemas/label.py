@@ -20,6 +20,10 @@ from ionloop.schemas.likeness import likeness
 from ionloop.schemas.units import Energy, Force, Length, Seconds
 
 
+TEACHER = "teacher"
+"""Code of the level of theory of labels that an ensemble of potentials predicted."""
+
+
 class LevelOfTheory(Model):
     """Everything that decides a label's value; labels of two levels never mix.
 
@@ -59,6 +63,11 @@ class LevelOfTheory(Model):
         ]
         starts = [start.description for start in self.start_cells]
         return f"{self.code} ({', '.join(settings + elements + starts)})"
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether the labels are predictions of an ensemble that teaches another."""
+        return self.code == TEACHER
 
     def is_same_code(self, words: str) -> bool:
         """Tell whether a level in words is one of the same code."""

@@ -1,49 +1,47 @@
-"""Training data as DeePMD-kit reads them, and how often new frames are drawn."""
+"""Training data as DeePMD-kit reads them, and how often their frames are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.frames import Frames, concatenate, divide
 from ionloop.schemas.packed import Array
+
+ByWeight: TypeAlias = Mapping[float, Sequence[Frames]]
+"""Frames by their weight: how many times as often as a frame of weight 1 they are drawn."""
 
 
 @dataclass(frozen=True)
-class Replay:
-    """How often a warm start draws frames that it has learned before.
+class Block:
+    """Systems that follow one another in the input and whose frames are drawn equally often.
 
     Parameters
     ----------
-    n_systems
-        Numbers of learned and new systems; the learned ones come first in the input.
-    n_frames
-        Numbers of learned and new frames.
-    new_weight
-        How many times as often as a learned frame a new one is drawn.
+    n_systems, n_frames
+        Their number, and that of their frames.
+    weight
+        How many times as often as a frame of weight 1 one of these is drawn.
     """
 
-    n_systems: tuple[int, int]
-    n_frames: tuple[int, int]
-    new_weight: float
+    n_systems: int
+    n_frames: int
+    weight: float
 
-    @property
-    def share(self) -> float:
-        """Fraction of the draws that learned frames get."""
-        learned, new = self.n_frames
-        return learned / (learned + self.new_weight * new)
 
-    @property
-    def auto_prob(self) -> str:
-        """DeePMD-kit's key of this name: within each block, systems are drawn by their size."""
-        learned, new = self.n_systems
-        return (
-            f"prob_sys_size;0:{learned}:{self.share:.6f};"
-            f"{learned}:{learned + new}:{1 - self.share:.6f}"
-        )
+def auto_prob(blocks: Sequence[Block]) -> str:
+    """Return DeePMD-kit's key of this name: within each block, systems are drawn by their size."""
+    words, first = ["prob_sys_size"], 0
+    total = sum(block.weight * block.n_frames for block in blocks)
+    for block in blocks:
+        share = block.weight * block.n_frames / total
+        words.append(f"{first}:{first + block.n_systems}:{share:.6f}")
+        first += block.n_systems
+    return ";".join(words)
 
 
 @dataclass(frozen=True)
@@ -56,18 +54,59 @@ class Systems:
         Folders, relative to the folder of the training.
     has_virials
         Whether any frame to train on has a virial.
-    replay
-        Which systems a warm start has learned before, and how often they are drawn; if None, all
-        frames are drawn equally often.
+    blocks
+        How often the frames of which systems are drawn; if there is none, all equally often.
     """
 
     training: Sequence[str]
     validation: Sequence[str] = ()
     has_virials: bool = True
-    replay: Replay | None = None
+    blocks: Sequence[Block] = ()
 
 
-def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str]) -> list[str]:
+def write_blocks(
+    groups: ByWeight,
+    learned: Collection[str],
+    new_weight: float,
+    folder: Path,
+    type_map: Sequence[str],
+) -> tuple[list[str], list[Block]]:
+    """Write frames to train on, those that are drawn equally often next to each other.
+
+    Parameters
+    ----------
+    groups
+        Labelled frames by their weight.
+    learned
+        Ids of the frames that the model to start from has learned; they come first, in the folder
+        ``replay``, the others in ``training``.
+    new_weight
+        How many times as often as learned frames the others are drawn.
+    folder
+        Folder of the training.
+    type_map
+        Chemical symbols in the order of the types.
+
+    Returns
+    -------
+    tuple
+        Folders of the systems, relative to `folder`, and the blocks that they form.
+    """
+    divided = {weight: divide(parts, learned) for weight, parts in groups.items()}
+    names: list[str] = []
+    blocks = []
+    for place, name, factor in ((0, "replay", 1.0), (1, "training", new_weight)):
+        for weight, parts in divided.items():
+            if alike := parts[place]:
+                systems = write_systems(alike, folder / name, type_map, first=len(names))
+                blocks.append(Block(len(systems), sum(map(len, alike)), factor * weight))
+                names += systems
+    return names, blocks
+
+
+def write_systems(
+    frames: Sequence[Frames], folder: Path, type_map: Sequence[str], first: int = 0
+) -> list[str]:
     """Write labelled frames as `deepmd/npy` systems in double precision.
 
     Frames of one composition become one system, but those with virials another one than those
@@ -81,6 +120,8 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
         Where the systems are written.
     type_map
         Chemical symbols in the order of the types.
+    first
+        Number of the first system.
 
     Returns
     -------
@@ -96,7 +137,7 @@ def write_systems(frames: Sequence[Frames], folder: Path, type_map: Sequence[str
     check_labels(frames, type_map)
     systems = sorted(concatenate(frames), key=lambda system: system.virials is None)
     names = []
-    for number, system in enumerate(systems):
+    for number, system in enumerate(systems, first):
         path = folder / f"{number:03d}-{system.formula[:60]}"
         _write_system(system, path, type_map)
         names.append(str(path.relative_to(folder.parent)))

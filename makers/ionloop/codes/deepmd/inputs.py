@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any, get_args
 
-from ionloop.codes.deepmd.data import Systems
+from ionloop.codes.deepmd.data import Systems, auto_prob
 from ionloop.codes.deepmd.network import valid_seed, with_seeds
 from ionloop.codes.deepmd.settings import DeepmdSettings, LossTerm
 
@@ -49,8 +49,8 @@ def input_script(
     data: dict[str, dict[str, Any]] = {
         "training_data": {"systems": list(systems.training), "batch_size": settings.batch_size}
     }
-    if systems.replay:
-        data["training_data"]["auto_prob"] = systems.replay.auto_prob
+    if systems.blocks:
+        data["training_data"]["auto_prob"] = auto_prob(systems.blocks)
     if systems.validation:
         held_back = {"systems": list(systems.validation), "batch_size": 1, "numb_btch": 4}
         data["validation_data"] = held_back

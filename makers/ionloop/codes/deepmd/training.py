@@ -11,7 +11,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ionloop.codes.deepmd.checkpoint import (
     pack_checkpoint,
     unpack_checkpoint,
 )
-from ionloop.codes.deepmd.data import Replay, Systems, check_labels, write_systems
+from ionloop.codes.deepmd.data import ByWeight, Systems, check_labels, write_blocks, write_systems
 from ionloop.codes.deepmd.inputs import input_script
 from ionloop.codes.deepmd.network import model_section
 from ionloop.codes.deepmd.prediction import predict
@@ -37,7 +37,7 @@ from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.process import run_program
 from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.frames import Frames, divide
+from ionloop.schemas.frames import Frames, concatenate
 from ionloop.schemas.potential import ForceErrors, StoredFile
 from ionloop.schemas.table import Table
 
@@ -50,7 +50,7 @@ RESULTS = ("model.ckpt*", "checkpoint", "lcurve.out", "model*.pb", "model*.pth",
 
 def train(
     settings: DeepmdSettings,
-    training: Sequence[Frames],
+    training: Sequence[Frames] | ByWeight,
     validation: Sequence[Frames] = (),
     *,
     type_map: Sequence[str],
@@ -68,8 +68,10 @@ def train(
     ----------
     settings
         Network and training.
-    training, validation
-        Labelled frames.
+    training
+        Labelled frames; where some are drawn more often than others, by their weights.
+    validation
+        Labelled frames that are held back.
     type_map
         Chemical symbols in the order of the types.
     seed
@@ -91,14 +93,17 @@ def train(
         If there is nothing to train on, or the labels do not fit together.
     """
     started = time.monotonic()
-    training, validation = ([p for p in parts if len(p)] for parts in (training, validation))
+    given = training if isinstance(training, Mapping) else {1.0: training}
+    groups = {weight: [p for p in parts if len(p)] for weight, parts in given.items()}
+    training = concatenate(part for parts in groups.values() for part in parts)
+    validation = [part for part in validation if len(part)]
     if not training:
         raise InputError("there is no frame to train on")
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     start = _starting_point(settings, training, type_map, folder, checkpoint)
     warm = start.checkpoint is not None
-    _write_input(settings, start, training, validation, seed, folder)
+    _write_input(settings, start, groups, validation, seed, folder)
     curve = _learn(settings, folder, start.checkpoint)
     frozen = _freeze(settings, folder)
     learned = [frame_id for part in training for frame_id in part.ids]
@@ -106,8 +111,8 @@ def train(
         model=frozen,
         checkpoint=pack_checkpoint(start.model, folder, learned),
         learning_curve=curve,
-        train_errors=_errors(frozen, training, folder),
-        validation_errors=_errors(frozen, validation, folder) if validation else None,
+        train_errors=model_errors(frozen, training, folder),
+        validation_errors=model_errors(frozen, validation, folder) if validation else None,
         steps=settings.training_steps(warm),
         warm_start=warm,
         obstacle=start.obstacle,
@@ -163,7 +168,7 @@ def _starting_point(
 def _write_input(
     settings: DeepmdSettings,
     start: _Start,
-    training: Sequence[Frames],
+    groups: ByWeight,
     validation: Sequence[Frames],
     seed: int,
     folder: Path,
@@ -171,20 +176,15 @@ def _write_input(
     for name in DATA:
         shutil.rmtree(folder / name, ignore_errors=True)
     type_map = start.model["type_map"]
+    training = [part for parts in groups.values() for part in parts]
     check_labels(training, type_map)
-    learned, new = divide(training, start.checkpoint.learned if start.checkpoint else [])
-    old_systems = write_systems(learned, folder / "replay", type_map)
-    new_systems = write_systems(new, folder / "training", type_map)
-    replay = Replay(
-        n_systems=(len(old_systems), len(new_systems)),
-        n_frames=(sum(map(len, learned)), sum(map(len, new))),
-        new_weight=settings.warm_new_weight,
-    )
+    learned = start.checkpoint.learned if start.checkpoint else ()
+    names, blocks = write_blocks(groups, learned, settings.warm_new_weight, folder, type_map)
     systems = Systems(
-        training=[*old_systems, *new_systems],
+        training=names,
         validation=write_systems(validation, folder / "validation", type_map),
         has_virials=any(part.virials is not None for part in training),
-        replay=replay if learned and new else None,
+        blocks=blocks if len(blocks) > 1 else (),
     )
     script = input_script(
         settings, start.model, systems, seed=seed, warm=start.checkpoint is not None
@@ -205,7 +205,7 @@ def _learn(settings: DeepmdSettings, folder: Path, start: Checkpoint | None) -> 
         _run(settings, ["train", "--skip-neighbor-stat", "input.json", *origin], folder)
     if latest_checkpoint(folder) is None:
         raise TrainingError(f"the training left no checkpoint{last_lines(folder / 'train.log')}")
-    curve = _finite_curve(folder)
+    curve = finite_curve(folder)
     (folder / TRAINED).touch()
     return curve
 
@@ -220,7 +220,19 @@ def _inputs(folder: Path) -> Iterator[bytes]:
                 yield path.read_bytes()
 
 
-def _finite_curve(folder: Path) -> Table:
+def finite_curve(folder: Path) -> Table:
+    """Read the learning curve of a training.
+
+    Parameters
+    ----------
+    folder
+        Its folder.
+
+    Raises
+    ------
+    TrainingError
+        If there is none, or an error in it is not finite.
+    """
     try:
         curve = read_learning_curve(folder / "lcurve.out")
     except TrainingError as error:
@@ -249,7 +261,23 @@ def _freeze(settings: DeepmdSettings, folder: Path) -> StoredFile:
     return StoredFile.read(folder / frozen)
 
 
-def _errors(model: StoredFile, frames: Sequence[Frames], folder: Path) -> ForceErrors:
+def model_errors(model: StoredFile, frames: Sequence[Frames], folder: Path) -> ForceErrors:
+    """Compare a frozen model with labels.
+
+    Parameters
+    ----------
+    model
+        Frozen model.
+    frames
+        Labelled frames.
+    folder
+        Folder of the training, whose log is quoted.
+
+    Raises
+    ------
+    TrainingError
+        If energies or forces are not finite.
+    """
     predictions = [predict([model], part, folder) for part in frames]
     if not all(prediction.is_finite for prediction in predictions):
         log = end_of_log(folder / "train.log")

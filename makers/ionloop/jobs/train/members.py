@@ -73,6 +73,19 @@ class EnsembleTrainMaker(TrainMaker):
             Checkpoint of the same model of the last turn, to start from if the settings say so.
         """
 
+    def weights(self, dataset: Sequence[Labels]) -> Mapping[str, float]:
+        """Return how many times as often as others some frames are drawn, by the frames' ids.
+
+        A trainer that does not draw all frames alike overrides it, and its `fit` takes what is
+        returned as `weights`.
+
+        Parameters
+        ----------
+        dataset
+            What is trained on.
+        """
+        return {}
+
     @property
     @abstractmethod
     def backend(self) -> str:
@@ -193,7 +206,9 @@ def train_in(
     """
     training, validation = split(dataset, maker.validation_fraction, maker.allow_mixed)
     checkpoint = previous_checkpoint(previous, number, maker.n_models)
-    trained = maker.fit(training, validation, seed=seed, folder=folder, checkpoint=checkpoint)
+    weights = maker.weights(dataset)
+    how: dict[str, Any] = {"checkpoint": checkpoint} | ({"weights": weights} if weights else {})
+    trained = maker.fit(training, validation, seed=seed, folder=folder, **how)
     if previous is not None and checkpoint is None and maker.starts_warm:
         trained = replace(trained, obstacle=LOST)
     settings: Any = getattr(maker, "settings", maker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ionloop.schemas.dataset import held_back
@@ -35,6 +35,9 @@ def split(
 ) -> tuple[list[Frames], list[Frames]]:
     """Split the frames of a data set into those trained on and those held back, group by group.
 
+    Of what a teacher labelled nothing is held back, since nothing is judged by it; what has its
+    origin in common with held-back labels is left out.
+
     Parameters
     ----------
     dataset
@@ -50,10 +53,18 @@ def split(
     InputError
         If every frame is held back.
     """
-    parts = [part for labels in at_todays_levels(dataset) for part in labels.frames]
-    held = held_back(parts, fraction)
-    frames = concatenate(replace(part, level=None) if allow_mixed else part for part in parts)
-    validation, training = divide(frames, held)
+    bought, taught = (
+        [
+            replace(part, level=None) if allow_mixed else part
+            for labels in at_todays_levels(dataset)
+            for part in labels.frames
+            if labels.level.is_teacher is by_teacher
+        ]
+        for by_teacher in (False, True)
+    )
+    held = held_back(bought, fraction)
+    validation, training = divide(bought, held)
+    training = concatenate([*training, *_of_other_origin(taught, validation)])
     if held and not training:
         raise InputError(
             f"all {len(held)} frames are held back from training, since they come from few "
@@ -61,3 +72,11 @@ def split(
             "train.validation_fraction to 0, or add initial frames of another kind"
         )
     return training, validation
+
+
+def _of_other_origin(frames: Sequence[Frames], held: Sequence[Frames]) -> Iterator[Frames]:
+    """Yield the frames without those of a group that is held back."""
+    groups = {origin for part in held for origin in (*part.origins, *part.ids)}
+    for part in frames:
+        names = zip(part.ids, part.origins, strict=True)
+        yield part[[groups.isdisjoint(each) for each in names]]
