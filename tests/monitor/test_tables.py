@@ -11,7 +11,9 @@ from rich.console import Console
 from ionloop.monitor import tables
 from ionloop.monitor.rows import JobsOverview, RunRow, RunStatus, Standing, TurnRow
 from ionloop.schemas.job import JobRow, JobState
-from ionloop.schemas.run import RunState
+from ionloop.schemas.learning import Learning, Limit
+from ionloop.schemas.potential import ForceErrors
+from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.schemas.selection import VerdictCounts
 
 LONG = "Li10GeP2S12_with_a_name_that_somebody_found_fitting.second-attempt_of_november"
@@ -40,6 +42,28 @@ def turn(number: int, **changes: object) -> TurnRow:
         "failures": [],
     }
     return TurnRow(**values | changes)
+
+
+ENDED = {
+    "converged": True,
+    "reason": "the accurate fraction was reached",
+    "n_turns": 1,
+    "n_labels": 110,
+    "n_accepted": 110,
+    "accurate_fractions": [0.97],
+    "counts": [],
+    "core_hours": 0.4,
+    "potential": None,
+}
+
+
+def force_errors(error: float, n_frames: int) -> ForceErrors:
+    return ForceErrors(
+        n_frames=n_frames,
+        energy_mev_per_atom=1.0,
+        force_mev_per_angstrom=error,
+        force_rms_mev_per_angstrom=800.0,
+    )
 
 
 def row(run: str = LONG) -> RunRow:
@@ -105,6 +129,30 @@ def test_one_run_fits_80_columns():
     )
     assert ["9", "1234", "1234", "1234", "12345", "-0.71"] in cells
     assert "labels not accepted: 1 outlier" in "\n".join(lines)
+
+
+def test_a_turn_says_what_limits_its_models():
+    known = Learning(limit=Limit.DATA, ratio=1.6, uncertainty=0.1, n_held_back=16)
+    unknown = Learning(limit=Limit.UNKNOWN, n_held_back=3)
+    rows = [turn(0, learning=known), turn(1, learning=unknown)]
+    words = [line.split() for line in printed(tables.errors_table(rows))]
+    assert [line[-1] for line in words[1:]] == ["data", "-0.71"]
+    status = RunStatus(**dict(row()), turns=rows[:1], jobs=JobsOverview(counts={}))
+    text = " ".join(" ".join(printed(tables.run_view(status))).split())
+    assert "turn 0: limited by data: the force error on the 16 held-back frames is 1.60" in text
+    last = RunStatus(**dict(row()), turns=rows, jobs=JobsOverview(counts={}))
+    text = " ".join(" ".join(printed(tables.run_view(last))).split())
+    assert "turn 1: not known what limits it: 3 held-back frame(s) are too few" in text
+
+
+def test_a_summary_says_what_limits_the_potential_where_it_can_be_told():
+    def lines(**errors: list[ForceErrors]) -> list[str]:
+        end = SummaryDoc(**ENDED, **errors)
+        return [line for line in tables.summary_lines("lgps", end) if "limit" in line]
+
+    (line,) = lines(train_errors=[force_errors(90, 100)], validation_errors=[force_errors(91, 100)])
+    assert line.startswith("the potential is limited by training: ")
+    assert lines(train_errors=[force_errors(90, 100)]) == []
 
 
 def test_a_run_says_what_it_has_used():

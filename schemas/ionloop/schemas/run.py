@@ -110,6 +110,9 @@ class SummaryDoc(Document):
     potential: Any
     """the production potential, by reference"""
     train_errors: list[ForceErrors] = Field([])
+    """of each production model on the frames that it was trained on"""
+    validation_errors: list[ForceErrors] = Field([])
+    """of each production model on labels held back; empty where it was trained on all"""
     validation: ValidationDoc | None = None
     notes: list[str] = Field([])
     """what a reader of the results has to know"""

@@ -12,6 +12,7 @@ from ionloop.schemas.document import Model
 from ionloop.schemas.exploration import Unfinished
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.label import LabelStatus, RejectReason
+from ionloop.schemas.learning import Learning
 from ionloop.schemas.run import RunState, SummaryDoc
 from ionloop.schemas.selection import ConditionCounts, VerdictCounts
 from ionloop.schemas.units import CoreHours, Energy, Seconds, Temperature
@@ -75,6 +76,8 @@ class TurnRow(Model):
     """force error of the ensemble mean on the new labels, before training on them"""
     new_label_rms: float | None = Field(json_schema_extra={"unit": "meV/Å"})
     """the new labels' own force RMS"""
+    learning: Learning | None = None
+    """what limits the error of the models"""
     rank_correlation: float | None
     """Spearman correlation of deviation and true error of the new labels"""
     core_hours: CoreHours

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ionloop.monitor.rows import RunRow, RunStatus, Standing, TurnRow
 from ionloop.schemas.job import JobRow, clock
+from ionloop.schemas.learning import learning
 from ionloop.schemas.potential import ForceErrors
 from ionloop.schemas.run import RunState, SummaryDoc, ValidationDoc
 from ionloop.schemas.table import Table
@@ -28,7 +29,8 @@ _COLOURS = {
 
 ERRORS_LEGEND = (
     "force errors in meV/Å: of training and validation frames, of new labels before training on "
-    "them; RMS: of the new labels' own forces; rank: of their deviations and errors"
+    "them; RMS: of the new labels' own forces; rank: of their deviations and errors; limited by: "
+    "what would have to be better or more, the training or the labels"
 )
 
 SHORT_ID = 10
@@ -61,6 +63,8 @@ def run_view(status: RunStatus) -> RenderableType:
     if turns:
         parts += [Text(), turns_table(turns)]
         parts += [Text(), errors_table(turns), Text(ERRORS_LEGEND, style="dim italic")]
+        if turns[-1].learning:
+            parts.append(Text(f"turn {turns[-1].turn}: {turns[-1].learning.sentence}"))
         parts += [Text(), *(line for row in turns for line in _turn_lines(row))]
     ended = status.standing.state is RunState.COMPLETED
     when = "in all" if ended else f"after {status.n_turns} turn(s)"
@@ -99,12 +103,12 @@ def turns_table(rows: Sequence[TurnRow]) -> RichTable:
 def errors_table(rows: Sequence[TurnRow]) -> RichTable:
     """Return the force errors of every turn, one per line."""
     names = ("train", "valid.", "new", "RMS", "rank")
-    table = _table("turn", *names, right=("turn", *names))
+    table = _table("turn", *names, "limited by", right=("turn", *names))
     for row in rows:
         errors = (row.train_rmse, row.validation_rmse, row.new_label_rmse, row.new_label_rms)
         cells = ["" if error is None else f"{error:.0f}" for error in errors]
         rank = "" if row.rank_correlation is None else f"{row.rank_correlation:.2f}"
-        table.add_row(str(row.turn), *cells, rank)
+        table.add_row(str(row.turn), *cells, rank, row.learning.limit.word if row.learning else "")
     return table
 
 
@@ -159,12 +163,14 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
     fractions = " → ".join(f"{fraction:.3f}" for fraction in end.accurate_fractions)
     how = "converged" if end.converged else "not converged"
     training = [f"on the training frames: {_errors(each)}" for each in end.train_errors[:1]]
+    learned = learning(end.train_errors, end.validation_errors)
     return [
         f"run {run}: {how} after {end.n_turns} turns: {end.reason}",
         f"accurate fraction of all frames by turn: {fractions}",
         f"labels: {end.n_labels} requested, {end.n_accepted} accepted",
         f"core hours: {end.core_hours:.2f}",
         *training,
+        *([f"the potential is {learned.sentence}"] if learned.ratio else []),
         *([_validation_line(end.validation)] if end.validation else []),
         *(f"ended early in the last turn: {each.description}" for each in end.unfinished),
         *(f"note: {note}" for note in end.notes),

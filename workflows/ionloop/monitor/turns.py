@@ -13,6 +13,7 @@ from ionloop.monitor.records import check_run, outputs
 from ionloop.monitor.rows import TurnRow
 from ionloop.schemas.iteration import IterationDoc
 from ionloop.schemas.job import STORE_INPUTS, JobRow
+from ionloop.schemas.learning import learning
 from ionloop.schemas.potential import ForceErrors
 from ionloop.stores.journal import journal_rows
 
@@ -74,6 +75,7 @@ def _turn_row(document: IterationDoc, core_hours: float, wall: float | None) -> 
         validation_rmse=_mean_force_rmse(document.validation_errors),
         new_label_rmse=new.force_mev_per_angstrom if new else None,
         new_label_rms=new.force_rms_mev_per_angstrom if new else None,
+        learning=learning(document.train_errors, document.validation_errors),
         core_hours=core_hours,
         wall_seconds=wall,
         action=document.decision.action.value,

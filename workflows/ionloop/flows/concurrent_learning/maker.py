@@ -169,6 +169,7 @@ def summarise_run(
         core_hours=last.progress.core_hours + spent / 3600,
         potential=production.reference,
         train_errors=potential.train_errors,
+        validation_errors=potential.validation_errors,
         validation=validation,
         notes=[
             *last.dataset.notes,
