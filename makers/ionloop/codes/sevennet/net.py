@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,6 @@ def _checked(path: Path) -> dict[str, Any]:
     """Return what ionloop wrote into a checkpoint file, if the file is one that can be used."""
     import sevenn
     import torch
-    from packaging.version import Version
 
     cure = "give a checkpoint (.pth) that SevenNet or ionloop wrote"
     try:
@@ -179,12 +179,17 @@ def _checked(path: Path) -> dict[str, Any]:
         assert content["model_state_dict"]
     except Exception as problem:
         raise InputError(f"{path} is no checkpoint of SevenNet ({problem!r}); {cure}") from problem
-    if Version(version) > Version(sevenn.__version__):
+    if _numbers(version) > _numbers(sevenn.__version__):
         raise InputError(
             f"{path} was written by SevenNet {version}, a later version than that here, "
             f"{sevenn.__version__}; install sevenn {version}, or {cure} of this version"
         )
     return dict(content.get(ABOUT, {}))
+
+
+def _numbers(version: str) -> list[int]:
+    """Return the first three numbers of a version."""
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def _chosen_modal(path: Path, config: Mapping[str, Any], modal: str | None) -> str | None:
@@ -240,7 +245,7 @@ def random_net(
     force_rms, n_neighbours = scales
     numbers = sorted(atomic_numbers[symbol] for symbol in set(type_map))
     config = {
-        **_const.model_defaults({}),
+        **_const.model_defaults({}),  # type: ignore[no-untyped-call]
         "version": sevenn.__version__,
         _keys.CUTOFF: network["cutoff"],
         _keys.NODE_FEATURE_MULTIPLICITY: network["channels"],

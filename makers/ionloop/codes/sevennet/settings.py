@@ -86,10 +86,9 @@ class SevennetSettings(TorchFineTuner):
         """
         import torch
 
-        forces = np.concatenate(
-            [np.ravel(frame.forces) for frame in training if frame.forces is not None]
-        )
-        scales = float(np.sqrt(np.mean(forces**2))), _mean_neighbours(training[0], self.cutoff)
+        forces = [frame.forces.ravel() for frame in training if frame.forces is not None]
+        rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2)))
+        scales = rms, _mean_neighbours(training[0], self.cutoff)
         network = {key: getattr(self, key) for key in self.network_keys}
         torch.manual_seed(seed)
         return random_net(type_map, network, scales, self.device)
