@@ -268,6 +268,26 @@ def test_huang2021_asks_for_the_papers_labels():
     assert [s.steps * s.timestep for s in protocol.stages[:4]] == [300, 1000, 5000, 10000]
 
 
+@pytest.mark.usefixtures("programs")
+def test_trainings_that_stand_still_or_are_too_short_are_told(tmp_path):
+    train = {"steps": 3000, "warm_steps": 2000, "learning_rate_stop": 3.5e-8}
+    report = check(run_file(tmp_path, train=train, production={"steps": 500, "warm_start": False}))
+    sentence = found(report, "warning", "train.learning_rate_stop")
+    assert "in the last 62% of 3000 steps the learning rate is below 4e-05" in sentence
+    assert "of 2000 steps of a warm start" in sentence
+    assert "leave it out (it is then 3e-05)" in sentence
+    assert "500 steps are too few" in found(report, "warning", "production.steps")
+    assert "of 500 steps the" in found(report, "warning", "production.learning_rate_stop")
+
+
+@pytest.mark.usefixtures("programs")
+@pytest.mark.parametrize("train", [{}, {"steps": 3000, "warm_steps": 2000}])
+def test_chosen_learning_rates_need_no_warning(train, tmp_path):
+    report = check(run_file(tmp_path, train=train))
+    keys = [finding.key for finding in report.findings if finding.level == "warning"]
+    assert not [key for key in keys if key.startswith(("train", "production"))]
+
+
 @pytest.mark.integration
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_demo_passes_with_the_real_programs(tmp_path):

@@ -24,6 +24,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterable[Finding]]] = {
     "the labeller, which is started": lambda run, has: look_at_code(run.label, has.elements),
     "the k-points": look_at_kpoints,
     "the trainer, which is started": lambda run, has: look_at_code(run.train, has.elements),
+    "the length of the trainings": loop.look_at_schedules,
     "the explorer, which is started": loop.look_at_explorer,
     "the production training": loop.look_at_production,
     "the stages": loop.look_at_stages,

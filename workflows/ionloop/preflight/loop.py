@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ionloop.preflight.codes.base import look_at_code, look_at_models
+from ionloop.preflight.codes.base import look_at_code, look_at_models, look_at_schedule
 from ionloop.preflight.cost import first_labels, labels_of, n_starts
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.preflight.inputs import Inputs
@@ -74,6 +74,23 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     if production.train_on_all:
         sentence = "it is trained on the held-back frames too, and has no held-back error"
         yield ok("production.train_on_all", sentence)
+
+
+def look_at_schedules(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
+    """Look whether the trainings are long enough, and learn until their end.
+
+    Parameters
+    ----------
+    run_file
+        What to check.
+    inputs
+        What was read of structures and data.
+    """
+    train, production = run_file.train, run_file.production
+    yield from look_at_schedule(train, "train", warm=False)
+    yield from look_at_schedule(train, "train", warm=True)
+    warm = production.warm_start and not run_file.other_production
+    yield from look_at_schedule(train.for_production(production), "production", warm=warm)
 
 
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def input_script(
         Whether the training continues from another one.
     """
     steps = settings.training_steps(warm)
-    start = settings.warm_learning_rate if warm else settings.learning_rate_start
+    rates = settings.schedule(warm)
     display = min(settings.disp_every, steps)
     data: dict[str, dict[str, Any]] = {
         "training_data": {"systems": list(systems.training), "batch_size": settings.batch_size}
@@ -58,8 +58,8 @@ def input_script(
         "model": with_seeds(model, seed),
         "learning_rate": {
             "type": "exp",
-            "start_lr": start,
-            "stop_lr": settings.learning_rate_stop,
+            "start_lr": rates.start,
+            "stop_lr": rates.stop,
             "decay_steps": max(1, steps // 200),
         },
         "loss": _loss(settings, systems.has_virials, warm),

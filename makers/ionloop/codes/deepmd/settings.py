@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ionloop.codes.deepmd.schedule import Schedule, schedule
 from ionloop.programs.environment import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.units import Length
@@ -43,10 +44,12 @@ class DeepmdSettings(Model):
     """steps of a training from scratch"""
     batch_size: int | Literal["auto"] = 1
     """frames per step; auto: as many as make at least 32 atoms"""
-    learning_rate_start: float = Field(1e-3, gt=0)
-    """learning rate of the first step"""
-    learning_rate_stop: float = Field(3.5e-8, gt=0)
-    """learning rate of the last step; it decays exponentially"""
+    learning_rate_start: float | None = Field(None, gt=0)
+    """learning rate of the first step; none: one that fits the steps, from 3e-3 for 5,000 to 1e-3
+    for 400,000"""
+    learning_rate_stop: float | None = Field(None, gt=0)
+    """learning rate of the last step, to which it decays exponentially; none: one that fits the
+    steps, from 3e-5 for 5,000 to 3.5e-8 for 400,000"""
     energy_prefactors: Prefactors = (0.02, 1.0)
     """weight of the energies in the loss, at the start and at the end"""
     force_prefactors: Prefactors = (1000.0, 1.0)
@@ -57,8 +60,9 @@ class DeepmdSettings(Model):
     warm_steps: int | None = Field(None, gt=0)
     """steps of a training that starts from the last iteration's model; none: every training starts
     from scratch"""
-    warm_learning_rate: float = Field(1e-4, gt=0)
-    """learning rate at the start of such a training"""
+    warm_learning_rate: float | None = Field(None, gt=0)
+    """learning rate at the start of such a training; none: one that fits its steps, from 1e-3 for
+    5,000 to 1e-4 for 400,000"""
     warm_energy_prefactors: Prefactors | None = None
     """energy_prefactors of such a training; none: the same with 0.1 or more at the start, since it
     might unlearn the energies otherwise"""
@@ -77,6 +81,11 @@ class DeepmdSettings(Model):
     def training_steps(self, warm: bool) -> int:
         """Return the number of steps of a training, which may continue another one (`warm`)."""
         return self.warm_steps if warm and self.warm_steps else self.steps
+
+    def schedule(self, warm: bool) -> Schedule:
+        """Return the learning rates of a training, which may continue another one (`warm`)."""
+        start = self.warm_learning_rate if warm else self.learning_rate_start
+        return schedule(self.training_steps(warm), start, self.learning_rate_stop, warm=warm)
 
     def prefactors(self, term: LossTerm, warm: bool) -> Prefactors:
         """Return the weights of energies, forces or virials in the loss, at the start and the end.
@@ -106,7 +115,11 @@ class DeepmdSettings(Model):
                 f"axis_neurons ({self.axis_neurons}) must not be above the last layer of neurons "
                 f"({self.neurons[-1]}), of which they are a part"
             )
-        for key in ("learning_rate_start", "warm_learning_rate"):
-            if getattr(self, key) < self.learning_rate_stop:
-                raise ValueError(f"{key} must not be below learning_rate_stop; raise it")
+        for warm, key in ((False, "learning_rate_start"), (True, "warm_learning_rate")):
+            rates = self.schedule(warm)
+            if rates.start < rates.stop and (self.warm_steps or not warm):
+                raise ValueError(
+                    f"{key} ({rates.start:g}) must not be below learning_rate_stop "
+                    f"({rates.stop:g}); raise it"
+                )
         return self

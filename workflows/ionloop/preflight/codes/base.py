@@ -105,6 +105,22 @@ def training_seconds(section: TrainSection, n_atoms: int, *, warm: bool) -> floa
 
 
 @singledispatch
+def look_at_schedule(section: TrainSection, key: str, *, warm: bool) -> Iterator[Finding]:
+    """Look whether a training is long enough, and learns until its end.
+
+    Parameters
+    ----------
+    section
+        The section `train` of the run file, or that of the production.
+    key
+        What it is called in the run file.
+    warm
+        Whether it starts from a model of the turn before.
+    """
+    yield from ()
+
+
+@singledispatch
 def step_seconds(section: ExploreSection, n_atoms: int, n_models: int, dump_every: int) -> float:
     """Estimate the core seconds of one step of molecular dynamics, nan where nothing is known.
 
