@@ -160,10 +160,11 @@ def _production(run_file: RunFile) -> str:
 
 
 def _origin(run_file: RunFile) -> str:
-    if not run_file.production.warm_start:
-        return "from scratch"
+    section = run_file.train.for_production(run_file.production)
+    if not run_file.production.warm_start or getattr(section, "warm_steps", 1) is None:
+        return section.start
     if changed := run_file.other_production:
-        return f"from scratch, since its network is not the ensemble's ({', '.join(changed)})"
+        return f"{section.start}, since its network is not the ensemble's ({', '.join(changed)})"
     return "from the last ensemble"
 
 

@@ -15,8 +15,8 @@ from ionloop.schemas.frames import Frames
 CHGNET = "chgnet"
 """Kind of CHGNet's potentials."""
 
-_VERSION = "0.3.0"
-"""Version of the weights that come with CHGNet."""
+_BUNDLED = "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
+"""File of the base that comes with CHGNet, below ``pretrained``."""
 
 
 class ChgnetSettings(TorchFineTuner):
@@ -39,11 +39,7 @@ class ChgnetSettings(TorchFineTuner):
 
     def bundled(self) -> Mapping[str, Path]:
         """Return the file of the base that comes with CHGNet, by its name."""
-        import chgnet
-
-        assert chgnet.__file__
-        folder = Path(chgnet.__file__).parent / "pretrained" / _VERSION
-        return {"chgnet": next(folder.glob("*.pth.tar"), folder)}
+        return {"chgnet": self.package_folder() / "pretrained" / _BUNDLED}
 
     def open(self, path: Path) -> ChgnetNet:
         """Open a model file.

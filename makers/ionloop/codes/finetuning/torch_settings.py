@@ -6,6 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -28,6 +29,8 @@ class TorchFineTuner(FineTuner):
     """name of the package"""
     model_name: ClassVar[str]
     """name of its model files"""
+    start_keys: ClassVar[tuple[str, ...]] = ()
+    """settings beside the base that decide what a training begins with"""
     network_keys: ClassVar[tuple[str, ...]]
     """settings of a network from scratch"""
 
@@ -106,6 +109,19 @@ class TorchFineTuner(FineTuner):
             purpose = f"training with {self.package}"
             raise MissingExtraError(str(error.name), "forcefield", purpose) from error
 
+    def package_folder(self) -> Path:
+        """Return the folder of the package, which is not imported for it.
+
+        Raises
+        ------
+        MissingExtraError
+            If it is not installed.
+        """
+        assert self.versions
+        spec = find_spec(self.package)
+        assert spec and spec.origin
+        return Path(spec.origin).parent
+
     def base_path(self) -> Path:
         """Return the file of the base.
 
@@ -116,7 +132,6 @@ class TorchFineTuner(FineTuner):
         MissingExtraError
             If the package is not installed.
         """
-        assert self.versions
         known = self.bundled()
         path = known.get(self.base.lower(), Path(self.base))
         if not path.is_file():
@@ -126,6 +141,17 @@ class TorchFineTuner(FineTuner):
             )
         return path
 
+    def other_start(self, other: TorchFineTuner) -> list[str]:
+        """Return the keys in which two trainings begin otherwise.
+
+        Parameters
+        ----------
+        other
+            Settings of the same package.
+        """
+        keys = ["base", *self.start_keys, *(self.network_keys if self.from_scratch else ())]
+        return [key for key in keys if getattr(self, key) != getattr(other, key)]
+
     def identity(self, type_map: Sequence[str]) -> dict[str, Any]:
         """Return what a model begins with: models that differ in it do not follow each other.
 
@@ -134,12 +160,13 @@ class TorchFineTuner(FineTuner):
         type_map
             Chemical symbols that it must know.
         """
+        given = {key: value for key in self.start_keys if (value := getattr(self, key)) is not None}
         if self.from_scratch:
             network = {key: getattr(self, key) for key in self.network_keys}
-            return {"base": SCRATCH, "elements": sorted(type_map), **network}
+            return {"base": SCRATCH, "elements": sorted(type_map), **network, **given}
         path = self.base_path()
         name = self.base.lower() if self.base.lower() in self.bundled() else path.name
-        return {"base": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"base": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **given}
 
     def new_net(self, type_map: Sequence[str], training: Sequence[Frames], seed: int) -> Net:
         """Return the net that a training begins with: the base, or random weights.

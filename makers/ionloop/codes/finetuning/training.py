@@ -123,7 +123,7 @@ def _start(settings: TorchFineTuner, task: Task) -> tuple[Net, bool, str]:
     if task.checkpoint is not None and settings.warm_steps:
         path = task.checkpoint.write(task.folder, f"warm-{task.checkpoint.name}")
         net = settings.open(path)
-        obstacle = other_start(net.about, settings.identity(task.type_map))
+        obstacle = obstacle_to(net.about, settings.identity(task.type_map))
         if not obstacle:
             return net, True, ""
     net = settings.new_net(task.type_map, task.training, task.seed)
@@ -131,7 +131,7 @@ def _start(settings: TorchFineTuner, task: Task) -> tuple[Net, bool, str]:
     return net, False, obstacle
 
 
-def other_start(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+def obstacle_to(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Say why a model of the last turn is not one to continue with; empty if it is.
 
     Parameters

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.common.ase import without_known_warnings
 from ionloop.codes.common.threads import use_one_thread
+from ionloop.codes.finetuning.elements import MPTRJ
 from ionloop.programs.errors import MissingExtraError
 from ionloop.schemas.errors import InputError, MissingFileError
 from ionloop.schemas.label import LevelOfTheory
@@ -143,13 +144,13 @@ def covered_elements(settings: ForceFieldSettings) -> set[str] | None:
     It loads a SevenNet model, because the checkpoint holds the list. CHGNet's embedding has rows
     up to Z = 94, of which Po to Ra were never trained (MPtrj; Deng et al. 2023).
     """
-    from ase.data import chemical_symbols
-
     if settings.family == "sevennet":
+        from ase.data import chemical_symbols
+
         sevennet: Any = calculator(settings)
         return {chemical_symbols[number] for number in sevennet.type_map}
     if settings.family == "chgnet":
-        return {*chemical_symbols[1:84], *chemical_symbols[89:95]}
+        return set(MPTRJ)
     return None
 
 

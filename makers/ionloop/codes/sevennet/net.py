@@ -18,6 +18,8 @@ from ionloop.schemas.frames import Frames
 if TYPE_CHECKING:
     from torch.nn import Parameter
 
+_FUNCTIONAL = "functional"  # key of what a model of several functionals was trained for
+
 DEFAULT_MODAL = "PBE"
 """Functional of a multi-fidelity model where none is named."""
 
@@ -127,7 +129,7 @@ class SevennetNet(Net):
         content = {
             "config": {**self.config, "version": sevenn.__version__},
             "model_state_dict": weights,
-            ABOUT: {**self.about, "modal": self.modal},
+            ABOUT: {**self.about, _FUNCTIONAL: self.modal},
         }
         torch.save(content, buffer)
         return buffer.getvalue()
@@ -162,7 +164,7 @@ def open_net(path: Path, device: str, modal: str | None = None) -> SevennetNet:
             f"{path}: the model cannot be built from this checkpoint of SevenNet ({problem}); it "
             "is of another version or damaged"
         ) from problem
-    trained_for = about.pop("modal", None)
+    trained_for = about.pop(_FUNCTIONAL, None)
     modal = _chosen_modal(path, config, modal or trained_for)
     return SevennetNet(module, config, about, modal, device)
 

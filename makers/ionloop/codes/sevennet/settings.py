@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -17,13 +17,13 @@ from ionloop.schemas.frames import Frames
 SEVENNET = "sevennet"
 """Kind of SevenNet's potentials."""
 
-_CONSTANTS = {
-    "7net-0": "SEVENNET_0_11Jul2024",
-    "7net-0_22may2024": "SEVENNET_0_22May2024",
-    "7net-l3i5": "SEVENNET_l3i5",
-    "7net-mf-0": "SEVENNET_MF_0",
+_BUNDLED = {
+    "7net-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "7net-0_22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
+    "7net-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+    "7net-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
 }
-"""Name under which SevenNet keeps the path of a base that comes with it."""
+"""Files of the bases that come with SevenNet, below ``pretrained_potentials``."""
 
 
 class SevennetSettings(TorchFineTuner):
@@ -32,6 +32,7 @@ class SevennetSettings(TorchFineTuner):
     kind = SEVENNET
     package = "sevenn"
     model_name = "model.pth"
+    start_keys: ClassVar[tuple[str, ...]] = ("modal",)
     network_keys: ClassVar[tuple[str, ...]] = ("cutoff", "channels", "lmax", "layers")
 
     base: str = "7net-0"
@@ -50,9 +51,8 @@ class SevennetSettings(TorchFineTuner):
 
     def bundled(self) -> Mapping[str, Path]:
         """Return the files of the bases that come with SevenNet, by their names."""
-        from sevenn import _const
-
-        return {name: Path(getattr(_const, constant)) for name, constant in _CONSTANTS.items()}
+        folder = self.package_folder() / "pretrained_potentials"
+        return {name: folder / path for name, path in _BUNDLED.items()}
 
     def open(self, path: Path) -> SevennetNet:
         """Open a checkpoint file.
@@ -63,16 +63,6 @@ class SevennetSettings(TorchFineTuner):
             As for `TorchFineTuner.open`.
         """
         return open_net(path, self.device, self.modal)
-
-    def identity(self, type_map: Sequence[str]) -> dict[str, Any]:
-        """Return what a model begins with; see `TorchFineTuner.identity`.
-
-        Parameters
-        ----------
-        type_map
-            As for `TorchFineTuner.identity`.
-        """
-        return super().identity(type_map) | ({"modal": self.modal} if self.modal else {})
 
     def random_net(
         self, type_map: Sequence[str], training: Sequence[Frames], seed: int

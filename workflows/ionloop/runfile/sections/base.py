@@ -121,13 +121,16 @@ class DftSection(BatchLabelSection, DftSettings):
 class Production(Model, extra="allow"):
     """The training at the end; any key of `train` may be given here too and then replaces it."""
 
+    code: str | None = None
+    """name of the code that trains the potential, as in `train`; none: that of `train`"""
     steps: PositiveInt | None = None
     """training steps, also of a warm start; none: those of `train.steps`"""
     n_models: PositiveInt = Field(1, le=MOST_MODELS)
     """models, of which the first is the potential"""
     warm_start: bool = True
-    """start from the last ensemble, not from scratch; another network than the ensemble's starts
-    from scratch in any case"""
+    """start from the last ensemble, or from the students of the last round where there is a
+    teacher, not from scratch; another network or code than that one's starts from scratch in any
+    case"""
     train_on_all: bool = False
     """train on the frames too that `train.validation_fraction` holds back; the potential then has
     no held-back error"""
@@ -175,6 +178,11 @@ class TrainSection(CodeSection):
     def other_network(self, other: TrainSection) -> list[str]:
         """Return the keys in which two networks differ, so that none can start from the other."""
         return [] if type(other) is type(self) else ["code"]
+
+    @property
+    def start(self) -> str:
+        """Where a training starts that continues no model, as a part of a sentence."""
+        return "from scratch"
 
     @property
     def description(self) -> str:

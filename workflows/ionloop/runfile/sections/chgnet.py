@@ -6,10 +6,10 @@ from typing import Literal
 
 from ionloop.codes.chgnet.settings import ChgnetSettings
 from ionloop.jobs.train.chgnet import ChgnetTrainMaker
-from ionloop.runfile.sections.finetune import FineTuneSection
+from ionloop.runfile.sections.finetune import TorchFineTuneSection
 
 
-class ChgnetSection(FineTuneSection, ChgnetSettings):
+class ChgnetSection(ChgnetSettings, TorchFineTuneSection):
     """An ensemble of fine-tuned CHGNet models."""
 
     settings_type = ChgnetSettings

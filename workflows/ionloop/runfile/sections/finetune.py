@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt
 
-from ionloop.codes.finetuning.settings import FineTuner
+from ionloop.codes.finetuning.settings import SCRATCH, FineTuner
+from ionloop.codes.finetuning.torch_settings import TorchFineTuner
 from ionloop.jobs.train.finetune import FineTuneMaker
 from ionloop.runfile.sections.base import MOST_MODELS, Production, TrainSection
 from ionloop.schemas.environment import absolute
@@ -38,10 +39,30 @@ class FineTuneSection(TrainSection, FineTuner):
         """Return the section that trains the potential at the end; see `TrainSection`."""
         if production.steps:
             changes["steps"] = production.steps
-            changes["warm_steps"] = production.steps if production.warm_start else None
+        if not production.warm_start:
+            changes["warm_steps"] = None
+        elif self.warm_steps and production.steps:
+            changes["warm_steps"] = production.steps
         return super().for_production(production, **changes)
+
+    @property
+    def start(self) -> str:
+        """Where a training starts, as a part of a sentence."""
+        return "from scratch" if self.base == SCRATCH else f"from {self.base}"
 
     @property
     def description(self) -> str:
         """What is trained, as a part of a sentence."""
+        if self.base == SCRATCH:
+            return f"{self.code} models from scratch"
         return f"models fine-tuned from {self.base}"
+
+
+class TorchFineTuneSection(FineTuneSection, TorchFineTuner):
+    """An ensemble of potentials that are fine-tuned in the process of the job."""
+
+    def other_network(self, other: TrainSection) -> list[str]:
+        """Return the keys in which two trainings begin otherwise; see `TrainSection`."""
+        if not isinstance(other, type(self)):
+            return ["code"]
+        return self.other_start(other)

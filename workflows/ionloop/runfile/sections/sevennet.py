@@ -6,10 +6,10 @@ from typing import Literal
 
 from ionloop.codes.sevennet.settings import SevennetSettings
 from ionloop.jobs.train.sevennet import SevennetTrainMaker
-from ionloop.runfile.sections.finetune import FineTuneSection
+from ionloop.runfile.sections.finetune import TorchFineTuneSection
 
 
-class SevennetSection(FineTuneSection, SevennetSettings):
+class SevennetSection(SevennetSettings, TorchFineTuneSection):
     """An ensemble of fine-tuned SevenNet models."""
 
     settings_type = SevennetSettings
