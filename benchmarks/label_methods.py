@@ -99,15 +99,9 @@ class Method:
 
 
 def student(order: Order) -> DeepmdSettings:
-    """Return network and training of DeePMD-kit."""
+    """Return network and training of DeePMD-kit; its learning rates fit the steps."""
     net: dict[str, Any] = QUICK_NET if order.quick else FULL_NET
-    return DeepmdSettings(
-        **net,
-        steps=order.steps,
-        learning_rate_start=2e-3,
-        learning_rate_stop=1e-5,
-        force_prefactors=(1000.0, 10.0),
-    )
+    return DeepmdSettings(**net, steps=order.steps, force_prefactors=(1000.0, 10.0))
 
 
 def from_scratch(order: Order, frames: Sequence[Frames], folder: Path) -> Fitted:
@@ -140,7 +134,7 @@ def fine_tuned(
 
 def tuning_steps(n: int) -> int:
     """Return the default number of steps of a fine-tuning on n frames."""
-    return round(32 * n**0.4)
+    return round(32 * float(n) ** 0.4)
 
 
 def of_base(title: str, settings: str, base: str, seconds_per_step: float) -> Method:

@@ -1,0 +1,341 @@
+"""DP-GEN's recipe beside fine-tuning and distillation: error against labels and core hours.
+
+Two runs of the loop on LGPS have the same start structures, initial frames, oracle, stages, picks
+per turn and test frames:
+
+- DP-GEN's recipe: DeePMD from scratch in every turn, a fixed trust window, random picks;
+- the new one: SevenNet (7net-0) fine-tuned in every turn, and at the end a DeePMD student of it.
+
+The oracle is CHGNet, from whose family none of the models comes, or GPAW (``--oracle gpaw``, with
+the command in ``IONLOOP_TEST_GPAW``). The test frames are visited by molecular dynamics with CHGNet
+at other temperatures than those explored, and labelled by the oracle; no run sees them.
+
+    python benchmarks/dpgen.py                        # small: minutes
+    python benchmarks/dpgen.py --full --seeds 3       # hours
+    python benchmarks/dpgen.py --show                 # table of the runs that have ended
+
+Everything is kept in ``--work``: runs that were interrupted continue, and what has ended is not run
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from label_data import Score, score
+from label_results import markdown
+
+from ionloop.api import RunFile, load_structures, start
+from ionloop.codes import potentials
+from ionloop.codes.common.ase import dynamics
+from ionloop.codes.common.dynamics import MolecularDynamics
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.export.models import export_models
+from ionloop.geometry.perturb import perturb
+from ionloop.monitor.records import outputs, summary
+from ionloop.monitor.turns import iterations
+from ionloop.schemas.frames import Frames
+from ionloop.schemas.potential import StoredFile
+from ionloop.stores.connect import open_store
+
+ROOT = Path(__file__).parents[1]
+LGPS = ROOT / "examples/lgps/LGPS.vasp"
+TEST_TEMPERATURES = [400.0, 700.0, 1000.0]
+N_TEST = {True: 4, False: 20}
+"""Test frames per temperature."""
+SKIP, EVERY = 500, 200
+"""Their molecular dynamics: steps of 2 fs before the first and between them."""
+
+RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
+
+SIZES: dict[bool, dict[str, Any]] = {
+    True: {
+        "turns": 2,
+        "initial": 10,
+        "per_turn": 10,
+        "md_steps": 300,
+        "scratch": {"steps": 1500, "rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8},
+        "fitting": [64, 64, 64],
+        "tuned": {"n_models": 2, "steps": 20},
+        "student_steps": 3000,
+    },
+    False: {
+        "turns": 5,
+        "initial": 20,
+        "per_turn": 40,
+        "md_steps": 2000,
+        "scratch": {"steps": 20_000, "rcut": 6.0, "neurons": [20, 40, 80], "axis_neurons": 16},
+        "fitting": [100, 100, 100],
+        "tuned": {"n_models": 3},
+        "student_steps": 80_000,
+    },
+}
+"""Small, and for a page of results."""
+
+
+def run_file(recipe: str, seed: int, oracle: str, quick: bool, work: Path) -> RunFile:
+    """Return the run file of a recipe.
+
+    Parameters
+    ----------
+    recipe
+        Key of `RECIPES`.
+    seed
+        Seed of everything in the run; equal seeds have equal initial frames.
+    oracle
+        Labeller: chgnet or gpaw.
+    quick
+        Whether everything is small.
+    work
+        Folder of the store.
+    """
+    size = SIZES[quick]
+    shared = {
+        "name": run_name(recipe, seed, oracle, quick),
+        "structures": [LGPS],
+        "store": str(work / "dpgen.db"),
+        "seed": seed,
+        "initial": {"n_perturbed": size["initial"], "displacement": 0.2, "strain": 0.03},
+        "label": label_section(oracle),
+        "select": {"max_labels": size["per_turn"], "strategy": "random"},
+        "stages": [
+            {
+                "temperatures": [300, 600, 900],
+                "steps": size["md_steps"],
+                "max_turns": size["turns"],
+            }
+        ],
+        # Every turn buys its labels.
+        "convergence": {"accurate_fraction": 1.0, "turns": size["turns"] + 1},
+    }
+    return RunFile.model_validate(shared | parts(recipe, quick))
+
+
+def parts(recipe: str, quick: bool) -> dict[str, Any]:
+    """Return the sections in which the recipes differ.
+
+    The spread of fine-tuned models is several times smaller than that of models from scratch, at
+    an equal error; so is their window.
+    """
+    size = SIZES[quick]
+    scratch = size["scratch"] | {"fitting": size["fitting"], "validation_fraction": 0.05}
+    if recipe == "dpgen":
+        return {
+            "train": {"code": "deepmd", "n_models": 4, **scratch},
+            "explore": {"code": "lammps"},
+            "trust": {"low": 0.12, "high": 0.8},
+            "production": {"steps": size["student_steps"], "warm_start": False},
+        }
+    return {
+        "train": {"code": "sevennet", "base": "7net-0", **size["tuned"]},
+        "explore": {"code": "ase"},
+        "trust": {"low": 0.02, "high": 0.4},
+        "production": {"code": "deepmd", **scratch, "steps": size["student_steps"]},
+    }
+
+
+def label_section(oracle: str) -> dict[str, Any]:
+    """Return the section `label` of an oracle."""
+    if oracle == "gpaw":
+        command = os.environ["IONLOOP_TEST_GPAW"]
+        return {"code": "gpaw", "command": command, "cutoff": 400, "kpoints": "gamma"}
+    return {"code": "forcefield", "model": "chgnet"}
+
+
+def run_name(recipe: str, seed: int, oracle: str, quick: bool) -> str:
+    """Return the name of a run."""
+    return f"{recipe}-{oracle}-{seed}{'-quick' if quick else ''}"
+
+
+def test_frames(oracle: Any, name: str, quick: bool, work: Path) -> Frames:
+    """Return the test frames with the oracle's labels; those that are there already, if any.
+
+    Parameters
+    ----------
+    oracle
+        The labeller.
+    name
+        Its name, for the file.
+    quick, work
+        As for `run_file`.
+    """
+    path = work / f"test-{name}-{N_TEST[quick]}.json"
+    if path.exists():
+        return Frames.unpack(json.loads(path.read_text()))
+    visited = visit(N_TEST[quick], work)
+    labels = [oracle.calculate(frame, work / f"test-{i}") for i, frame in enumerate(visited)]
+    frames = replace(
+        visited,
+        energies=np.array([label.energy for label in labels]),
+        forces=np.array([label.forces for label in labels]),
+    )
+    write(path, frames.pack())
+    return frames
+
+
+def visit(n: int, work: Path) -> Frames:
+    """Return n frames per temperature of molecular dynamics with CHGNet."""
+    calculator = ForceFieldSettings(model="chgnet").ase_calculator(work)
+    (crystal,) = load_structures([LGPS])
+    begin = perturb(crystal, 1, displacement=0.1, strain=0.0, seed=99)
+    length = {"steps": SKIP + n * EVERY, "skip": SKIP, "every": EVERY}
+    runs = [MolecularDynamics(temperature=each, **length) for each in TEST_TEMPERATURES]
+    steps = [step for run in runs for step in dynamics(calculator, begin, run)]
+    positions, cells = ([getattr(step, name) for step in steps] for name in ("positions", "cell"))
+    return Frames(begin.symbols, np.array(positions), np.array(cells))
+
+
+def write(path: Path, content: Any) -> None:
+    """Write JSON, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.replace(path)
+
+
+def judged(run_file: RunFile, frames: Frames, out: Path) -> list[dict[str, Any]]:
+    """Return errors, labels and core hours of every turn of a run and of its potential.
+
+    Parameters
+    ----------
+    run_file
+        The run, which has ended.
+    frames
+        The test frames.
+    out
+        File that keeps the answer.
+    """
+    if out.exists():
+        kept: list[dict[str, Any]] = json.loads(out.read_text())
+        return kept
+    with closing(open_store(run_file.store, read_only=True)) as store:
+        run, end = run_file.name, summary(store, run_file.name)
+        assert end is not None
+        rows, spent = [], 0.0
+        for number, turn in enumerate(iterations(store, run)):
+            before = turn.n_training_frames - turn.n_accepted
+            rows.append(row(f"turn {number}", before, spent, error_of(store, run, number, frames)))
+            spent = turn.progress.core_hours
+        error = error_of(store, run, None, frames)
+        rows.append(row("potential", end.n_accepted, end.core_hours, error))
+    write(out, rows)
+    return rows
+
+
+def row(what: str, labels: int, core_hours: float, error: Score) -> dict[str, Any]:
+    """Return one line of the table.
+
+    Parameters
+    ----------
+    what
+        The turn, or the potential.
+    labels
+        Labels that were trained on.
+    core_hours
+        Spent before this training; for the potential, by the whole run.
+    error
+        Errors on the test frames.
+    """
+    return {"what": what, "labels": labels, "core_hours": core_hours, "error": asdict(error)}
+
+
+def error_of(store: Any, run: str, turn: int | None, frames: Frames) -> Score:
+    """Return the error of the mean of a turn's ensemble, or of the potential, on test frames.
+
+    Parameters
+    ----------
+    store, run
+        Where it is.
+    turn
+        Number of the turn; None: the potential.
+    frames
+        Labelled frames.
+    """
+    kind = outputs(store, run, "EnsembleDoc", criteria={"metadata.iteration": turn})[-1]["kind"]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        *paths, _ = export_models(store, run, folder / "models", iteration=turn)
+        models = [StoredFile.read(path) for path in paths]
+        return score([frames], lambda part: potentials.predict(kind, models, part, folder))
+
+
+def table(found: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
+    """Return the table of all runs, the mean and the spread over seeds; in Markdown.
+
+    Parameters
+    ----------
+    found
+        By recipe and seed: lines of turns and of the potential.
+    """
+    header = ["recipe", "what", "labels", "forces, meV/Å", "energies, meV/atom", "core hours"]
+    rows = [header]
+    for recipe, title in RECIPES.items():
+        of_seeds = [lines for (name, _), lines in found.items() if name == recipe]
+        for same in zip(*of_seeds, strict=False):
+            forces = [line["error"]["force"] for line in same]
+            energies = [line["error"]["energy_shifted"] for line in same]
+            labels = np.mean([line["labels"] for line in same])
+            hours = np.mean([line["core_hours"] for line in same])
+            numbers = [f"{labels:.0f}", words(forces, 0), words(energies, 2), f"{hours:.2f}"]
+            rows.append([title, same[0]["what"], *numbers])
+    return markdown(rows)
+
+
+def words(values: list[float], digits: int) -> str:
+    """Return mean ± standard deviation; of one value, the number alone."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+def orders(options: argparse.Namespace) -> Iterator[tuple[str, int, RunFile]]:
+    """Yield recipe, seed and run file of every run."""
+    for seed in range(1, options.seeds + 1):
+        for recipe in options.recipes:
+            yield recipe, seed, run_file(recipe, seed, options.oracle, options.quick, options.work)
+
+
+def read_options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--full", action="store_true", help="sizes for a page of results: hours")
+    add("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    add("--oracle", choices=["chgnet", "gpaw"], default="chgnet")
+    add("--seeds", type=int, default=1, help="runs of each recipe")
+    add("--work", type=Path, default=ROOT / "scratch/dpgen", help="folder of stores and results")
+    add("--show", action="store_true", help="run nothing, print the table of what has ended")
+    options = parser.parse_args()
+    options.quick = not options.full
+    return options
+
+
+def main() -> None:
+    """Run what is missing, and print the table."""
+    options = read_options()
+    options.work.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for recipe, seed, file in orders(options):
+        out = options.work / f"{file.name}.json"
+        if not out.exists() and options.show:
+            continue
+        if not out.exists():
+            print(f"{RECIPES[recipe]}, seed {seed} …", flush=True)
+            start(file, or_resume=True)
+        frames = test_frames(file.label, options.oracle, options.quick, options.work)
+        found[recipe, seed] = judged(file, frames, out)
+    print(table(found))
+    print("Energies after one constant per atom was taken off.")
+
+
+if __name__ == "__main__":
+    main()
