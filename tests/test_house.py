@@ -196,7 +196,7 @@ def test_optional_programs_are_imported_where_they_are_used(path: Path) -> None:
     assert optional <= allowed
 
 
-BY_ANOTHER_PROGRAM = {"gpaw"}  # by the script that GPAW's own Python runs
+BY_ANOTHER_PROGRAM = {"gpaw", "mace"}  # by the scripts that their own Python runs
 
 # Modules that are imported only where the extra is in use.
 MODULES_OF_EXTRAS = {

@@ -13,8 +13,9 @@ import numpy as np
 
 from ionloop.codes.finetuning.references import check_residual, fit_references
 from ionloop.codes.finetuning.settings import SCRATCH
+from ionloop.codes.finetuning.training import obstacle_to
 from ionloop.codes.mace.inputs import ENERGIES, START
-from ionloop.codes.mace.potential import with_python
+from ionloop.codes.mace.potential import record, with_python
 from ionloop.codes.mace.server import server
 from ionloop.codes.potentials import predict_with
 from ionloop.schemas.errors import InputError
@@ -117,6 +118,33 @@ def base_of(settings: MaceSettings) -> Base | None:
     return Base(name=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def identity(settings: MaceSettings, base: Base | None) -> dict[str, Any]:
+    """Return what a training begins with: models that differ in it do not follow each other.
+
+    Parameters
+    ----------
+    settings
+        Base, or the net from scratch.
+    base
+        What `base_of` returns.
+    """
+    given = {key: getattr(settings, key) for key in start_keys(settings)}
+    return given if base is None else {**given, "base": base.name, "sha256": base.sha256}
+
+
+def start_keys(settings: MaceSettings) -> tuple[str, ...]:
+    """Return the keys that decide what a training begins with.
+
+    Parameters
+    ----------
+    settings
+        Base, or the net from scratch.
+    """
+    if settings.base == SCRATCH:
+        return ("base", "channels", "max_l", "layers", "r_max")
+    return ("base", "head")
+
+
 def look_at_base(settings: MaceSettings, elements: Sequence[str]) -> dict[str, float]:
     """Load the base and return the energies of atoms alone that it knows, in eV by symbol.
 
@@ -189,8 +217,11 @@ def _warm(
     copy: Copy,
     folder: Path,
 ) -> Beginning:
+    model = given.write(folder, WARM)
+    wanted = identity(settings, base_of(settings))
+    if obstacle := obstacle_to(record(model).get("began", {}), wanted):
+        return Beginning({}, obstacle=obstacle)
     try:
-        model = given.write(folder, WARM)
         energies = _start_from(settings, model, training, elements, replace(copy, noise=0.0))
     except InputError as problem:
         return Beginning({}, obstacle=str(problem))

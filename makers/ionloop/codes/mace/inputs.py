@@ -16,9 +16,10 @@ from ionloop.codes.finetuning.settings import SCRATCH
 from ionloop.formats.ase import to_ase
 from ionloop.formats.reading import read_frames
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, concatenate
 
 if TYPE_CHECKING:
+    from ionloop.codes.finetuning.training import Task
     from ionloop.codes.mace.settings import MaceSettings
 
 TRAINING, VALIDATION, REPLAY, REPLAY_VALIDATION = (
@@ -72,6 +73,11 @@ class Course:
     check_every: int
 
     @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
     def decay(self) -> float:
         """Factor of the learning rate from one epoch to the next."""
         return float(LAST_RATE ** (1 / max(self.epochs - 1, 1)))
@@ -104,56 +110,41 @@ def course(settings: MaceSettings, n_frames: int, n_replayed: int, warm: bool) -
     )
 
 
-@dataclass(frozen=True)
-class Data:
-    """Labelled frames of a training.
-
-    Parameters
-    ----------
-    training, validation
-        Frames to train on, and those held back.
-    bootstrap
-        Whether the former are drawn with repetition.
-    seed
-        Seed of what is drawn.
-    """
-
-    training: Sequence[Frames]
-    validation: Sequence[Frames]
-    bootstrap: bool
-    seed: int
-
-
-def write_data(settings: MaceSettings, data: Data, folder: Path) -> list[Frames]:
-    """Write the frames of a training, and return those that are replayed.
-
-    Without frames that are held back, MACE compares with those of the training.
+def write_data(
+    settings: MaceSettings, task: Task, folder: Path
+) -> tuple[list[Frames], list[Frames]]:
+    """Write the frames of a training; without any held back, MACE compares with those learned.
 
     Parameters
     ----------
     settings
-        What is replayed.
-    data
-        Labelled frames.
+        Whether frames are drawn with repetition, and which are replayed.
+    task
+        Labelled frames, and the seed of what is drawn.
     folder
         Where the files go.
+
+    Returns
+    -------
+    tuple
+        The frames to train on without repetition, joined by composition; and those that are
+        replayed, each Frames of one.
 
     Raises
     ------
     InputError
         If a frame has no label, or there are none to replay.
     """
-    frames = [frame for part in data.training for frame in part]
-    chosen = drawn(len(frames), data.seed, data.bootstrap)
-    held_back = [frame for part in data.validation for frame in part]
-    _write(folder / TRAINING, (frames[number] for number in chosen))
-    _write(folder / VALIDATION, held_back or frames)
+    chosen = drawn(len(task.training), task.seed, settings.bootstrap and not task.alone)
+    learned = [task.training[number] for number in sorted(set(chosen.tolist()))]
+    _write(folder / TRAINING, (task.training[number] for number in chosen))
+    _write(folder / VALIDATION, task.validation or learned)
     if settings.replay is None:
-        return []
-    replayed = replayed_frames(Path(settings.replay), settings.replay_frames, data.seed)
+        return concatenate(learned), []
+    replayed = replayed_frames(Path(settings.replay), settings.replay_frames, task.seed)
     _write(folder / REPLAY, replayed)
     _write(folder / REPLAY_VALIDATION, replayed[:10])  # MACE wants some, and decides nothing by it
-    return replayed
+    return concatenate(learned), replayed
 
 
 def replayed_frames(path: Path, most: int, seed: int) -> list[Frames]:

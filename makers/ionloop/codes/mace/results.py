@@ -22,6 +22,9 @@ from ionloop.schemas.table import Table
 
 CHECKPOINTS, RESULTS = "checkpoints", "results"
 
+SCRIPT, CURVE = "input.json", "lcurve.out"
+"""Files by which a training tells how far it has come, named as DeePMD-kit names them."""
+
 HEAD = "Default"
 """MACE's name of the head of the new labels."""
 
@@ -96,6 +99,21 @@ def epochs_trained(folder: Path) -> int:
         Folder of the training.
     """
     return len({row["epoch"] for row in _rows(folder) if row["mode"] == "opt"})
+
+
+def note_advance(folder: Path, plan: Course) -> None:
+    """Write how far a training has come, for those who ask (`ionloop.codes.common.progress`).
+
+    Parameters
+    ----------
+    folder
+        Folder of a training that is running.
+    plan
+        Its epochs.
+    """
+    steps = sum(row["mode"] == "opt" for row in _rows(folder))
+    (folder / SCRIPT).write_text(json.dumps({"training": {"numb_steps": plan.steps}}))
+    (folder / CURVE).write_text(f"{min(steps, plan.steps)}\n")
 
 
 def out_of_patience(made: Iterable[Comparison], patience: int | None) -> bool:

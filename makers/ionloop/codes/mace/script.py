@@ -24,7 +24,7 @@ CALCULATORS = {}
 MOST_MODELS = 16
 
 
-class RefusedError(Exception):
+class Refused(Exception):  # noqa: N818  # a copy of this file is all that MACE's Python sees
     """A question that cannot be answered, with what is to be said of it."""
 
 
@@ -57,7 +57,7 @@ def answer(question: dict, device: str) -> dict:
     asked = {"probe": probe, "prepare": prepare, "deliver": deliver, "predict": predict}
     try:
         return asked[question.pop("ask")](device=device, **question)
-    except RefusedError as problem:
+    except Refused as problem:
         return {"refused": str(problem)}
     except Exception as problem:  # noqa: BLE001  # whatever it is, the one who asked wants to know
         return {"error": f"{type(problem).__name__}: {problem}"}
@@ -147,7 +147,7 @@ def predict(device: str, model: str, atoms: dict) -> dict:
     frame.calc = calculator(model, device)
     if unknown := set(frame.numbers.tolist()) - set(frame.calc.z_table.zs):
         names = ", ".join(chemical_symbols[z] for z in sorted(unknown))
-        raise RefusedError(f"the model {model} does not know {names}")
+        raise Refused(f"the model {model} does not know {names}")
     return {
         "energy": frame.get_potential_energy(),
         "forces": frame.get_forces().tolist(),
@@ -191,7 +191,7 @@ def load(path: str, device: str):
 
     Raises
     ------
-    RefusedError
+    Refused
         If it holds no MACE model, or not one of this version.
     """
     import mace
@@ -202,12 +202,12 @@ def load(path: str, device: str):
         net = torch.load(path, map_location=device, weights_only=False)
     except Exception as problem:  # noqa: BLE001  # unpickling may raise anything
         said = f"{type(problem).__name__}: {problem}".splitlines()[0]
-        raise RefusedError(
+        raise Refused(
             f"{path} cannot be loaded by {here} ({said}): it is no .model file of MACE, or one of "
             "another version; convert it with the version that wrote it, or install that one"
         ) from None
     if type(net).__name__ != "ScaleShiftMACE":
-        raise RefusedError(
+        raise Refused(
             f"{path} holds a {type(net).__name__}, and only a ScaleShiftMACE, as {here} trains and "
             "fine-tunes it, can be used; give a .model file, not a checkpoint or a compiled model"
         )
@@ -226,7 +226,7 @@ def of_one_head(net, head: str | None):
 
     Raises
     ------
-    RefusedError
+    Refused
         If there is no such head.
     """
     from mace.tools.scripts_utils import remove_pt_head
@@ -235,7 +235,7 @@ def of_one_head(net, head: str | None):
     if len(heads) == 1:
         return net
     if head is not None and head not in heads:
-        raise RefusedError(f"the model has no head {head!r}; it has {', '.join(heads)}")
+        raise Refused(f"the model has no head {head!r}; it has {', '.join(heads)}")
     import torch
 
     before = torch.get_default_dtype()

@@ -36,6 +36,9 @@ from ionloop.schemas.errors import InputError
 VARIABLE = "IONLOOP_MACE_PYTHON"
 """Environment variable with the command of the Python of MACE's environment."""
 
+TESTED = "0.3.15"
+"""The version of mace-torch that docker/install-mace.sh installs."""
+
 CURE = (
     "install MACE into an environment of its own (docker/install-mace.sh) and set train.python, or "
     f"the environment variable {VARIABLE}, to the command of its Python"

@@ -17,6 +17,7 @@ from pydantic import (
 
 from ionloop.codes.common.training import Training
 from ionloop.codes.finetuning.settings import SCRATCH, FineTuner
+from ionloop.codes.finetuning.training import Task
 from ionloop.codes.mace.server import VARIABLE, server
 from ionloop.codes.mace.training import train
 from ionloop.programs.environment import Command
@@ -105,16 +106,9 @@ class MaceSettings(FineTuner):
         training, validation, type_map, seed, folder, checkpoint, alone
             As for `FineTuner.train`.
         """
-        return train(
-            self,
-            training,
-            validation,
-            type_map=type_map,
-            seed=seed,
-            folder=folder,
-            checkpoint=checkpoint,
-            alone=alone,
-        )
+        frames = [frame for part in training for frame in part]
+        held = [frame for part in validation for frame in part]
+        return train(self, Task(frames, held, type_map, seed, folder, checkpoint, alone))
 
     @property
     def versions(self) -> Mapping[str, str]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ionloop.codes.common.prediction import force_errors
 from ionloop.codes.common.training import Training, TrainingError
+from ionloop.codes.finetuning.training import Task
 from ionloop.codes.mace import inputs, results
-from ionloop.codes.mace.beginning import BEGUN, Copy, base_of, begin, probe
+from ionloop.codes.mace.beginning import BEGUN, Copy, base_of, begin, identity, probe
 from ionloop.codes.mace.potential import add_record, with_python
 from ionloop.codes.mace.server import command, server
 from ionloop.codes.potentials import predict_with
@@ -24,7 +26,7 @@ from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.process import has_ended, running_program, status_words
 from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.frames import Frames
+from ionloop.schemas.frames import Frames, concatenate, symbols_of
 from ionloop.schemas.potential import Base, ForceErrors, StoredFile
 
 if TYPE_CHECKING:
@@ -43,30 +45,20 @@ DELIVERED = "delivered.model"
 TRAINED = "trained"
 """Marks a folder whose training has ended."""
 
-LEFT = (BEGUN, TRAINED, "*.model", "checkpoints/*", "results/*")
+LEFT = (BEGUN, TRAINED, results.CURVE, "*.model", "checkpoints/*", "results/*")
 
 WATCH_SECONDS = 1.0
 
 
-def train(
-    settings: MaceSettings,
-    training: Sequence[Frames],
-    validation: Sequence[Frames] = (),
-    *,
-    type_map: Sequence[str],
-    seed: int,
-    folder: Path,
-    checkpoint: StoredFile | None = None,
-    alone: bool = False,
-) -> Training:
+def train(settings: MaceSettings, task: Task) -> Training:
     """Train one model; see `FineTuner.train`.
 
     Parameters
     ----------
     settings
         Base, net, loss and optimiser.
-    training, validation, type_map, seed, folder, checkpoint, alone
-        As for `FineTuner.train`.
+    task
+        The frames, and what sets this model apart.
 
     Raises
     ------
@@ -78,29 +70,28 @@ def train(
         If MACE is not there, or its process fails.
     """
     started = time.monotonic()
-    training, validation = ([p for p in parts if len(p)] for parts in (training, validation))
-    if not training:
+    if not task.training:
         raise InputError("there is no frame to train on")
-    folder, seed = folder.resolve(), seed % 2**31
+    folder, seed = task.folder.resolve(), task.seed % 2**31
     folder.mkdir(parents=True, exist_ok=True)
     versions, base = probe(settings)["versions"], base_of(settings)
-    data = inputs.Data(training, validation, bootstrap=settings.bootstrap and not alone, seed=seed)
-    replayed = inputs.write_data(settings, data, folder)
-    given = checkpoint if settings.warm_steps else None
+    learned, replayed = inputs.write_data(settings, replace(task, seed=seed), folder)
+    given = task.checkpoint if settings.warm_steps else None
     clear_unless_same_work(folder, LEFT, _inputs(settings, base, given, seed, folder))
-    elements = sorted({*type_map, *(s for part in (*training, *replayed) for s in part.symbols)})
-    copy = Copy(settings.dtype, 0.0 if alone else settings.readout_noise, seed)
-    begun = begin(settings, given, training, elements, copy, folder)
-    plan = inputs.course(settings, sum(map(len, training)), len(replayed), begun.warm)
+    elements = sorted({*task.type_map, *symbols_of([*task.training, *replayed])})
+    copy = Copy(settings.dtype, 0.0 if task.alone else settings.readout_noise, seed)
+    begun = begin(settings, given, learned, elements, copy, folder)
+    plan = inputs.course(settings, len(task.training), len(replayed), begun.warm)
     options = inputs.arguments(settings, plan, elements, seed=seed, warm=begun.warm)
-    _learn(settings, options, folder)
-    model = _deliver(settings, versions, folder)
+    _learn(settings, plan, options, folder)
+    model = _deliver(settings, {**versions, "began": identity(settings, base)}, folder)
+    held = concatenate(task.validation)
     return Training(
         model=model,
         checkpoint=model,
-        learning_curve=results.learning_curve(folder, plan, options["lr"], bool(validation)),
-        train_errors=_errors(settings, training, folder),
-        validation_errors=_errors(settings, validation, folder) if validation else None,
+        learning_curve=results.learning_curve(folder, plan, options["lr"], bool(held)),
+        train_errors=_errors(settings, learned, folder),
+        validation_errors=_errors(settings, held, folder) if held else None,
         steps=results.epochs_trained(folder) * plan.steps_per_epoch,
         warm_start=begun.warm,
         obstacle=begun.obstacle,
@@ -120,14 +111,16 @@ def _inputs(
         yield path.read_bytes() if path.exists() else b""
 
 
-def _learn(settings: MaceSettings, options: Mapping[str, object], folder: Path) -> None:
+def _learn(
+    settings: MaceSettings, plan: inputs.Course, options: Mapping[str, object], folder: Path
+) -> None:
     """Run MACE's command, from where it was interrupted, and have it write its best model."""
     if (folder / BEST).exists():
         return
     wrote_model = False
     if not (folder / TRAINED).exists():
         results.remove_checkpoints(folder, keep=results.checkpoints(folder).values())
-        wrote_model = _run(settings, options, folder)
+        wrote_model = _run(settings, plan, options, folder)
         (folder / TRAINED).touch()
     there, best = results.checkpoints(folder), results.best_checkpoint(folder)
     if best is None:
@@ -135,11 +128,13 @@ def _learn(settings: MaceSettings, options: Mapping[str, object], folder: Path) 
     # MACE writes the model of its newest checkpoint.
     if not (wrote_model and best == there[max(there)]):
         results.remove_checkpoints(folder, keep=[best])
-        _run(settings, {**options, "max_num_epochs": 0}, folder)
+        _run(settings, plan, {**options, "max_num_epochs": 0}, folder)
     (folder / MODEL).replace(folder / BEST)
 
 
-def _run(settings: MaceSettings, options: Mapping[str, object], folder: Path) -> bool:
+def _run(
+    settings: MaceSettings, plan: inputs.Course, options: Mapping[str, object], folder: Path
+) -> bool:
     """Run MACE's command; return False if it was ended because nothing better came for long."""
     program = [*command(settings.python), "-m", "mace.cli.run_train"]
     words = [*shlex.split(die_with_parent(shlex.join(program))), *inputs.as_words(options)]
@@ -149,6 +144,7 @@ def _run(settings: MaceSettings, options: Mapping[str, object], folder: Path) ->
         running_program(words, folder, stream, variables=variables) as process,
     ):
         while not has_ended(process, WATCH_SECONDS):
+            results.note_advance(folder, plan)
             results.thin_out(folder)
             if results.out_of_patience(results.comparisons(folder), settings.patience):
                 return False
@@ -159,12 +155,12 @@ def _run(settings: MaceSettings, options: Mapping[str, object], folder: Path) ->
     return True
 
 
-def _deliver(settings: MaceSettings, versions: Mapping[str, str], folder: Path) -> StoredFile:
+def _deliver(settings: MaceSettings, about: Mapping[str, object], folder: Path) -> StoredFile:
     """Return the model of the new labels alone, with a record of what trained it."""
     delivered = folder / DELIVERED
     mace = server(settings.python, settings.device)
     mace.ask("deliver", model=str(folder / BEST), to=str(delivered))
-    add_record(delivered, {"python": settings.python, **versions})
+    add_record(delivered, {"python": settings.python, **about})
     return StoredFile(MODEL, delivered.read_bytes())
 
 
