@@ -5,13 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ionloop.codes.common.progress import advance_of
-from ionloop.codes.common.trajectory import TrajectoryTask
-from ionloop.codes.lammps.script import input_script
-from ionloop.codes.lammps.settings import LammpsSettings
-from ionloop.formats.reading import load_structures
-
-TOY = Path(__file__).parents[1] / "toy"
+from ionloop.codes.common.progress import advance_of, plan_trajectory
 
 
 def training(folder: Path, steps: int, done: int, cut: str = "") -> None:
@@ -56,21 +50,31 @@ def test_of_trainings_side_by_side_the_slowest_is_told(tmp_path):
     assert (advance.done, advance.total) == (2000, 6000)
 
 
+def trajectories(folder: Path, number: int, over: int) -> list[str]:
+    """Plan trajectories of 1,000 steps, the first of which are over."""
+    names = [f"trajectory-{index:04d}" for index in range(number)]
+    for name in names:
+        plan_trajectory(name, 1000, folder)
+    assert advance_of([folder]) is None
+    for name in names[:over]:
+        (folder / f"{name}.over").touch()
+    return names[over:]
+
+
 def test_a_trajectory_tells_its_step(tmp_path):
-    (start,) = load_structures([TOY / "AuCu.vasp"])
-    conditions = {"temperature": 300.0, "pressure": 1.0, "ensemble": "nvt", "timestep": 1.0}
-    asked = {**conditions, "steps": 1000, "dump_every": 10, "seed": 1}
-    tasks = [TrajectoryTask(index=i, start=start, **asked) for i in range(4)]
-    settings = LammpsSettings(restart_every=300)
-    scripts = [input_script(task, ["a.pb", "b.pb"], ["Au", "Cu"], settings) for task in tasks]
-    (tmp_path / "in.lammps").write_text("".join(scripts))
-    for task in tasks:
-        (tmp_path / f"{task.name}.data").touch()
-    assert advance_of([tmp_path]) is None
-    for task in tasks[:2]:
-        (tmp_path / f"{task.name}.over").touch()
-    (tmp_path / f"{tasks[2].name}.1.temperature").write_text("# fix\n300 290.1\n400 305.7\n4")
+    left = trajectories(tmp_path, number=4, over=2)
+    (tmp_path / f"{left[0]}.temperature").write_text("# fix\n0 300.0\n300 290.1\n")
+    (tmp_path / f"{left[0]}.1.temperature").write_text("# fix\n300 290.1\n400 305.7\n4")
     advance = advance_of([tmp_path])
     assert advance is not None
     assert advance.words == "MD step 400 of 1000, trajectory 3 of 4"
     assert (advance.done, advance.total) == (2400, 4000)
+
+
+def test_trajectories_side_by_side_tell_the_sum_of_their_steps(tmp_path):
+    for name, step in zip(trajectories(tmp_path, number=4, over=1), (200, 200, 100), strict=True):
+        (tmp_path / f"{name}.temperature").write_text(f"0 300.0\n{step} 290.1\n")
+    advance = advance_of([tmp_path])
+    assert advance is not None
+    assert advance.words == "MD step 100 of 1000, trajectories 2-4 of 4"
+    assert (advance.done, advance.total) == (1500, 4000)

@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
+from ionloop.codes.common.md import first_collapsed, valid_prefix
 from ionloop.codes.common.trajectory import TrajectoryTask
-from ionloop.codes.lammps.output import _first_collapsed, _valid_prefix
 from ionloop.codes.lammps.process import run_trajectories
 from ionloop.codes.lammps.program import LammpsError, check_models, program_version, version_of_run
 from ionloop.codes.lammps.settings import LammpsSettings
@@ -310,6 +310,7 @@ IN_LEGS = LammpsSettings(restart_every=100)
 KILLED = """
 import json, sys
 from pathlib import Path
+from ionloop.codes.common.md import first_collapsed, valid_prefix
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps import LammpsSettings, run_trajectories
 from ionloop.schemas.potential import StoredFile
@@ -569,7 +570,7 @@ def test_collapsed_atoms_are_seen_across_the_boundary(cell, positions, collapsed
     spread = np.arange(len(positions))[:, None] * np.full(3, 2.0)
     wide = np.eye(3) * 9
     frames = Frames(symbols, np.array([spread, positions, spread]), np.array([wide, cell, wide]))
-    assert _first_collapsed(frames, 0.5) == (1 if collapsed else 3)
+    assert first_collapsed(frames, 0.5) == (1 if collapsed else 3)
 
 
 def test_first_bad_frame_and_its_reason():
@@ -577,7 +578,7 @@ def test_first_bad_frame_and_its_reason():
     good, target, task = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 300.0), make_task(0)
 
     def judge(max_devi_f=good, max_devi_v=good, temperatures=target, frames=frames, task=task):
-        return _valid_prefix(frames, max_devi_f, max_devi_v, temperatures, task, LammpsSettings())
+        return valid_prefix(frames, max_devi_f, max_devi_v, temperatures, task, LammpsSettings())
 
     assert judge() == (4, "")
     assert judge(max_devi_f=good * 40) == (2, "max_devi_f exceeds 10 eV/Å at step 20")

@@ -6,13 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from ionloop.selection.calibration import (
-    calibrate,
-    ensemble_deviation,
-    ensemble_virial_deviation,
-    max_force_error,
-    ranks,
-)
+from ionloop.codes.common.prediction import ensemble_deviation, ensemble_virial_deviation
+from ionloop.selection.calibration import calibrate, max_force_error, ranks
 
 
 def test_two_models_that_differ_by_a_vector_deviate_by_half_its_length():

@@ -12,6 +12,7 @@ import numpy as np
 from harmonic_trainer import KIND, predict
 from jobflow import Flow
 
+from ionloop.codes.common.prediction import ensemble_deviation, ensemble_virial_deviation
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.jobs.documents import stamp, stored_job
 from ionloop.jobs.explore.accounts import collect_exploration
@@ -24,7 +25,6 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.selection import TrustWindow
 from ionloop.selection import PhysicalLimits
-from ionloop.selection.calibration import ensemble_deviation, ensemble_virial_deviation
 
 STIFFNESS = 20.0  # eV/Å², from which the mean square displacement at a temperature follows
 BOLTZMANN = 8.617333e-5  # eV/K

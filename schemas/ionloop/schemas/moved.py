@@ -93,6 +93,7 @@ MOVED = {
 # What has another name today: old module and name, and today's. All lie below `ionloop`.
 RENAMED = {
     "makers.dynamics:dynamics_with_ase": "jobs.label.dynamics:run_dynamics",
+    "makers.explore:explore_with_lammps": "jobs.explore.dynamics:explore_trajectories",
     "makers.label:label_with_force_field": "jobs.label.batches:label_frames",
     "makers.label:relax_with_force_field": "jobs.label.batches:relax_frames",
     "makers.label_dft:label_with_dft": "jobs.label.batches:label_frames",

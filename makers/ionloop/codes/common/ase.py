@@ -79,7 +79,7 @@ def calculate(calculator: Calculator, frame: Frames) -> Calculated:
     atoms = _atoms(calculator, frame, "calculate")
     begin = time.perf_counter()
     with without_known_warnings():
-        result = _evaluate(atoms)
+        result = evaluate(atoms)
     return replace(result, seconds=time.perf_counter() - begin)
 
 
@@ -91,7 +91,11 @@ def _atoms(calculator: Calculator, frame: Frames, task: str) -> Any:
     return atoms
 
 
-def _evaluate(atoms: Any) -> Calculated:
+def evaluate(atoms: Any) -> Calculated:
+    """Return what the calculator of an ASE `Atoms` says of it: energy, forces and virial.
+
+    The energy is the free energy where there is one; without a stress there is no virial.
+    """
     from ase.calculators.calculator import PropertyNotImplementedError
 
     forces = np.array(atoms.get_forces(), dtype=float)
@@ -194,7 +198,7 @@ def dynamics(calculator: Calculator, frame: Frames, run: MolecularDynamics) -> I
         begin = time.perf_counter()
         with without_known_warnings():
             md.run(step - md.nsteps)
-            result = _evaluate(atoms)
+            result = evaluate(atoms)
         if not np.isfinite(atoms.positions).all():
             raise DynamicsError(
                 f"molecular dynamics of {frame.formula} at {run.temperature:g} K exploded within "

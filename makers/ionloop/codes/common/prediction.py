@@ -1,4 +1,4 @@
-"""Predicted energies, forces and virials, and how far they are from labels."""
+"""Predicted energies, forces and virials: how far models are from each other and from labels."""
 
 from __future__ import annotations
 
@@ -47,6 +47,49 @@ class Prediction:
     @property
     def _arrays(self) -> tuple[Array, Array, Array]:
         return self.energies, self.forces, self.virials
+
+
+def ensemble_deviation(forces: Array) -> Array:
+    """Return the maximum force deviation of every frame.
+
+    ``max_i sqrt(<|F_i - <F_i>|^2>)`` over atoms i, averages over the m models (population
+    variance): eq. (1) of Huang et al., J. Chem. Phys. 154, 094703 (2021), as DeePMD-kit and
+    LAMMPS print it.
+
+    Parameters
+    ----------
+    forces
+        Forces of m models on f frames of n atoms in eV/Å, (m, f, n, 3).
+
+    Returns
+    -------
+    Array
+        max_devi_f in eV/Å, (f,).
+    """
+    deviation: Array = np.sqrt(np.var(forces, axis=0).sum(axis=-1)).max(axis=-1)
+    return deviation
+
+
+def ensemble_virial_deviation(virials: Array, n_atoms: int) -> Array:
+    """Return the maximum virial deviation of every frame.
+
+    The standard deviation over models of each of the nine components of the virial per atom, and
+    the largest of the nine, as DeePMD-kit and LAMMPS print it.
+
+    Parameters
+    ----------
+    virials
+        Virials of m models on f frames in eV, (m, f, 3, 3).
+    n_atoms
+        Atoms per frame.
+
+    Returns
+    -------
+    Array
+        max_devi_v in eV/atom, (f,).
+    """
+    deviation: Array = np.std(virials, axis=0).max(axis=(-2, -1)) / n_atoms
+    return deviation
 
 
 def force_errors(predictions: Sequence[Prediction], frames: Sequence[Frames]) -> ForceErrors:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -62,33 +60,40 @@ def _of_trainings(folder: Path) -> Advance | None:
     return Advance(f"training step {done} of {asked}", *map(sum, zip(*steps, strict=True)))
 
 
+def plan_trajectory(name: str, steps: int, folder: Path) -> None:
+    """Note how many steps a trajectory is to have, for those who ask how far the job has come.
+
+    While it runs, it writes rows of step and temperature to ``<name>.temperature``, or to one such
+    file for each of its legs, ``<name>.<leg>.temperature``; when it is over, ``<name>.over``.
+
+    Parameters
+    ----------
+    name
+        Stem of the trajectory's file names.
+    steps
+        MD steps.
+    folder
+        Where it runs.
+    """
+    (folder / f"{name}.steps").write_text(f"{steps}\n")
+
+
 def _of_trajectories(folder: Path) -> Advance | None:
-    """LAMMPS: steps in its script, trajectories that are over, last step of the running one."""
-    scripts = list(folder.rglob("in.lammps"))
-    n_all = len(list(folder.rglob("trajectory-*.data")))
-    thermometers = folder.rglob("trajectory-*.temperature")
-    running = max(thermometers, key=lambda path: path.stat().st_mtime, default=None)
-    if not scripts or running is None:
+    """Molecular dynamics: trajectories that are over, and the last steps of the running ones."""
+    plans = {path.stem: int(path.read_text()) for path in folder.rglob("trajectory-*.steps")}
+    over = {path.stem for path in folder.rglob("trajectory-*.over")} & set(plans)
+    tables = sorted(folder.rglob("trajectory-*.temperature"), key=lambda path: path.stat().st_mtime)
+    steps = {path.name.split(".")[0]: _last_step(path) for path in tables}
+    running = [name for name in steps if name in plans and name not in over]
+    if not running:  # none has begun, or the last one just ended
         return None
-    n_over = len(list(folder.rglob("trajectory-*.over")))
-    if n_over == n_all:  # its file is the last to close
-        return None
-    step = _last_step(running)
-    each = max(step, *map(_longest_run, scripts))
-    words = f"MD step {step} of {each}, trajectory {n_over + 1} of {n_all}"
-    return Advance(words, n_over * each + step, n_all * each)
-
-
-def _longest_run(script: Path) -> int:
-    """Return the most steps that a trajectory has in a script, all of its legs together."""
-    steps: Counter[str] = Counter()
-    name = ""
-    for line in script.read_text(errors="replace").splitlines():
-        if log := re.fullmatch(r"log (trajectory-\d+)\S*", line):
-            name = log[1]
-        if run := re.fullmatch(r"run (\d+)", line):
-            steps[name] += int(run[1])
-    return max(steps.values(), default=0)
+    newest = tables[-1].name.split(".")[0]
+    name = newest if newest in running else running[-1]
+    numbers = f"{len(over) + 1}" + (f"-{len(over) + len(running)}" if running[1:] else "")
+    which = f"{'trajectories' if running[1:] else 'trajectory'} {numbers} of {len(plans)}"
+    done = sum(plans[each] for each in over) + sum(steps[each] for each in running)
+    words = f"MD step {steps[name]} of {plans[name]}, {which}"
+    return Advance(words, done, sum(plans.values()))
 
 
 def _last_step(table: Path) -> int:

@@ -95,6 +95,11 @@ class TrajectoryTask(Model):
         """Number of frames of the whole trajectory."""
         return self.steps // self.dump_every + 1
 
+    @property
+    def last_step(self) -> int:
+        """MD step of the last frame."""
+        return (self.n_frames - 1) * self.dump_every
+
     def heat_at(self, steps: Array, damping: float) -> Array:
         """Return what is left of the perturbation's heat in K at MD steps, (f,).
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from ionloop.codes.common.progress import read_last_row
+from ionloop.codes.common.md import check_trajectories
+from ionloop.codes.common.progress import plan_trajectory, read_last_row
 from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.codes.lammps import restart
 from ionloop.codes.lammps.cell import data_file
@@ -86,7 +87,7 @@ def run_trajectories(
         If there are fewer than two models, indices repeat, a start is not one frame, or holds an
         element that the type map lacks.
     """
-    _check(tasks, models)
+    check_trajectories(tasks, models)
     command_words(settings.command)
     folder.mkdir(parents=True, exist_ok=True)
     script = partial(input_script, type_map=type_map, settings=settings, kind=kind)
@@ -122,6 +123,8 @@ def _run_in_turn(
     clear_unless_same_work(folder, ["trajectory-*"], [*texts, *(model.content for model in models)])
     for name, text in starts.items():
         (folder / name).write_text(text)
+    for task in tasks:
+        plan_trajectory(task.name, task.steps, folder)
     begun = False
     while left := [task for task in tasks if not restart.end_mark(task.name, folder).exists()]:
         plans = [restart.legs_to_run(task, settings, folder) for task in left]
@@ -129,16 +132,6 @@ def _run_in_turn(
         (folder / _SCRIPT).write_text("".join(sections))
         begun = _run_process([leg for plan in plans for leg in plan], settings, folder, begun)
     return [read_trajectory(task, settings, folder) for task in tasks]
-
-
-def _check(tasks: Sequence[TrajectoryTask], models: Sequence[StoredFile]) -> None:
-    if len(models) < 2:
-        raise ValueError(f"a model deviation needs two models or more, got {len(models)}")
-    if len({task.index for task in tasks}) < len(tasks):
-        raise ValueError("two trajectories have the same index, which names their files")
-    for task in tasks:
-        if len(task.start) != 1:
-            raise ValueError(f"trajectory {task.index} starts from {len(task.start)} frames, not 1")
 
 
 def _run_process(plan: Sequence[Leg], settings: LammpsSettings, folder: Path, begun: bool) -> bool:

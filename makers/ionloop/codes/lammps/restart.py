@@ -75,7 +75,7 @@ def legs(task: TrajectoryTask, settings: LammpsSettings) -> list[Leg]:
     settings
         How many steps a leg has at least.
     """
-    length = -(-settings.restart_every // task.dump_every) * task.dump_every
+    length = settings.leg_steps(task.dump_every)
     bounds = [*range(0, task.steps, length), task.steps]
     return [
         Leg(task.name, number, first, last, last == task.steps)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from ionloop.codes import potentials
-from ionloop.codes.common.prediction import Prediction, force_errors
+from ionloop.codes.common.prediction import Prediction, ensemble_deviation, force_errors
 from ionloop.jobs.documents import stamp, stored_job
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.label import Labels
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc
 from ionloop.schemas.table import Table, join_tables
-from ionloop.selection.calibration import calibrate, ensemble_deviation, max_force_error
+from ionloop.selection.calibration import calibrate, max_force_error
 
 
 @stored_job(EvaluationDoc)
