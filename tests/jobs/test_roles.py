@@ -14,6 +14,7 @@ from jobflow import Flow
 from monty.json import MontyDecoder, MontyEncoder
 
 from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.codes.teacher import TeacherSettings
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.roles import FrozenMaker
@@ -25,6 +26,10 @@ MODULES = (
     "ionloop.jobs.label.external",
     "ionloop.jobs.label.vasp",
 )
+NEEDED = {
+    "TeacherLabelMaker": {"settings": TeacherSettings(kind="deepmd", models=["0a"]), "job": "1b"},
+}
+"""Fields without a default, by Maker."""
 
 
 def subclasses(base: type[FrozenMaker]) -> Iterator[type[FrozenMaker]]:
@@ -37,7 +42,7 @@ def subclasses(base: type[FrozenMaker]) -> Iterator[type[FrozenMaker]]:
 def all_makers() -> list[FrozenMaker]:
     for module in MODULES:
         import_module(module)
-    return [each() for each in subclasses(FrozenMaker)]
+    return [each(**NEEDED.get(each.__name__, {})) for each in subclasses(FrozenMaker)]
 
 
 def test_every_maker_keeps_its_fields() -> None:

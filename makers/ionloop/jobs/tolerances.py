@@ -94,6 +94,9 @@ def _of_part(part: str, keys: set[tuple[str, ...]], run_file: Mapping[str, Any])
     values = {key[1]: run_file[part][key[1]] for key in keys if key[0] == part and len(key) == 2}
     if part != PRODUCTION:
         return values
+    code, of_train = ((run_file.get(name) or {}).get("code") for name in (part, "train"))
+    if code not in (None, of_train):
+        return values
     # Production takes the keys of train that it does not set itself, except the number of models.
     shared = _of_part("train", keys - {("train", "min_models")}, run_file)
     return shared | {key: run_file[part][key] for key in shared if key in run_file[part]} | values

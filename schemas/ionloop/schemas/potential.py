@@ -116,6 +116,13 @@ class Teacher(Model):
     validation_errors: ForceErrors | None = None
     """errors of the ensemble mean on labels that were held back from it"""
 
+    @property
+    def description(self) -> str:
+        """What it is and what it has learned, as a part of a sentence."""
+        bases = ", ".join(base.name for base in self.bases)
+        tuned = f" fine-tuned from {bases}" if bases else ""
+        return f"{len(self.models)} {self.kind} models{tuned} on {len(self.labels)} labels"
+
 
 class TrainingDoc(Document):
     """One trained model."""

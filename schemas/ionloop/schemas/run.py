@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
+from ionloop.schemas.distillation import DistillationDoc
 from ionloop.schemas.document import Document, Model
 from ionloop.schemas.exploration import Stage, Unfinished
 from ionloop.schemas.iteration import TurnCounts
@@ -75,6 +76,8 @@ class ValidationDoc(Document):
     """of the potential; of several, of the worst"""
     models: list[ForceErrors] = Field([])
     """of each production model, in their order"""
+    teacher: ForceErrors | None = None
+    """of the mean of the ensemble that taught it, on the same frames; none: it had no teacher"""
     temperatures: list[Temperature]
     """of the frames"""
     stage: Stage | None = None
@@ -114,5 +117,7 @@ class SummaryDoc(Document):
     validation_errors: list[ForceErrors] = Field([])
     """of each production model on labels held back; empty where it was trained on all"""
     validation: ValidationDoc | None = None
+    distillation: DistillationDoc | None = None
+    """how the last ensemble taught the potential; none: it was trained on labels alone"""
     notes: list[str] = Field([])
     """what a reader of the results has to know"""

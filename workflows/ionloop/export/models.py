@@ -54,13 +54,17 @@ def export_models(
     prepare_targets([*models, account], force, account)
     for target, training in models.items():
         training.model.write(folder, target.name)
-    write_account(account, _account(store, run, iteration, models), models)
+    about = _account(store, run, iteration, models)
+    taught = ensemble.teacher.model_dump(mode="json") if ensemble.teacher else None
+    write_account(account, about | {"teacher": taught}, models)
     return [*models, account]
 
 
 def _ensemble(store: JobStore, run: str, iteration: int | None) -> EnsembleDoc:
-    # The ensemble of the production is the one without an iteration.
-    found = outputs(store, run, "EnsembleDoc", criteria={"metadata.iteration": iteration})
+    # The ensemble of the production is the one without an iteration, and without a round of the
+    # distillation that it may have come from.
+    criteria = {"metadata.iteration": iteration, "metadata.round": None}
+    found = outputs(store, run, "EnsembleDoc", criteria=criteria)
     if found:
         return EnsembleDoc.from_stored(found[-1])
     if iteration is None:

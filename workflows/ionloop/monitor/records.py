@@ -174,6 +174,8 @@ def jobs(store: JobStore, run: str, rows: Sequence[JobRow] | None = None) -> Job
 def levels(store: JobStore, run: str) -> list[LevelOfTheory]:
     """Return the levels of theory of a run's labels, each once; none before the first label.
 
+    What a teacher labelled for its students is of none.
+
     Parameters
     ----------
     store
@@ -183,7 +185,7 @@ def levels(store: JobStore, run: str) -> list[LevelOfTheory]:
     """
     stored = outputs(store, run, "Labels", ["output.level"])
     found = [LevelOfTheory(**labels["level"]) for labels in stored]
-    return list({level.hash: level for level in found}.values())
+    return list({level.hash: level for level in found if not level.is_teacher}.values())
 
 
 def _unknown(store: JobStore, run: str | None, known: Sequence[str]) -> UnknownRunError:

@@ -71,8 +71,10 @@ def run_view(status: RunStatus) -> RenderableType:
     labels = f"{status.n_accepted} of {status.n_labels} labels accepted"
     parts += [Text(), Text(f"{when}: {labels}, {_hours(status.core_hours)} core hours")]
     if status.summary is not None:
+        if status.summary.distillation is not None:
+            parts.append(Text(status.summary.distillation.description))
         if status.summary.validation is not None:
-            parts.append(Text(_validation_line(status.summary.validation)))
+            parts += [Text(line) for line in _validation_lines(status.summary.validation)]
         parts += [Text(f"note: {note}", style="yellow") for note in status.summary.notes]
     counts = ", ".join(f"{count} {state}" for state, count in overview.by_state.items())
     parts += [Text(), Text(f"jobs: {counts or 'none'}")]
@@ -163,7 +165,8 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
     fractions = " → ".join(f"{fraction:.3f}" for fraction in end.accurate_fractions)
     how = "converged" if end.converged else "not converged"
     training = [f"on the training frames: {_errors(each)}" for each in end.train_errors[:1]]
-    learned = learning(end.train_errors, end.validation_errors)
+    # What a teacher labelled is among the training frames, and not among those held back.
+    learned = learning(end.train_errors, [] if end.distillation else end.validation_errors)
     return [
         f"run {run}: {how} after {end.n_turns} turns: {end.reason}",
         f"accurate fraction of all frames by turn: {fractions}",
@@ -171,15 +174,20 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
         f"core hours: {end.core_hours:.2f}",
         *training,
         *([f"the potential is {learned.sentence}"] if learned.ratio else []),
-        *([_validation_line(end.validation)] if end.validation else []),
+        *([end.distillation.description] if end.distillation else []),
+        *(_validation_lines(end.validation) if end.validation else []),
         *(f"ended early in the last turn: {each.description}" for each in end.unfinished),
         *(f"note: {note}" for note in end.notes),
     ]
 
 
-def _validation_line(validation: ValidationDoc) -> str:
+def _validation_lines(validation: ValidationDoc) -> list[str]:
     temperatures = ", ".join(f"{t:g}" for t in validation.temperatures)
-    return f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}"
+    taught = validation.teacher
+    return [
+        f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}",
+        *([f"its teacher on the same frames: {_errors(taught)}"] if taught else []),
+    ]
 
 
 def _errors(errors: ForceErrors) -> str:

@@ -16,14 +16,17 @@ from ionloop.flows.concurrent_learning.decision import Convergence, Limits
 from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
 from ionloop.flows.concurrent_learning.settings import STAGES, TRUST, ExistingData, InitialData
 from ionloop.flows.concurrent_learning.validation import Validation
+from ionloop.flows.distillation.maker import DistilMaker
+from ionloop.flows.distillation.settings import Distillation
 from ionloop.formats.reading import load_structures, read_frames
 from ionloop.jobs.roles import TrainMaker
 from ionloop.jobs.select import WindowSelectMaker
 from ionloop.runfile.errors import KeyPath, all_refused, refused
-from ionloop.runfile.sections.base import Production, TrainSection
+from ionloop.runfile.sections.base import ExploreSection, TrainSection
 from ionloop.runfile.sections.deepmd import DeepmdSection
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.lammps import LammpsSection
+from ionloop.runfile.sections.production import ProductionSection
 from ionloop.runfile.sections.registry import AnyExploreSection, AnyLabelSection, AnyTrainSection
 from ionloop.schemas.document import Model
 from ionloop.schemas.environment import absolute
@@ -93,7 +96,7 @@ class RunFile(Model):
     """when a stage is converged"""
     limits: Limits = Limits()
     """where the loop stops in any case"""
-    production: Production = Production()
+    production: ProductionSection = ProductionSection()
     """the training at the end"""
     validation: Validation = Validation()
     """frames that judge the potential"""
@@ -117,9 +120,11 @@ class RunFile(Model):
 
     @field_validator("production")
     @classmethod
-    def _check_production(cls, production: Production, info: ValidationInfo) -> Production:
+    def _check_production(
+        cls, production: ProductionSection, info: ValidationInfo
+    ) -> ProductionSection:
         if train := info.data.get("train"):
-            train.for_production(production)
+            production.check(train)
         return production
 
     @field_validator("stages")
@@ -204,7 +209,7 @@ class RunFile(Model):
     def cores_by_part(self) -> dict[str, int]:
         """The cores of a job of each part that a code does; 1 where its section does not say."""
         parts = {"label": self.label, "train": self.train, "explore": self.explore}
-        parts["production"] = self.train.for_production(self.production)
+        parts["production"] = self.production_section
         return {part: int(getattr(section, "cores", 1)) for part, section in parts.items()}
 
     def read_structures(self) -> list[Frames]:
@@ -236,9 +241,19 @@ class RunFile(Model):
         return symbols_of([*starts, *(f for each in self.initial.data for f in read(each))])
 
     @property
+    def production_section(self) -> TrainSection:
+        """The section of the code that trains the potential at the end."""
+        return self.production.section(self.train)
+
+    @property
+    def student_explorer(self) -> ExploreSection:
+        """The section of the exploration with students, where there is a teacher."""
+        return self.production.explorer(self.train, self.explore)
+
+    @property
     def other_production(self) -> list[str]:
         """Keys in which the network of the production is another than that of the ensemble."""
-        return self.train.other_network(self.train.for_production(self.production))
+        return self.train.other_network(self.production_section)
 
     def maker(self, structures: Sequence[Frames] | None = None) -> ConcurrentLearningMaker:
         """Return the Maker of the whole loop.
@@ -255,16 +270,38 @@ class RunFile(Model):
             train=self._trains(self.train, types),
             explore=self.explore.maker(types),
             select=WindowSelectMaker(settings=self.select, limits=self.explore.limits),
-            production=self._trains(self.train.for_production(self.production), types),
+            production=self._trains(self.production_section, types),
             stages=self.stages,
             trust=self.trust,
             initial=self.initial,
             convergence=self.convergence,
             limits=self.limits,
             validation=self.validation,
-            warm_production=self.production.warm_start,
+            warm_production=self.production.warm_start and not self._begins_anew,
+            distil=self._distil(types),
             seed=self.seed,
             name=self.name,
+        )
+
+    @property
+    def _begins_anew(self) -> bool:
+        """Whether the production is of another code, without students that it could start from."""
+        code = self.production.code
+        return self.production.teacher is None and code not in (None, self.train.code)
+
+    def _distil(self, types: list[str]) -> DistilMaker | None:
+        teacher = self.production.teacher
+        if teacher is None:
+            return None
+        students = {"n_models": teacher.n_models, "min_models": 2}
+        section = self.production_section.model_copy(update=students)
+        settings = {name: getattr(teacher, name) for name in Distillation.model_fields}
+        return DistilMaker(
+            train=self._trains(section, types),
+            explore=self.student_explorer.maker(types),
+            settings=Distillation(**settings),
+            device=getattr(self.train, "device", "cpu"),
+            cores=getattr(self.train, "cores", 1),
         )
 
     def _trains(self, section: TrainSection, types: list[str]) -> TrainMaker:

@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from ionloop.runfile.errors import KeyPath, RunFileError, Source, dotted, explain
 from ionloop.runfile.model import RunFile
-from ionloop.runfile.sections.base import Production
+from ionloop.runfile.sections.production import DistillationSection, ProductionSection
 from ionloop.runfile.sections.registry import CODES, section_type
 from ionloop.schemas.errors import InputError
 
@@ -109,13 +109,14 @@ def allowed_keys(keys: KeyPath, data: Any) -> list[str]:
     for key in keys:
         node = node[key]
         if isinstance(key, str):
-            has_code = model is RunFile and key in CODES
+            has_code = model in (RunFile, DistillationSection) and key in CODES
             field = model.model_fields[key]
             model = section_type(key, node) if has_code else model_in(field.annotation)
     known = list(model.model_fields)
-    if model is Production:
-        known += section_type("train", data.get("train")).model_fields
-    return [key for key in dict.fromkeys(known) if (model, key) != (Production, "code")]
+    if model is ProductionSection:
+        trains = node if isinstance(node, dict) and node.get("code") else data.get("train")
+        known += section_type("train", trains).model_fields
+    return list(dict.fromkeys(known))
 
 
 def model_in(annotation: Any) -> type[BaseModel]:

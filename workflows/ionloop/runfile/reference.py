@@ -62,6 +62,8 @@ def _sections_of(name: str, annotation: Any) -> Iterator[tuple[str, type[BaseMod
         yield from ((f"{name}: {{code: {code}}}", model) for code, model in CODES[name].items())
         return
     with suppress(LookupError):
+        if issubclass(model_in(annotation), CodeSection):
+            return  # such as that of the run
         many = "[]" if get_origin(annotation) is list else ""
         yield f"{name}{many}", model_in(annotation)
 

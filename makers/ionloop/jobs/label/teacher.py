@@ -69,6 +69,11 @@ class TeacherLabelMaker(BatchLabelMaker):
         settings = TeacherSettings(kind=teacher.kind, models=teacher.models, device=device)
         return cls(settings=settings, job=teacher.job, cores=cores)
 
+    @property
+    def ensemble(self) -> OutputReference:
+        """Reference to the `EnsembleDoc`."""
+        return OutputReference(self.job)
+
     def batch(self, frames: list[Frames], frame_ids: list[str]) -> Job:
         """Return the job that labels some frames and records each label.
 
@@ -77,7 +82,7 @@ class TeacherLabelMaker(BatchLabelMaker):
         frames, frame_ids
             As for `BatchLabelMaker.batch`.
         """
-        job = label_by_teacher(self, OutputReference(self.job), frames, frame_ids)
+        job = label_by_teacher(self, self.ensemble, frames, frame_ids)
         return assign(job, Role.LABEL, "label by the teacher", self.cores)
 
 

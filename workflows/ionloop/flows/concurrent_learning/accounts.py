@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ionloop.schemas.dataset import STRETCH, DatasetDoc, dataset_hash, held_back
+from ionloop.schemas.distillation import DistillationDoc
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.iteration import Decision, IterationDoc, StageProgress, TurnCounts
@@ -94,6 +95,19 @@ def of_potential(potential: EnsembleDoc, dataset: DatasetDoc) -> list[str]:
     if dataset.validation and not potential.validation_errors:
         notes.append("it was trained on the held-back frames too and has no held-back error")
     return [f"production: {note}" for note in notes]
+
+
+def of_distillation(distillation: DistillationDoc | None) -> list[str]:
+    """Return what readers must know of a distillation that did not reach what it was to reach.
+
+    Parameters
+    ----------
+    distillation
+        What came of it, if there was one.
+    """
+    if distillation is None or distillation.reached:
+        return []
+    return [f"distillation: the students did not come near enough: {distillation.reason}"]
 
 
 def iteration_document(

@@ -8,14 +8,16 @@ from typing import Any, Self, TypeVar
 
 from jobflow import Flow, Job
 
-from ionloop.flows.concurrent_learning.accounts import of_potential
+from ionloop.flows.concurrent_learning.accounts import of_distillation, of_potential
 from ionloop.flows.concurrent_learning.initial import initial_jobs
 from ionloop.flows.concurrent_learning.settings import Loop
 from ionloop.flows.concurrent_learning.turn import References, begin_loop
 from ionloop.flows.concurrent_learning.validation import ANY_DEVIATION, of_validation, validate
+from ionloop.flows.distillation.maker import DistilMaker
 from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.placement import PART, PRODUCTION, Role, assign
 from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
+from ionloop.schemas.distillation import DistillationDoc
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.iteration import Action, IterationDoc
@@ -33,6 +35,7 @@ class ValidationReferences(References):
     selection: Reference
     labels: Reference
     evaluation: Reference
+    teacher: Reference = None
 
 
 @dataclass
@@ -53,6 +56,9 @@ class ConcurrentLearningMaker(Loop):
         Settings of the loop itself.
     warm_production
         Start the production training from the last ensemble.
+    distil
+        Lets the last ensemble teach the potential; if None, it is trained on the labels alone. The
+        roles, stages and fractions of the loop hold for it too, `production` trains its potential.
     seed
         Seed from which all others follow.
 
@@ -67,6 +73,8 @@ class ConcurrentLearningMaker(Loop):
     >>> [job.name for job in flow.jobs][2:]
     ['begin loop', 'production train', 'summarise run']
     """
+
+    distil: DistilMaker | None = None
 
     def make(self, structures: Sequence[Frames]) -> Flow:
         """Build the flow from start structures; the output is a `SummaryDoc`.
@@ -90,12 +98,13 @@ class ConcurrentLearningMaker(Loop):
     def _complete(self, structures: Sequence[Frames]) -> Self:
         """Return the Maker with type maps from the structures and `production` from `train`."""
         symbols = symbols_of(structures)
-        return replace(
+        loop = replace(
             self,
             train=_typed(self.train, symbols),
             explore=_typed(self.explore, symbols),
             production=_typed(self.production or self.train, symbols),
         )
+        return replace(loop, distil=loop.distil and _distil(loop, loop.distil))
 
     def _flow(self, structures: Sequence[Frames]) -> Flow:
         assert self.production is not None
@@ -104,16 +113,25 @@ class ConcurrentLearningMaker(Loop):
         initial, dataset = initial_jobs(self, starts, sum(map(len, structures)))
         loop = begin_loop(self, starts, dataset)
         assign(loop, Role.DECIDE, "begin loop", bookkeeping=True)
-        production = self.production.make(
-            loop.output.labels, loop.output.ensemble if self.warm_production else None, self.seed
-        )
-        production.append_name("production ", prepend=True)
-        production.update_metadata({PART: PRODUCTION}, dynamic=True)
-        validation, judged = self._validation(starts, loop.output, production.output)
-        summary = summarise_run(loop.output, production.output, judged)
+        production = self._production(starts, loop.output)
+        distilled = production.output if self.distil else None
+        potential = production.output.potential if self.distil else production.output
+        validation, judged = self._validation(starts, loop.output, potential)
+        summary = summarise_run(loop.output, potential, judged, distilled)
         assign(summary, Role.DECIDE, "summarise run", bookkeeping=True)
         jobs = [*relax, *initial, loop, production, *validation, summary]
         return Flow(jobs, output=summary.output, name=self.name)
+
+    def _production(self, structures: Reference, loop: Reference) -> Flow:
+        """Build the training of the potential, or the distillation that ends with it."""
+        if self.distil is not None:
+            return self.distil.make(loop.ensemble, loop.labels, structures)
+        assert self.production is not None
+        previous = loop.ensemble if self.warm_production else None
+        production = self.production.make(loop.labels, previous, self.seed)
+        production.append_name("production ", prepend=True)
+        production.update_metadata({PART: PRODUCTION}, dynamic=True)
+        return production
 
     def _validation(
         self, structures: Reference, loop: Reference, potential: Reference
@@ -130,6 +148,8 @@ class ConcurrentLearningMaker(Loop):
         label = self.label.for_all().make(select.output.picked)
         compare = self.production.evaluate(potential, label.output)
         jobs: list[Flow | Job] = [explore, select, label, compare]
+        if self.distil:
+            jobs.append(self.train.evaluate(loop.ensemble, label.output))
         for part in jobs:
             part.append_name("validation ", prepend=True)
         return jobs, ValidationReferences(*(part.output for part in jobs))
@@ -137,7 +157,10 @@ class ConcurrentLearningMaker(Loop):
 
 @collecting_job(SummaryDoc)
 def summarise_run(
-    loop: Any, production: Any, judged: ValidationReferences | dict[str, Any] | None
+    loop: Any,
+    production: Any,
+    judged: ValidationReferences | dict[str, Any] | None,
+    distilled: Any = None,
 ) -> SummaryDoc:
     """Describe the whole run in one document.
 
@@ -149,13 +172,16 @@ def summarise_run(
         Reference to the `EnsembleDoc` of the potential.
     judged
         What the validation gave, if there was one; a dictionary in jobs of version 0.1.
+    distilled
+        Reference to the `DistillationDoc`, if there was one.
     """
     last: IterationDoc = loop.value
     potential: EnsembleDoc = production.value
     found = ValidationReferences.of(judged).values if judged else {}
     validation = validate(**found) if found else None
     unjudged = of_validation(validation, found["selection"].max_labels) if found else []
-    spent = potential.core_seconds + (validation.core_seconds if validation else 0.0)
+    distillation: DistillationDoc | None = distilled.value if distilled else None
+    spent = sum(part.core_seconds for part in (potential, validation, distillation) if part)
     return SummaryDoc(
         **stamp(),
         converged=last.decision.action is Action.CONVERGED,
@@ -171,10 +197,12 @@ def summarise_run(
         train_errors=potential.train_errors,
         validation_errors=potential.validation_errors,
         validation=validation,
+        distillation=distillation and distillation.model_copy(update={"potential": None}),
         notes=[
             *last.dataset.notes,
             *last.progress.notes,
             *of_potential(potential, last.dataset),
+            *of_distillation(distillation),
             *unjudged,
         ],
     )
@@ -183,3 +211,20 @@ def summarise_run(
 def _typed(maker: Typed, symbols: list[str]) -> Typed:
     """Return a Maker with a type map: its own, or else these symbols."""
     return maker if maker.type_map else replace(maker, type_map=symbols)
+
+
+def _distil(loop: ConcurrentLearningMaker, distil: DistilMaker) -> DistilMaker:
+    """Return the Maker of a distillation with what the loop decides."""
+    symbols = loop.train.type_map
+    return replace(
+        distil,
+        train=_typed(distil.train, symbols),
+        explore=_typed(distil.explore, symbols),
+        production=loop.production,
+        teacher_explore=loop.explore,
+        select=loop.select,
+        stages=loop.stages,
+        validation_fraction=loop.train.validation_fraction,
+        warm_start=loop.warm_production,
+        seed=loop.seed + 500_009,  # far from the seeds of all turns
+    )

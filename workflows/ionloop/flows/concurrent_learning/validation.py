@@ -159,6 +159,7 @@ def validate(
     labels: Labels,
     evaluation: EvaluationDoc,
     exploration: ExplorationDoc | None = None,
+    teacher: EvaluationDoc | None = None,
 ) -> ValidationDoc | None:
     """Describe the validation; None if no label came back.
 
@@ -168,6 +169,8 @@ def validate(
     ----------
     selection, labels, evaluation, exploration
         What the steps of the validation gave.
+    teacher
+        The teacher of the potential compared with the same labels, if it has one.
     """
     if evaluation.errors is None:
         return None
@@ -175,6 +178,7 @@ def validate(
     return ValidationDoc(
         errors=max(models or [evaluation.errors], key=lambda each: each.force_mev_per_angstrom),
         models=models,
+        teacher=teacher.errors if teacher else None,
         stage=exploration.stage if exploration else None,
         n_trajectories=len(exploration.trajectories) if exploration else None,
         n_unfinished=sum(not t.finished for t in exploration.trajectories) if exploration else 0,
