@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from ionloop.preflight import data, loop, machine
 from ionloop.preflight.codes.base import look_at_code
 from ionloop.preflight.cost import Estimate, estimate
+from ionloop.preflight.distillation import look_at_distillation
 from ionloop.preflight.findings import Finding
 from ionloop.preflight.first_labels import look_at_first_labels
 from ionloop.preflight.inputs import Inputs, read_inputs
@@ -27,6 +28,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterable[Finding]]] = {
     "the length of the trainings": loop.look_at_schedules,
     "the explorer, which is started": loop.look_at_explorer,
     "the production training": loop.look_at_production,
+    "the teacher and its students": look_at_distillation,
     "the stages": loop.look_at_stages,
     "the limits": loop.look_at_limits,
     "the store": look_at_store,

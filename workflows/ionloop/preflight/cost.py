@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import isnan, prod
 
 from ionloop.flows.concurrent_learning.settings import InitialDynamics
+from ionloop.flows.distillation.settings import Distillation
 from ionloop.preflight.codes.base import (
     dynamics_seconds,
     label_seconds,
@@ -24,6 +25,8 @@ class Cost(Model):
 
     turns: int
     labels: int
+    taught: int = 0
+    """frames that a teacher labels, which buys nothing"""
     trainings: int
     md_steps: int
     core_hours: CoreHours | None
@@ -44,8 +47,10 @@ class Estimate(Model):
             hours = "core hours unknown, since the speed of a code is not known"
         else:
             hours = f"very roughly {_span(low.core_hours, high.core_hours, '.1f')} core hours"
+        taught = f"{_span(low.taught, high.taught)} frames labelled by the teacher, "
         return (
             f"{_span(low.turns, high.turns)} turns, {_span(low.labels, high.labels)} labels, "
+            f"{taught if high.taught else ''}"
             f"{_span(low.trainings, high.trainings)} trainings, "
             f"{_span(low.md_steps, high.md_steps)} MD steps; {hours}"
         )
@@ -154,12 +159,46 @@ def _cost(
     labels, seconds = _labels(run_file, structures, turns if new_labels else [])
     seconds += _training_time(run_file, _mean_atoms(structures), len(turns))
     seconds += sum(_md_time(run_file, stage, structures) for stage in explored)
+    trainings = len(turns) * run_file.train.n_models + run_file.production.n_models
+    md_steps = sum(n_trajectories(stage, structures) * stage.steps for stage in explored)
+    taught = 0
+    if teacher := run_file.production.teacher:
+        rounds = teacher.max_rounds if new_labels else 1
+        taught = teacher.n_own + rounds * teacher.n_frames
+        trainings += rounds * teacher.n_models
+        stage = teacher.stage_of(run_file.stages)
+        md_steps += (1 + rounds) * n_trajectories(stage, structures) * stage.steps
+        seconds += _distillation_time(run_file, teacher, rounds, structures)
     return Cost(
         turns=len(turns),
         labels=labels,
-        trainings=len(turns) * run_file.train.n_models + run_file.production.n_models,
-        md_steps=sum(n_trajectories(stage, structures) * stage.steps for stage in explored),
+        taught=taught,
+        trainings=trainings,
+        md_steps=md_steps,
         core_hours=None if isnan(seconds) else seconds / 3600,
+    )
+
+
+def _distillation_time(
+    run_file: RunFile, teacher: Distillation, rounds: int, structures: Sequence[Frames]
+) -> float:
+    """Return the core seconds of all rounds, without the training of the potential."""
+    stage, n_models = teacher.stage_of(run_file.stages), teacher.n_models
+    small, section = _mean_atoms(structures), run_file.production_section
+    n_atoms, n_steps = (
+        small * prod(stage.supercell),
+        n_trajectories(stage, structures) * stage.steps,
+    )
+    # A label takes as long as an MD step in which all models run.
+    label = step_seconds(run_file.explore, n_atoms, run_file.train.n_models, 1)
+    md = step_seconds(run_file.student_explorer, n_atoms, n_models, stage.dump_every)
+    cold = training_seconds(section, small, warm=False)
+    warm = training_seconds(section, small, warm=run_file.production.warm_start)
+    return (
+        _md_time(run_file, stage, structures)
+        + rounds * n_steps * md
+        + (teacher.n_own + rounds * teacher.n_frames) * label
+        + n_models * (cold + (rounds - 1) * warm)
     )
 
 
@@ -189,7 +228,7 @@ def _dynamics_time(run_file: RunFile, structures: Sequence[Frames]) -> float:
 
 
 def _training_time(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
-    train, production = run_file.train, run_file.train.for_production(run_file.production)
+    train, production = run_file.train, run_file.production_section
     cold = training_seconds(train, n_atoms, warm=False)
     warm = training_seconds(train, n_atoms, warm=True)
     last = training_seconds(production, n_atoms, warm=run_file.production.warm_start)

@@ -58,7 +58,7 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """
     production = run_file.production
     changed = run_file.other_production
-    if production.warm_start and changed:
+    if production.warm_start and changed and production.code is production.teacher is None:
         keys = ", ".join(changed)
         sentence = (
             f"its network is not the ensemble's ({keys}): it is trained from scratch, not from "
@@ -66,7 +66,7 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         )
         cure = f"leave out {keys} to start from the ensemble, or say production.warm_start: false"
         yield warning("production", sentence, cure)
-    held = run_file.train.for_production(production).validation_fraction
+    held = run_file.production_section.validation_fraction
     if production.warm_start and not changed and held > run_file.train.validation_fraction:
         sentence = "more is held back than from the ensemble that it starts from, which has seen it"
         cure = f"{run_file.train.validation_fraction:g} at most, or production.warm_start: false"
@@ -90,7 +90,7 @@ def look_at_schedules(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     yield from look_at_schedule(train, "train", warm=False)
     yield from look_at_schedule(train, "train", warm=True)
     warm = production.warm_start and not run_file.other_production
-    yield from look_at_schedule(train.for_production(production), "production", warm=warm)
+    yield from look_at_schedule(run_file.production_section, "production", warm=warm)
 
 
 def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
@@ -115,6 +115,9 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if window.high > exploded:
             sentence = f"high ({window.high:g}) is above explore.stop_max_devi_f ({exploded:g})"
             yield warning(key, sentence, "trajectories end before a frame is failed: raise that")
+    if run_file.production.teacher and (own := run_file.production.teacher.stage):
+        stages["production.teacher.stage"] = own
+        yield from _look_at_conditions("production.teacher.stage", own)
     if run_file.validation.temperatures:
         stages["validation"] = run_file.validation_stage
     for key, stage in stages.items():

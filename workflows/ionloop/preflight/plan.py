@@ -30,6 +30,7 @@ def plan(run_file: RunFile, structures: Sequence[Frames]) -> list[str]:
         _turn(run_file),
         *(_stage(run_file, number, structures) for number in range(len(run_file.stages))),
         _end(run_file),
+        *_distillation(run_file, structures),
         _production(run_file),
         *_validation(run_file, structures),
     ]
@@ -149,18 +150,38 @@ def _end(run_file: RunFile) -> str:
     )
 
 
+def _distillation(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[str]:
+    teacher = run_file.production.teacher
+    if teacher is None:
+        return
+    stage, explorer = teacher.stage_of(run_file.stages), run_file.student_explorer
+    yield (
+        f"Distil: the last ensemble labels {teacher.n_own} frames of its own molecular dynamics "
+        f"({_trajectories(stage, structures)} of {_length(stage)}, {_conditions(stage)}"
+        f"{_cell(stage)}), and {teacher.n_frames} of that of {teacher.n_models} students "
+        f"({explorer.code}) in each of at most {count(teacher.max_rounds, 'round')}, drawn at "
+        f"random, until their force error against it is at most {teacher.factor:g} times its own "
+        "on held-back labels; no label is bought."
+    )
+
+
 def _production(run_file: RunFile) -> str:
     production = run_file.production
-    section = run_file.train.for_production(production)
+    section = run_file.production_section
     steps = production.steps or getattr(section, "steps", None)
     length = f" for {steps} steps" if steps else ""
     frames = ", on the held-back frames too" if production.train_on_all else ""
+    if teacher := production.teacher:
+        often = f", {teacher.label_weight:g} times as often," if teacher.label_weight != 1 else ""
+        frames += f", on all that the teacher labelled and{often} on the labels"
     models = count(production.n_models, "model")
     return f"Train the potential: {models}{length}, {_origin(run_file)}{frames}."
 
 
 def _origin(run_file: RunFile) -> str:
-    section = run_file.train.for_production(run_file.production)
+    section = run_file.production_section
+    if run_file.production.teacher and run_file.production.warm_start:
+        return "from the students of the last round"
     if not run_file.production.warm_start or getattr(section, "warm_steps", 1) is None:
         return section.start
     if changed := run_file.other_production:

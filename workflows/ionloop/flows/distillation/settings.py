@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from ionloop.schemas.distillation import RoundDoc
 from ionloop.schemas.document import Model
@@ -33,6 +33,13 @@ class Distillation(Model):
     stage: Stage | None = None
     """conditions of all of this molecular dynamics; none: those of the last stage, at the
     temperatures of all stages"""
+
+    @field_validator("stage")
+    @classmethod
+    def _check_pressures(cls, stage: Stage | None) -> Stage | None:
+        if stage is not None and (idle := stage.idle_pressures):
+            raise ValueError(f"pressures: {idle}")
+        return stage
 
     def stage_of(self, stages: Sequence[Stage]) -> Stage:
         """Return the conditions of the molecular dynamics.

@@ -85,4 +85,4 @@ class ProductionSection(Production):
         try:
             section.maker([]).weighing(teacher.label_weight)
         except InputError as problem:
-            raise refused(("teacher", "label_weight"), str(problem), teacher.label_weight) from None
+            raise refused(("teacher", "label_weight"), str(problem), teacher) from None
