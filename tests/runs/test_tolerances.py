@@ -96,6 +96,26 @@ def test_what_the_last_stage_says_too_is_no_other_setting(
         assert launch.take_over(begun.store, None, given) == []
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_its_learning_rates(tmp_path: Path) -> None:
+    """Versions before the rates fitted the steps stored fixed ones where none were given."""
+    former = "learning_rate_start: 1.0e-3, learning_rate_stop: 3.5e-8, warm_learning_rate: 1.0e-4"
+    records.enter(begun := write(tmp_path, f"train: {{{former}}}\n"))
+    assert launch.take_over(begun.store, None, write(tmp_path)) == []
+    launch.take_over(begun.store, None, write(tmp_path, "cores: 1\n"))
+    now = document(begun.store).run_file["train"]
+    assert (now["learning_rate_stop"], now["warm_learning_rate"]) == (3.5e-8, 1e-4)
+    with pytest.raises(OtherSettingsError, match=r"train\.learning_rate_stop: 3\.5e-08 → 1e-06"):
+        launch.take_over(
+            begun.store, None, write(tmp_path, "train: {learning_rate_stop: 1.0e-6}\n")
+        )
+
+
+def test_a_rate_that_was_given_is_not_left_open_later(tmp_path: Path) -> None:
+    records.enter(begun := write(tmp_path, "train: {learning_rate_stop: 1.0e-6}\n"))
+    with pytest.raises(OtherSettingsError, match=r"learning_rate_stop: 1e-06 → none"):
+        launch.take_over(begun.store, None, write(tmp_path))
+
+
 def test_what_a_validation_that_there_is_not_would_do_is_no_setting(tmp_path: Path) -> None:
     begun = write(tmp_path, "validation: {timestep: 1}")
     records.enter(begun)

@@ -29,6 +29,14 @@ WHOLE = {"store", "scratch", "keep", "cores", "launchpad", "project", "resources
 """Sections of which every key may change."""
 
 
+FORMER: Mapping[str, float] = {
+    "learning_rate_start": 1e-3,
+    "learning_rate_stop": 3.5e-8,
+    "warm_learning_rate": 1e-4,
+}
+"""What keys of `train` meant up to schema version 2 where the run file left them out."""
+
+
 class OtherSettingsError(IonloopError, ValueError):
     """A run was started with other settings, of a kind that may not change."""
 
@@ -59,6 +67,28 @@ def changes(document: RunDoc, stored: RunFile, given: RunFile) -> list[Change]:
     if refused:
         raise OtherSettingsError(_refusal(document.run, refused))
     return found
+
+
+def as_begun(stored: RunFile, given: RunFile) -> RunFile:
+    """Return a run file that leaves open what an earlier version filled in as that did.
+
+    A learning rate that is left open is chosen from the steps today; a run that began with the
+    fixed one of its version goes on with it.
+
+    Parameters
+    ----------
+    stored
+        The run file that is in force.
+    given
+        The run file to take over.
+    """
+    kept = {
+        key: value
+        for key, value in FORMER.items()
+        if getattr(given.train, key, value) is None and getattr(stored.train, key, None) == value
+    }
+    train = given.train.model_copy(update=kept)
+    return given.model_copy(update={"train": train}) if kept else given
 
 
 def may_change(key: str) -> bool:

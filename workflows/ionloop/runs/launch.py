@@ -18,7 +18,7 @@ from ionloop.engines.local.runner import LocalRunner
 from ionloop.monitor.records import find_run
 from ionloop.runfile.engine import engine_of
 from ionloop.runfile.model import RunFile
-from ionloop.runfile.tolerances import changes
+from ionloop.runfile.tolerances import as_begun, changes
 from ionloop.runs import records
 from ionloop.schemas.run import Change, RunState
 from ionloop.stores.connect import collection, open_store
@@ -148,6 +148,7 @@ def record_changes(store_url: str, run: str, given: RunFile) -> list[Change]:
     with closing(open_store(store_url)) as store:
         document = find_run(store, run)
         stored = records.stored_run_file(store, document, store_url)
+        given = as_begun(stored, given)
         found = changes(document, stored, given)
         if found:
             LocalEngine(store_url, stored.scratch_folder).refuse_at_work(run)
