@@ -96,13 +96,13 @@ def python_of(model: Path) -> str:
     if trained_with is not None:
         try:
             command(trained_with)
-        except (InputError, ProgramNotFoundError):
+        except ProgramNotFoundError:
             pass
         else:
             return str(trained_with)
     try:
         command(HERE)
-    except (InputError, ProgramNotFoundError) as problem:
+    except ProgramNotFoundError as problem:
         before = f", and {trained_with}, which trained it, is not here" if trained_with else ""
         raise InputError(
             f"{model.name} is a model of MACE, which needs the Python of MACE's environment: "

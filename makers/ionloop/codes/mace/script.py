@@ -65,12 +65,12 @@ def answer(question: dict, device: str) -> dict:
 
 def probe(device: str) -> dict:
     """Return versions of the packages, and whether the device is there."""
+    versions = {name: metadata.version(name) for name in ("mace-torch", "torch", "e3nn")}
     import torch
 
-    packages = ("mace-torch", "torch", "e3nn")
     kind, _, number = device.partition(":")
     there = kind != "cuda" or int(number or 0) < torch.cuda.device_count()
-    return {"versions": {name: metadata.version(name) for name in packages}, "device": there}
+    return {"versions": versions, "device": there}
 
 
 def prepare(device: str, model: str, head: str | None, to: str = "", change: tuple = ()) -> dict:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import weakref
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from threading import Lock
 from typing import Any
 
 from ionloop.programs.environment import arguments
+from ionloop.programs.errors import ProgramNotFoundError
 from ionloop.programs.log import last_lines
 from ionloop.programs.process import (
     ENDING_SECONDS,
@@ -107,11 +108,8 @@ class Server:
             self.close()  # it waited for long enough
         process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(question).encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            pass  # its last words tell why
+        with suppress(BrokenPipeError):  # its last words tell why
+            os.write(process.stdin.fileno(), json.dumps(question).encode() + b"\n")
         line = process.stdout.readline()
         try:
             answer: dict[str, Any] = json.loads(line)
@@ -157,15 +155,13 @@ def command(python: str) -> list[str]:
 
     Raises
     ------
-    InputError
-        If an environment variable in it is not set.
     ProgramNotFoundError
-        If it is not there.
+        If it is not there, or an environment variable in it is not set.
     """
     try:
         expanded = expand(python)
-    except InputError as problem:
-        raise InputError(f"{problem}; {CURE}") from None
+    except InputError:
+        raise ProgramNotFoundError(python, CURE) from None
     return arguments(expanded, 1, CURE)
 
 
