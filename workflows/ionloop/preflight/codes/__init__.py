@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ionloop.preflight.codes import deepmd, dft, external, forcefield, lammps, vasp
+from ionloop.preflight.codes import deepmd, dft, external, forcefield, lammps, mace, vasp
 
-__all__ = ["deepmd", "dft", "external", "forcefield", "lammps", "vasp"]
+__all__ = ["deepmd", "dft", "external", "forcefield", "lammps", "mace", "vasp"]

@@ -21,6 +21,7 @@ from ionloop.runfile.sections.external import ExternalSection
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.gpaw import GpawSection
 from ionloop.runfile.sections.lammps import LammpsSection
+from ionloop.runfile.sections.mace import MaceSection
 from ionloop.runfile.sections.sevennet import SevennetSection
 from ionloop.runfile.sections.vasp import VaspSection
 
@@ -32,7 +33,12 @@ CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
         "vasp": VaspSection,
         "external": ExternalSection,
     },
-    "train": {"deepmd": DeepmdSection, "sevennet": SevennetSection, "chgnet": ChgnetSection},
+    "train": {
+        "deepmd": DeepmdSection,
+        "sevennet": SevennetSection,
+        "chgnet": ChgnetSection,
+        "mace": MaceSection,
+    },
     "explore": {"lammps": LammpsSection},
 }
 
