@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import resource
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -58,6 +60,8 @@ class Fitted:
         Its model files; of several, the mean is judged.
     settings
         What decided the training.
+    core_seconds
+        Processor time, or an estimate of it, of everything that made the models.
     notes
         Numbers to be kept beside the result, such as the error on the training frames.
     """
@@ -65,6 +69,7 @@ class Fitted:
     kind: str
     models: list[StoredFile]
     settings: dict[str, Any]
+    core_seconds: float
     notes: dict[str, float] = field(default_factory=dict)
 
 
@@ -98,6 +103,12 @@ class Method:
         return [self.quick(n)] if quick else self.ladder(n)
 
 
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the programs that it has run, in s."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def student(order: Order) -> DeepmdSettings:
     """Return network and training of DeePMD-kit; its learning rates fit the steps."""
     net: dict[str, Any] = QUICK_NET if order.quick else FULL_NET
@@ -109,7 +120,8 @@ def from_scratch(order: Order, frames: Sequence[Frames], folder: Path) -> Fitted
     settings = student(order)
     trained = deepmd.train(settings, frames, type_map=TYPE_MAP, seed=order.seed, folder=folder)
     notes = {"own_force": trained.train_errors.force_mev_per_angstrom}
-    return Fitted(DEEPMD, [trained.model], settings.model_dump(mode="json"), notes)
+    about = settings.model_dump(mode="json")
+    return Fitted(DEEPMD, [trained.model], about, processor_seconds(), notes)
 
 
 def fine_tuned(
@@ -129,12 +141,41 @@ def fine_tuned(
     tuner = resolve_name(settings)(base=base, steps=order.steps)
     trained = tuner.train(frames, type_map=TYPE_MAP, seed=order.seed, folder=folder, alone=True)
     notes = {"own_force": trained.train_errors.force_mev_per_angstrom}
-    return Fitted(tuner.kind, [trained.model], tuner.model_dump(mode="json"), notes)
+    about = tuner.model_dump(mode="json")
+    return Fitted(tuner.kind, [trained.model], about, processor_seconds(), notes)
+
+
+def distilled(order: Order, frames: Sequence[Frames], folder: Path, *, base: str) -> Fitted:
+    """Train DeePMD-kit's network on what a fine-tuned ensemble says, and on the labels.
+
+    Teachers and their lessons are the same for students of every length; they are made once.
+
+    Parameters
+    ----------
+    order, frames, folder
+        As for every method.
+    base
+        Potential that the teachers begin with.
+    """
+    from label_distillation import LABEL_WEIGHT, Course, learn
+
+    exploring = student(replace(order, steps=300 if order.quick else 10_000))
+    course = Course(base, exploring, order.seed, order.quick)
+    size = "quick" if order.quick else "full"
+    place = folder.parents[1] / f"lessons-{size}-{base}-{order.n or 'all'}-{order.seed}"
+    lessons = learn(course, frames, place)
+    settings, begin = student(order), processor_seconds()
+    groups = {LABEL_WEIGHT: frames, 1.0: lessons.frames}
+    trained = deepmd.train(settings, groups, type_map=TYPE_MAP, seed=order.seed, folder=folder)
+    seconds = lessons.core_seconds + processor_seconds() - begin
+    notes = {"own_force": trained.train_errors.force_mev_per_angstrom, **lessons.notes}
+    about = settings.model_dump(mode="json")
+    return Fitted(DEEPMD, [trained.model], about, seconds, notes)
 
 
 def tuning_steps(n: int) -> int:
     """Return the default number of steps of a fine-tuning on n frames."""
-    return round(32 * float(n) ** 0.4)
+    return round(32 * math.pow(n, 0.4))
 
 
 def of_base(title: str, settings: str, base: str, seconds_per_step: float) -> Method:
@@ -160,6 +201,27 @@ def of_base(title: str, settings: str, base: str, seconds_per_step: float) -> Me
     )
 
 
+def of_teacher(title: str, base: str, seconds_per_step: float) -> Method:
+    """Return the method that distils an ensemble fine-tuned from a universal potential.
+
+    Parameters
+    ----------
+    title
+        Name in tables.
+    base
+        Potential that the teachers begin with.
+    seconds_per_step
+        Rough core seconds of a step of the longest training, with a part of the lessons.
+    """
+    return Method(
+        title=title,
+        fit=partial(distilled, base=base),
+        ladder=lambda _: [20_000, 40_000, 80_000, 160_000],
+        quick=lambda _: 4_000,
+        seconds_per_step=seconds_per_step,
+    )
+
+
 SEVENNET = "ionloop.codes.sevennet.settings:SevennetSettings"
 CHGNET = "ionloop.codes.chgnet.settings:ChgnetSettings"
 
@@ -174,4 +236,6 @@ METHODS: dict[str, Method] = {
     "7net-0": of_base("fine-tuned 7net-0", SEVENNET, "7net-0", 1.0),
     "7net-l3i5": of_base("fine-tuned 7net-l3i5", SEVENNET, "7net-l3i5", 3.0),
     "chgnet": of_base("fine-tuned CHGNet", CHGNET, "chgnet", 0.4),
+    "distilled": of_teacher("DeePMD distilled from 7net-0", "7net-0", 0.05),
+    "distilled-l3i5": of_teacher("DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.1),
 }

@@ -15,6 +15,7 @@ from ionloop.schemas.errors import InputError
 STYLE = {
     "scratch": ("tab:gray", "o", "-"),
     "distilled": ("tab:red", "D", "-"),
+    "distilled-l3i5": ("tab:orange", "P", "-"),
     "7net-0": ("tab:blue", "s", "--"),
     "7net-l3i5": ("tab:cyan", "^", "--"),
     "chgnet": ("tab:green", "v", "--"),

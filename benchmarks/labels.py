@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -46,6 +45,7 @@ LABELS: dict[bool, list[int | None]] = {
     False: [10, 20, 50, 100, 200, 400, None],
     True: [10, 50],
 }
+DEFAULT = [name for name in METHODS if name != "distilled-l3i5"]
 EXTRA: dict[str, list[int | None]] = {"scratch": [500]}
 """Numbers of labels of the results page that only one method is asked for."""
 
@@ -73,7 +73,6 @@ def perform(order: Order, data: Path, folder: Path) -> Record:
     """
     frames = pick(read_pool(data), order.n, order.seed)
     fitted = METHODS[order.method].fit(order, frames, folder / "fit")
-    seconds = processor_seconds()
     test, tuning = later_frames(data, N_TEST[order.quick], N_TUNING[order.quick])
 
     def predict(part: Any) -> Any:
@@ -84,16 +83,10 @@ def perform(order: Order, data: Path, folder: Path) -> Record:
         all_labels=order.n is None,
         test=score(test, predict),
         tuning=score(tuning, predict),
-        core_seconds=seconds,
+        core_seconds=fitted.core_seconds,
         settings=fitted.settings,
         notes=fitted.notes,
     )
-
-
-def processor_seconds() -> float:
-    """Return the processor time of this process and of the programs that it has run, in s."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def perform_alone(order: Order, data: Path, work: Path) -> Record:
@@ -258,7 +251,7 @@ def read_options() -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="small networks, few labels, one seed (default)")
     add("--full", action="store_true", help="trained until more steps no longer help")
-    add("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    add("--methods", nargs="+", choices=list(METHODS), default=DEFAULT)
     add("--labels", nargs="+", type=number_of_labels, help="such as 10 50 all")
     add("--seeds", type=int, help="how many; 1 for the quick table, 3 for the full one")
     add("--ladder", nargs="+", type=int, help="steps to try, for all methods named")
