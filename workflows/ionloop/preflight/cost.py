@@ -190,8 +190,8 @@ def _distillation_time(
         n_trajectories(stage, structures) * stage.steps,
     )
     # A label takes as long as an MD step in which all models run.
-    label = step_seconds(run_file.explore, n_atoms, run_file.train.n_models, 1)
-    md = step_seconds(run_file.student_explorer, n_atoms, n_models, stage.dump_every)
+    label = step_seconds(run_file.explore, run_file.train, n_atoms, run_file.train.n_models, 1)
+    md = step_seconds(run_file.student_explorer, section, n_atoms, n_models, stage.dump_every)
     cold = training_seconds(section, small, warm=False)
     warm = training_seconds(section, small, warm=run_file.production.warm_start)
     return (
@@ -238,7 +238,8 @@ def _training_time(run_file: RunFile, n_atoms: int, n_turns: int) -> float:
 
 def _md_time(run_file: RunFile, stage: Stage, structures: Sequence[Frames]) -> float:
     n_atoms = _mean_atoms(structures) * prod(stage.supercell)
-    step = step_seconds(run_file.explore, n_atoms, run_file.train.n_models, stage.dump_every)
+    train, every = run_file.train, stage.dump_every
+    step = step_seconds(run_file.explore, train, n_atoms, train.n_models, every)
     return n_trajectories(stage, structures) * stage.steps * step
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ionloop.codes import potentials
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.ase import evaluate
+from ionloop.codes.common.threads import use_one_thread
 from ionloop.codes.finetuning.device import check_device
 from ionloop.schemas.errors import IonloopError
 from ionloop.schemas.packed import Array
@@ -46,13 +47,10 @@ class Ensemble:
     """
 
     def __init__(self, kind: str, models: Sequence[Path], device: str = "cpu") -> None:
-        if kind not in _CHOOSE_THEMSELVES and device != "cpu":
-            check_device(device, "explore.device")
+        check_device_of(kind, device)
         self._calculators = [potentials.calculator(kind, model, device) for model in models]
         if "torch" in sys.modules:
-            import torch
-
-            torch.set_num_threads(1)  # several processes run at the same time
+            use_one_thread()
 
     def __len__(self) -> int:
         """Return the number of models."""
@@ -95,6 +93,27 @@ class Ensemble:
             if "out of memory" in str(problem):
                 raise MemoryError(str(problem)) from problem
             return problem
+
+
+def check_device_of(kind: str, device: str) -> None:
+    """Check that potentials of a kind can compute on a device.
+
+    Parameters
+    ----------
+    kind
+        Kind of the potentials.
+    device
+        Device of torch.
+
+    Raises
+    ------
+    InputError
+        If torch does not see the device.
+    MissingExtraError
+        If torch is not installed.
+    """
+    if kind not in _CHOOSE_THEMSELVES and device != "cpu":
+        check_device(device, "explore.device")
 
 
 def wrapped(positions: Array, cell: Array) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ionloop.codes.ase.ensemble import Ensemble, Outcome
 from ionloop.codes.ase.settings import AseSettings
+from ionloop.codes.ase.torchsim import BatchedEnsemble, why_not_batched
 from ionloop.codes.ase.walker import Walker, read_trajectory, said
 from ionloop.codes.common.acceptance import Calculated
 from ionloop.codes.common.ase import without_known_warnings
@@ -78,9 +79,12 @@ def run_trajectories(
     left = [walker for walker in walkers if not walker.ended]
     if left:
         with without_known_warnings():
-            ensemble = Ensemble(kind, paths, settings.device)
-            for walker in left:
-                _run([walker], ensemble)
+            if why_not_batched(kind, settings):
+                ensemble = Ensemble(kind, paths, settings.device)
+                for walker in left:
+                    _run([walker], ensemble)
+            else:
+                _run(left, BatchedEnsemble(kind, paths, settings.device, settings.batched))
     return [read_trajectory(task, settings, folder) for task in tasks]
 
 

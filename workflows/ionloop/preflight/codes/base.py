@@ -121,13 +121,17 @@ def look_at_schedule(section: TrainSection, key: str, *, warm: bool) -> Iterator
 
 
 @singledispatch
-def step_seconds(section: ExploreSection, n_atoms: int, n_models: int, dump_every: int) -> float:
+def step_seconds(
+    section: ExploreSection, trainer: TrainSection, n_atoms: int, n_models: int, dump_every: int
+) -> float:
     """Estimate the core seconds of one step of molecular dynamics, nan where nothing is known.
 
     Parameters
     ----------
     section
         The section `explore` of the run file.
+    trainer
+        The section of the trainer that makes the models.
     n_atoms
         Atoms of the cell.
     n_models
