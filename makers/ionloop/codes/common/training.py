@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ionloop.schemas.errors import IonloopError
@@ -39,6 +40,8 @@ class Training:
         Wall time.
     base
         Universal potential that it was fine-tuned from; None for a training from scratch.
+    type_map
+        Chemical symbols in the order of the model's types, where they are not those of the run.
     """
 
     model: StoredFile
@@ -51,3 +54,4 @@ class Training:
     obstacle: str
     seconds: float
     base: Base | None = None
+    type_map: Sequence[str] = ()

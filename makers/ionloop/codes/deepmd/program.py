@@ -46,8 +46,18 @@ def program_version(command: str = "dp") -> str:
     return version[1]
 
 
-def check_backend(backend: str) -> None:
+def check_backend(backend: str, what: str = "", cure: str = "") -> None:
     """Check that a backend can run in this environment.
+
+    Parameters
+    ----------
+    backend
+        The backend.
+    what
+        Key and value of the run file that ask for it; by default train.backend.
+    cure
+        What else than another torch would help, as the end of a sentence; by default another
+        backend.
 
     Raises
     ------
@@ -56,26 +66,26 @@ def check_backend(backend: str) -> None:
         that is installed differ.
     """
     package = {"tensorflow": "tensorflow", "pytorch": "torch"}[backend]
+    what = what or f"train.backend: {backend}"
     for name in ("deepmd", package):
         if importlib.util.find_spec(name) is None:
             raise MissingProgramError(
-                f"train.backend: {backend} needs the package {name}; "
+                f"{what} needs the package {name}; "
                 "install with: pip install 'ionloop[deepmd]'"
             )
     if backend == "pytorch":
-        _check_torch()
+        _check_torch(what, cure or "set train.backend to tensorflow")
 
 
-def _check_torch() -> None:
+def _check_torch(what: str, cure: str) -> None:
     from deepmd.env import GLOBAL_CONFIG, SHARED_LIB_DIR
 
     built_for = GLOBAL_CONFIG["pt_version"]
     installed = importlib.metadata.version("torch").partition("+")[0]
     if built_for != installed and (SHARED_LIB_DIR / "libdeepmd_op_pt.so").exists():
         raise MissingProgramError(
-            f"train.backend: pytorch does not run here: DeePMD-kit was built for PyTorch "
-            f"{built_for}, and {installed} is installed; install torch=={built_for}, or set "
-            "train.backend to tensorflow"
+            f"{what} does not run here: DeePMD-kit was built for PyTorch {built_for}, and "
+            f"{installed} is installed; install torch=={built_for}, or {cure}"
         )
 
 

@@ -214,11 +214,10 @@ def train_in(
     settings: Any = getattr(maker, "settings", maker)
     return TrainingDoc(
         **stamp(settings, **maker.versions),
-        **vars(trained),
+        **vars(trained) | {"type_map": list(trained.type_map or maker.type_map)},
         kind=maker.kind,
         member=number,
         seed=seed,
         backend=maker.backend,
-        type_map=maker.type_map,
         cores=maker.cores,
     )

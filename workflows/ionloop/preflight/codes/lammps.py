@@ -8,7 +8,7 @@ from ionloop.codes import deepmd, lammps
 from ionloop.preflight.codes.base import look_at_models, step_seconds
 from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.runfile.sections.base import TrainSection
-from ionloop.runfile.sections.deepmd import DeepmdSection
+from ionloop.runfile.sections.dpa import DpaSection
 from ionloop.runfile.sections.lammps import LammpsSection
 
 
@@ -20,14 +20,17 @@ def _look_at_lammps(section: LammpsSection, trainer: TrainSection) -> Iterator[F
         version = lammps.program_version(section.command, kind)
         style = lammps.PAIR_STYLES[kind].split()[0]
         yield ok("explore.command", f"LAMMPS ({version}) explores, with pair_style {style}")
-        if isinstance(trainer, DeepmdSection) and trainer.backend != "tensorflow":
-            # DeePMD-kit's wheel requires the TensorFlow that its plugin was built for.
-            lammps.check_models(section.command, deepmd.SUFFIXES[trainer.backend], kind)
+        # DeePMD-kit's wheel requires the TensorFlow that its plugin was built for.
+        backend = "pytorch" if isinstance(trainer, DpaSection) else getattr(trainer, "backend", "")
+        if backend == "pytorch":
+            lammps.check_models(section.command, deepmd.SUFFIXES[backend], kind)
     except lammps.LammpsError as problem:
         yield error("explore.command", sentence_of(problem).removeprefix("explore.command: "))
 
 
 @step_seconds.register(LammpsSection)
-def _lammps_seconds(section: LammpsSection, n_atoms: int, n_models: int, dump_every: int) -> float:
+def _lammps_seconds(
+    section: LammpsSection, trainer: TrainSection, n_atoms: int, n_models: int, dump_every: int
+) -> float:
     """Estimate the core seconds of one MD step; all models but one run at dumps only."""
     return n_atoms * 2.5e-4 * (1 + (n_models - 1) / dump_every)
