@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ionloop.preflight.codes import deepmd, dft, external, forcefield, lammps, mace, vasp
+from ionloop.preflight.codes import ase, deepmd, dft, external, forcefield, lammps, mace, vasp
 
-__all__ = ["deepmd", "dft", "external", "forcefield", "lammps", "mace", "vasp"]
+__all__ = ["ase", "deepmd", "dft", "external", "forcefield", "lammps", "mace", "vasp"]

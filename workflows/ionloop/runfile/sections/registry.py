@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny
 
 from ionloop.runfile.errors import refused
+from ionloop.runfile.sections.ase import AseSection
 from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSection, TrainSection
 from ionloop.runfile.sections.chgnet import ChgnetSection
 from ionloop.runfile.sections.cp2k import Cp2kSection
@@ -39,7 +40,7 @@ CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
         "chgnet": ChgnetSection,
         "mace": MaceSection,
     },
-    "explore": {"lammps": LammpsSection},
+    "explore": {"lammps": LammpsSection, "ase": AseSection},
 }
 
 _ROLES: Mapping[str, type[CodeSection]] = {
