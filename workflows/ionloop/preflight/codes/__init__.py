@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from ionloop.preflight.codes import ase, deepmd, dft, external, forcefield, lammps, mace, vasp
+from ionloop.preflight.codes import (
+    ase,
+    deepmd,
+    dft,
+    dpa,
+    external,
+    finetune,
+    forcefield,
+    lammps,
+    mace,
+    vasp,
+)
 
-__all__ = ["ase", "deepmd", "dft", "external", "forcefield", "lammps", "mace", "vasp"]
+__all__ = [
+    "ase",
+    "deepmd",
+    "dft",
+    "dpa",
+    "external",
+    "finetune",
+    "forcefield",
+    "lammps",
+    "mace",
+    "vasp",
+]

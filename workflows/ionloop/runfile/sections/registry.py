@@ -18,6 +18,7 @@ from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSect
 from ionloop.runfile.sections.chgnet import ChgnetSection
 from ionloop.runfile.sections.cp2k import Cp2kSection
 from ionloop.runfile.sections.deepmd import DeepmdSection
+from ionloop.runfile.sections.dpa import DpaSection
 from ionloop.runfile.sections.external import ExternalSection
 from ionloop.runfile.sections.forcefield import ForceFieldSection
 from ionloop.runfile.sections.gpaw import GpawSection
@@ -36,6 +37,7 @@ CODES: Mapping[str, Mapping[str, type[CodeSection]]] = {
     },
     "train": {
         "deepmd": DeepmdSection,
+        "dpa": DpaSection,
         "sevennet": SevennetSection,
         "chgnet": ChgnetSection,
         "mace": MaceSection,
