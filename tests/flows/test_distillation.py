@@ -156,9 +156,11 @@ def test_what_does_not_fit_is_refused_before_anything_runs(start: list[Frames]) 
         loop(label_weight=5).make(start)
     free = Distillation(label_weight=1)
     with pytest.raises(InputError, match="LammpsExploreMaker runs potentials of the kind deepmd"):
-        DistilMaker(train=students, explore=LammpsExploreMaker(), settings=free).make(
-            None, [], start
-        )
+        DistilMaker(
+            train=students, explore=LammpsExploreMaker(), settings=free, stages=loop().stages
+        ).make(None, [], start)
+    with pytest.raises(InputError, match=r"give stages, or settings\.stage"):
+        DistilMaker(train=students, settings=free).make(None, [], start)
     other = DistilMaker(train=DeepmdTrainMaker(), production=students, settings=free)
     with pytest.raises(InputError, match="and the students before it are of the kind deepmd"):
         other.make(None, [], start)

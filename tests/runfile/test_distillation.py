@@ -77,7 +77,8 @@ def test_a_teacher_is_the_last_ensemble_and_its_students_are_the_production(
     maker = run_file.maker()
     distil: Any = maker.distil
     assert (distil.settings.n_own, distil.settings.label_weight) == (300, 5.0)
-    assert (distil.train.n_models, distil.train.min_models, maker.production.n_models) == (2, 2, 3)
+    production: Any = maker.production
+    assert (distil.train.n_models, distil.train.min_models, production.n_models) == (2, 2, 3)
     assert distil.explore.settings.command == "srun lmp"
     complete: Any = maker._complete(run_file.read_structures()).distil
     assert complete.complete([]).train.label_weight == 5.0
@@ -87,14 +88,17 @@ def test_a_teacher_is_the_last_ensemble_and_its_students_are_the_production(
     assert RunFile.model_validate(run_file.model_dump(mode="json")) == run_file
 
 
-def test_the_students_explore_with_the_run_s_explorer_where_it_runs_them(tmp_path: Path) -> None:
+def test_students_of_another_code_explore_with_lammps_where_it_runs_them(tmp_path: Path) -> None:
     taught = "production: {code: deepmd, teacher: {}}\n"
     other = written(tmp_path, taught)
     assert other.student_explorer == LammpsSection()
     head = "label: {model: 'ase.calculators.emt:EMT'}\nexplore: {batch_size: 3}\n"
+    ase = SPRINGS.replace('"springs:SpringsExploreSection"', "ase")
+    assert written(tmp_path, taught, ase).student_explorer == LammpsSection()
     same = written(tmp_path, taught.replace("code: deepmd, ", ""), head)
     assert same.student_explorer is same.explore
-    assert same.maker().distil.explore.batch_size == 3
+    distil: Any = same.maker().distil
+    assert distil.explore.batch_size == 3
 
 
 def test_the_check_describes_the_distillation_and_its_cost(tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def test_the_check_describes_the_distillation_and_its_cost(tmp_path: Path) -> No
         ),
         (
             "production: {teacher: {}}\n",
-            "production.teacher: SpringsMaker draws all frames alike: it cannot draw labels 5 times",
+            "production.teacher: SpringsMaker draws all frames alike: it cannot draw labels 5",
         ),
         (
             "production: {code: deepmd, teacher: {n_models: 1}}\n",

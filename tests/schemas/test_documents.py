@@ -21,6 +21,7 @@ from ionloop.schemas.dataset import (
     in_stretches,
     is_validation,
 )
+from ionloop.schemas.distillation import DistillationDoc, RoundDoc
 from ionloop.schemas.document import Document
 from ionloop.schemas.exploration import ExplorationDoc, ExplorationPart, Stage
 from ionloop.schemas.frames import Frames
@@ -39,12 +40,14 @@ from ionloop.schemas.selection import SelectionDoc, TrustWindow, VerdictCounts
 
 DOCUMENTS = [
     DatasetDoc,
+    DistillationDoc,
     EnsembleDoc,
     ExplorationDoc,
     ExplorationPart,
     IterationDoc,
     LabelDoc,
     Labels,
+    RoundDoc,
     RunDoc,
     SelectionDoc,
     SummaryDoc,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
+    from ionloop.flows.distillation.maker import DistilMaker
     from ionloop.formats.reading import load_structures
     from ionloop.jobs.explore.lammps import LammpsExploreMaker
     from ionloop.jobs.label.dft import Cp2kLabelMaker, GpawLabelMaker
@@ -40,6 +41,7 @@ __all__ = [
     "ConcurrentLearningMaker",
     "Cp2kLabelMaker",
     "DeepmdTrainMaker",
+    "DistilMaker",
     "ExternalLabelMaker",
     "ForceFieldLabelMaker",
     "Frames",
@@ -67,6 +69,7 @@ __all__ = [
 
 _MODULES = {
     "flows.concurrent_learning.maker": "ConcurrentLearningMaker",
+    "flows.distillation.maker": "DistilMaker",
     "formats.reading": "load_structures",
     "jobs.explore.lammps": "LammpsExploreMaker",
     "jobs.label.dft": "Cp2kLabelMaker GpawLabelMaker",

@@ -60,6 +60,10 @@ class TrustWindow(Model):
         return None if self.v_low is None or self.v_high is None else (self.v_low, self.v_high)
 
 
+ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
+"""With this window every frame that is physically sound is a candidate: nothing is chosen by it."""
+
+
 class VerdictCounts(Model):
     """How many of the frames that were asked for got which verdict."""
 

@@ -185,10 +185,8 @@ def _distillation_time(
     """Return the core seconds of all rounds, without the training of the potential."""
     stage, n_models = teacher.stage_of(run_file.stages), teacher.n_models
     small, section = _mean_atoms(structures), run_file.production_section
-    n_atoms, n_steps = (
-        small * prod(stage.supercell),
-        n_trajectories(stage, structures) * stage.steps,
-    )
+    n_atoms = small * prod(stage.supercell)
+    n_steps = n_trajectories(stage, structures) * stage.steps
     # A label takes as long as an MD step in which all models run.
     label = step_seconds(run_file.explore, run_file.train, n_atoms, run_file.train.n_models, 1)
     md = step_seconds(run_file.student_explorer, section, n_atoms, n_models, stage.dump_every)

@@ -58,7 +58,8 @@ def look_at_production(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
     """
     production = run_file.production
     changed = run_file.other_production
-    if production.warm_start and changed and production.code is production.teacher is None:
+    same_code = production.code in (None, run_file.train.code)
+    if production.warm_start and changed and same_code and not production.teacher:
         keys = ", ".join(changed)
         sentence = (
             f"its network is not the ensemble's ({keys}): it is trained from scratch, not from "

@@ -11,9 +11,10 @@ from jobflow import Flow, Job
 from ionloop.flows.concurrent_learning.accounts import of_distillation, of_potential
 from ionloop.flows.concurrent_learning.initial import initial_jobs
 from ionloop.flows.concurrent_learning.settings import Loop
-from ionloop.flows.concurrent_learning.turn import References, begin_loop
-from ionloop.flows.concurrent_learning.validation import ANY_DEVIATION, of_validation, validate
+from ionloop.flows.concurrent_learning.turn import begin_loop
+from ionloop.flows.concurrent_learning.validation import of_validation, validate
 from ionloop.flows.distillation.maker import DistilMaker
+from ionloop.flows.references import References
 from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.placement import PART, PRODUCTION, Role, assign
 from ionloop.jobs.roles import ExploreMaker, Reference, TrainMaker
@@ -23,6 +24,7 @@ from ionloop.schemas.frames import Frames, symbols_of
 from ionloop.schemas.iteration import Action, IterationDoc
 from ionloop.schemas.potential import EnsembleDoc
 from ionloop.schemas.run import SummaryDoc
+from ionloop.schemas.selection import ANY_DEVIATION
 
 Typed = TypeVar("Typed", TrainMaker, ExploreMaker)
 

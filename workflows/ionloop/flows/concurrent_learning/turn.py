@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 from jobflow import Flow, Job, Response
-from jobflow.core.reference import ResolvedReference
-from monty.json import MSONable
 
 from ionloop.flows.concurrent_learning.accounts import TurnResults, after_turn, iteration_document
 from ionloop.flows.concurrent_learning.decision import decide, next_progress
 from ionloop.flows.concurrent_learning.settings import Loop
+from ionloop.flows.references import References, references
 from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.label.accounts import outstanding
 from ionloop.jobs.label.batches import await_quorum
@@ -21,33 +20,6 @@ from ionloop.jobs.roles import Reference
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.iteration import Action, StageProgress
 from ionloop.schemas.label import Labels
-
-
-@dataclass(frozen=True)
-class References(MSONable):
-    """References to what steps gave, by name.
-
-    In a job that collects them, every reference comes with its value.
-    """
-
-    @classmethod
-    def of(cls, given: Self | dict[str, Reference]) -> Self:
-        """Return references that may come as a dictionary, as in jobs of version 0.1."""
-        return cls(**given) if isinstance(given, dict) else given
-
-    @property
-    def by_name(self) -> dict[str, Any]:
-        """The references that are there."""
-        return {name: given for name, given in vars(self).items() if given is not None}
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """What the references of a collecting job refer to."""
-        return {name: reference.value for name, reference in self.by_name.items()}
-
-    def without_values(self) -> Self:
-        """Return the references alone, to pass them on."""
-        return replace(self, **references(self.by_name))
 
 
 @dataclass(frozen=True)
@@ -218,12 +190,3 @@ def conclude_turn(
     following = next_progress(counted, decision.action)
     turn_after = build_turn(loop, starts, known, given, following, late)
     return Response(output=document, replace=turn_after)
-
-
-def references(argument: Any) -> Any:
-    """Return references where values were resolved, so that nothing heavy is stored again."""
-    if isinstance(argument, dict):
-        return {key: references(value) for key, value in argument.items()}
-    if isinstance(argument, list):
-        return [references(value) for value in argument]
-    return argument.reference if isinstance(argument, ResolvedReference) else argument

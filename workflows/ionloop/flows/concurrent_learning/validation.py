@@ -12,12 +12,8 @@ from ionloop.schemas.exploration import MOST, Ensemble, ExplorationDoc, Stage, S
 from ionloop.schemas.label import Labels
 from ionloop.schemas.potential import EvaluationDoc
 from ionloop.schemas.run import ValidationDoc
-from ionloop.schemas.selection import SelectionDoc, TrustWindow
+from ionloop.schemas.selection import SelectionDoc
 from ionloop.schemas.units import Femtoseconds, Pressure, Temperature
-
-# With this window every frame that is physically sound is a candidate: validation does not choose.
-ANY_DEVIATION = TrustWindow(low=1e-12, high=1e12)
-
 
 CONDITIONS = ("ensemble", "pressures", "supercell", "timestep")
 """What the validation MD takes from the last stage."""

@@ -8,10 +8,8 @@ from typing import Any
 
 from jobflow import Flow, Job, Response
 
-from ionloop.flows.concurrent_learning.settings import STAGES
-from ionloop.flows.concurrent_learning.turn import references
-from ionloop.flows.concurrent_learning.validation import ANY_DEVIATION
 from ionloop.flows.distillation.rounds import LESSON, Rounds, build_round, labeller
+from ionloop.flows.references import references
 from ionloop.jobs.documents import collecting_job
 from ionloop.jobs.label.teacher import describe_teacher
 from ionloop.jobs.placement import PART, Role, assign
@@ -19,6 +17,7 @@ from ionloop.jobs.roles import Reference
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import Stage
 from ionloop.schemas.frames import Frames, symbols_of
+from ionloop.schemas.selection import ANY_DEVIATION
 
 
 @dataclass
@@ -44,7 +43,7 @@ class DistilMaker(Rounds):
     select
         Its limits and tolerance hold for the frames, which are picked at random.
     stages
-        Stages of which `settings.stage_of` makes the conditions.
+        Stages of which the conditions are made where `settings.stage` is None.
     settings
         How many frames and rounds, and when it ends.
     validation_fraction
@@ -59,13 +58,14 @@ class DistilMaker(Rounds):
     Examples
     --------
     >>> from ionloop.jobs.train.deepmd import DeepmdTrainMaker
-    >>> maker = DistilMaker(train=DeepmdTrainMaker(n_models=2, type_map=["Cu"]))
+    >>> students = DeepmdTrainMaker(n_models=2, type_map=["Cu"])
+    >>> maker = DistilMaker(train=students, stages=[Stage(temperatures=[300, 600], steps=5000)])
     >>> flow = maker.make(teacher=None, labels=[], structures=[])
     >>> [job.name for job in flow.jobs]
     ['describe the teacher', 'begin distillation']
     """
 
-    stages: list[Stage] = field(default_factory=lambda: list(STAGES))
+    stages: list[Stage] = field(default_factory=list)
     validation_fraction: float = 0.05
     name: str = "distil"
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from jobflow import Flow, Job, Response
 
-from ionloop.flows.concurrent_learning.turn import References, references
-from ionloop.flows.concurrent_learning.validation import ANY_DEVIATION
 from ionloop.flows.distillation.settings import Distillation, judge, target
+from ionloop.flows.references import References, references
 from ionloop.jobs.context import run_store
 from ionloop.jobs.documents import collecting_job, stamp
 from ionloop.jobs.explore.lammps import LammpsExploreMaker
@@ -23,6 +22,7 @@ from ionloop.schemas.distillation import DistillationDoc, RoundDoc
 from ionloop.schemas.exploration import ExplorationDoc
 from ionloop.schemas.label import Labels
 from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, ForceErrors, Teacher
+from ionloop.schemas.selection import ANY_DEVIATION
 
 LESSON = "lesson"
 """Part of a run that has no tolerances in the run file: a teacher's labels, students' MD."""

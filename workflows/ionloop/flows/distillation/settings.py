@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from ionloop.schemas.distillation import RoundDoc
 from ionloop.schemas.document import Model
+from ionloop.schemas.errors import InputError
 from ionloop.schemas.exploration import MOST, Stage
 from ionloop.schemas.learning import Limit, learning
 from ionloop.schemas.potential import Teacher
@@ -48,9 +49,16 @@ class Distillation(Model):
         ----------
         stages
             Stages of the run.
+
+        Raises
+        ------
+        InputError
+            If there are none, and no conditions either.
         """
         if self.stage is not None:
             return self.stage
+        if not stages:
+            raise InputError("a distillation needs conditions: give stages, or settings.stage")
         temperatures = sorted({t for stage in stages for t in stage.temperatures})
         return stages[-1].model_copy(update={"temperatures": temperatures, "trust": None})
 

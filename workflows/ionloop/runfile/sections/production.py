@@ -16,8 +16,8 @@ class DistillationSection(Distillation):
     """The last ensemble teaches the potential: it labels, and nothing is bought."""
 
     explore: AnyExploreSection | None = None
-    """exploration with the students, as in `explore`; none: that of the run if it runs their
-    potentials, otherwise LAMMPS"""
+    """exploration with the students, as in `explore`; none: LAMMPS with its defaults if they are of
+    another code than the ensemble and it runs their potentials, otherwise that of the run"""
 
 
 class ProductionSection(Production):
@@ -58,7 +58,9 @@ class ProductionSection(Production):
         if self.teacher is not None and self.teacher.explore is not None:
             return self.teacher.explore
         kind = self.section(train).maker_type.kind
-        return explore if kind in explore.maker_type.drives else LammpsSection()
+        if kind == train.maker_type.kind or kind not in LammpsSection.maker_type.drives:
+            return explore
+        return explore if isinstance(explore, LammpsSection) else LammpsSection()
 
     def check(self, train: TrainSection) -> None:
         """Check that the potential can be trained so.
