@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ionloop.schemas.dataset import (
     STRETCH,
@@ -54,8 +54,10 @@ DOCUMENTS = [
     TrainingDoc,
     ValidationDoc,
 ]
-PHYSICAL = [
-    *[(LabelDoc, "energy", "eV"), (LabelDoc, "seconds", "s"), (SummaryDoc, "core_hours", "core h")],
+PHYSICAL: list[tuple[type[BaseModel], str, str]] = [
+    (LabelDoc, "energy", "eV"),
+    (LabelDoc, "seconds", "s"),
+    (SummaryDoc, "core_hours", "core h"),
     (TrustWindow, "low", "eV/Å"),
     (TrustWindow, "v_high", "eV/atom"),
     (Stage, "timestep", "fs"),
