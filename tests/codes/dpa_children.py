@@ -134,15 +134,15 @@ def base_input(folder: Path) -> dict[str, Any]:
     data = {n: {"training_data": {"systems": systems[n], "batch_size": 4}} for n in names}
     return {
         "model": {"shared_dict": {"elements": ELEMENTS, "net": descriptor}, "model_dict": sections},
-        "learning_rate": {"type": "exp", "start_lr": 1e-2, "stop_lr": 1e-3, "decay_steps": 5},
+        "learning_rate": {"type": "exp", "start_lr": 1e-2, "stop_lr": 1e-3, "decay_steps": 2},
         "loss_dict": {name: {"type": "ener", **loss} for name in names},
         "training": {
             "model_prob": dict.fromkeys(names, 1.0),
             "data_dict": data,
             "seed": 1,
-            "numb_steps": 150,
-            "disp_freq": 150,
-            "save_freq": 150,
+            "numb_steps": 80,
+            "disp_freq": 80,
+            "save_freq": 80,
         },
     }
 
@@ -164,7 +164,7 @@ def fine_tune(base: Path, folder: Path) -> dict[str, Any]:
     from ionloop.formats.ase import to_ase
 
     settings = DpaSettings(
-        base=str(base), branch="FIRST-alias", steps=120, check_every=20, learning_rate=1e-2
+        base=str(base), branch="FIRST-alias", steps=80, check_every=20, learning_rate=1e-2
     )
     training, held = labels()
     made = settings.train([training], [held], type_map=TYPE_MAP, seed=1, folder=folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ from ionloop.codes.dpa import DpaSettings, inputs, pretrained, program, training
 from ionloop.codes.dpa.pretrained import Pretrained, read_base, read_trained
 from ionloop.codes.dpa.training import CHECKPOINT, Task
 from ionloop.jobs.train.dpa import DpaTrainMaker
-from ionloop.preflight.codes.base import look_at_code
+from ionloop.preflight.codes.base import look_at_code, training_seconds
 from ionloop.preflight.codes.dpa import _look_at_base
 from ionloop.runfile.sections.dpa import DpaSection
 from ionloop.runfile.sections.registry import section_type
@@ -281,6 +282,12 @@ def test_check_looks_at_the_base(two: Path, given, elements, level, key, words):
     assert words in finding.sentence
 
 
+def test_the_time_on_a_gpu_is_not_known(one: Path):
+    cpu, gpu = (DpaSection(base=str(one), steps=100, device=name) for name in ("cpu", "cuda"))
+    assert training_seconds(cpu, 50, warm=False) == pytest.approx(330)
+    assert math.isnan(training_seconds(gpu, 50, warm=False))
+
+
 # --- the real thing ----------------------------------------------------------------------------
 
 
@@ -310,8 +317,8 @@ def test_a_killed_fine_tuning_goes_on_and_delivers_the_elements_of_the_run(tmp_p
     assert not again.returncode, again.stderr[-3000:]
     assert "Resuming from model.ckpt" in (tmp_path / "run" / "train.log").read_text()
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["steps"] == 120
-    assert result["curve"] == [1, *range(20, 121, 20)]
+    assert result["steps"] == 80
+    assert result["curve"] == [1, *range(20, 81, 20)]
     assert result["after"]["force_mev_per_angstrom"] < 0.8 * result["before"]
     # The base's energies are 2.5 eV per atom off: the reference energies were fitted to the labels.
     assert result["after"]["energy_mev_per_atom"] < 100

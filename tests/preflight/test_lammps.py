@@ -9,6 +9,7 @@ import pytest
 
 from ionloop.preflight.codes.base import look_at_models
 from ionloop.runfile.sections.deepmd import DeepmdSection
+from ionloop.runfile.sections.dpa import DpaSection
 from ionloop.runfile.sections.lammps import LammpsSection
 
 
@@ -28,6 +29,12 @@ def test_a_plugin_that_does_not_load_the_models_is_told(without_backend: LammpsS
     assert (there.level, there.key) == ("ok", "explore.command")
     assert (finding.level, finding.key) == ("error", "explore.command")
     assert "'my-lmp' does not load PyTorch models (.pth)" in finding.sentence
+
+
+def test_dpa_models_are_models_of_pytorch(without_backend: LammpsSection) -> None:
+    _, finding = look_at_models(without_backend, DpaSection(base="DPA.pt"))
+    assert (finding.level, finding.key) == ("error", "explore.command")
+    assert "does not load PyTorch models (.pth)" in finding.sentence
 
 
 def test_tensorflow_is_not_asked_for(without_backend: LammpsSection) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.deepmd.network import STATISTICS, descriptors, valid_seed
-from ionloop.codes.dpa.settings import DpaSettings
+
+if TYPE_CHECKING:
+    from ionloop.codes.dpa.settings import DpaSettings
 
 HUBER_DELTA = 0.01
 """Deviation in eV/atom and eV/Å from which on the loss grows linearly."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ionloop.codes.deepmd.network import PER_TYPE, descriptors
-from ionloop.codes.dpa.settings import RANDOM
 from ionloop.schemas.errors import InputError, MissingFileError
 from ionloop.schemas.potential import Base, StoredFile
 
@@ -30,6 +29,9 @@ ABOUT = "ionloop"
 """Key of a checkpoint under which stands what it was fine-tuned from."""
 
 EXTRA = "_extra_state"
+
+RANDOM = "RANDOM"
+"""Name of the branch that keeps the descriptor of the base and begins with a new fitting net."""
 
 DPA4 = ("sezm", "dpa4")
 """Names of DPA-4 in DeePMD-kit, in small letters."""

@@ -6,15 +6,18 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ionloop.codes.common.training import TrainingError
 from ionloop.codes.deepmd.program import FLAGS, check_backend, check_program
 from ionloop.codes.dpa.inputs import VALIDATION
-from ionloop.codes.dpa.settings import DpaSettings
 from ionloop.codes.finetuning.device import check_device
 from ionloop.programs.concurrent import DEVICES
 from ionloop.programs.log import last_lines
 from ionloop.programs.process import has_ended, running_program, status_words
+
+if TYPE_CHECKING:
+    from ionloop.codes.dpa.settings import DpaSettings
 
 CURE = "use an environment of its own with the extra deepmd-gpu-torch"
 

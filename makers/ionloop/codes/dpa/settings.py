@@ -11,13 +11,11 @@ from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from ionloop.codes.common.training import Training
 from ionloop.codes.deepmd.program import program_version
+from ionloop.codes.dpa.training import Task, fine_tune
 from ionloop.codes.finetuning.settings import SCRATCH, FineTuner
 from ionloop.programs.environment import Command
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import DEEPMD, StoredFile
-
-RANDOM = "RANDOM"
-"""Name of the branch that keeps the descriptor of the base and begins with a new fitting net."""
 
 
 class DpaSettings(FineTuner):
@@ -71,8 +69,6 @@ class DpaSettings(FineTuner):
         training, validation, type_map, seed, folder, checkpoint, alone
             As for `FineTuner.train`.
         """
-        from ionloop.codes.dpa.training import Task, fine_tune
-
         task = Task(training, validation, type_map, seed, folder, checkpoint, alone)
         return fine_tune(self, task)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ionloop.codes.deepmd.training import finite_curve, model_errors
 from ionloop.codes.dpa.delivery import best_checkpoint, merged, sliced
 from ionloop.codes.dpa.inputs import VALIDATION, input_script, model_section
 from ionloop.codes.dpa.pretrained import (
+    RANDOM,
     Pretrained,
     check_elements,
     check_lora,
@@ -33,7 +35,6 @@ from ionloop.codes.dpa.pretrained import (
     read_trained,
 )
 from ionloop.codes.dpa.program import check_environment, run
-from ionloop.codes.dpa.settings import RANDOM, DpaSettings
 from ionloop.codes.finetuning.references import check_residual, fit_references
 from ionloop.codes.finetuning.schedule import drawn
 from ionloop.programs.log import end_of_log, last_lines
@@ -41,6 +42,9 @@ from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames, concatenate, symbols_of
 from ionloop.schemas.potential import ForceErrors, StoredFile
+
+if TYPE_CHECKING:
+    from ionloop.codes.dpa.settings import DpaSettings
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the file from which the next turn's training can start."""
