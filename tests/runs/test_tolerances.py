@@ -163,6 +163,19 @@ def test_a_job_entered_before_has_in_force_what_was_changed_since(tmp_path: Path
         assert looked(store, ForceFieldLabelMaker(), role="explore")[0] == {}
 
 
+def test_a_production_of_another_code_takes_nothing_of_the_section_train(
+    tmp_path: Path, toy: Path
+) -> None:
+    other = "production: {code: 'springs:SpringsSection'}\n"
+    begun = write(tmp_path, other)
+    records.enter(begun)
+    launch.take_over(begun.store, None, write(tmp_path, f"train: {{cores: 2}}\n{other}"))
+    with closing(open_store(begun.store)) as store:
+        assert looked(store, DeepmdTrainMaker(), role="train")[1].cores == 2
+        maker = DeepmdTrainMaker()
+        assert looked(store, maker, role="train", part="production") == [{}, maker]
+
+
 def test_updated_leaves_strange_keys_alone() -> None:
     assert updated(Limits(max_turns=3), {"floor": 1.0}) == Limits(max_turns=3)
     assert updated(Limits(max_turns=3), {"max_turns": 4}) == Limits(max_turns=4)
