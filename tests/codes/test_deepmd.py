@@ -47,6 +47,7 @@ TINY = DeepmdSettings(
     steps=600,
     learning_rate_start=1e-2,
     learning_rate_stop=1e-4,
+    learning_rate_decay="cosine",
     warm_steps=100,
     warm_learning_rate=1e-3,
     disp_every=20,
@@ -205,6 +206,16 @@ def test_long_trainings_are_saved_twenty_times(steps: int, disp_every: int, save
     assert made["training"]["save_freq"] == saved_every
     # DeePMD-kit saves only where it writes the learning curve.
     assert saved_every % made["training"]["disp_freq"] == 0
+
+
+def test_chosen_learning_rates_are_a_cosine_and_given_ones_decay_exponentially():
+    keys = ("learning_rate_start", "learning_rate_stop", "learning_rate_decay")
+    chosen = TINY.model_copy(update=dict.fromkeys(keys))
+    rates = {"type": "cosine", "start_lr": 5e-3, "stop_lr": 1e-6}
+    assert script(chosen)["learning_rate"] == rates
+    given = TINY.model_copy(update={"learning_rate_decay": None})
+    rates = {"type": "exp", "start_lr": 1e-2, "stop_lr": 1e-4, "decay_steps": 3}
+    assert script(given)["learning_rate"] == rates
 
 
 def test_a_warm_start_has_its_own_steps_learning_rate_and_prefactors():

@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from ionloop.codes.deepmd.data import Systems, auto_prob
 from ionloop.codes.deepmd.network import valid_seed, with_seeds
+from ionloop.codes.deepmd.schedule import Schedule
 from ionloop.codes.deepmd.settings import DeepmdSettings, LossTerm
 
 SAVES = 20  # checkpoints of a training, from which it continues if its worker is lost
@@ -44,7 +45,6 @@ def input_script(
         Whether the training continues from another one.
     """
     steps = settings.training_steps(warm)
-    rates = settings.schedule(warm)
     display = min(settings.disp_every, steps)
     data: dict[str, dict[str, Any]] = {
         "training_data": {"systems": list(systems.training), "batch_size": settings.batch_size}
@@ -56,12 +56,7 @@ def input_script(
         data["validation_data"] = held_back
     return {
         "model": with_seeds(model, seed),
-        "learning_rate": {
-            "type": "exp",
-            "start_lr": rates.start,
-            "stop_lr": rates.stop,
-            "decay_steps": max(1, steps // 200),
-        },
+        "learning_rate": _learning_rate(settings.schedule(warm)),
         "loss": _loss(settings, systems.has_virials, warm),
         "training": {
             **data,
@@ -73,6 +68,13 @@ def input_script(
             "max_ckpt_keep": 2,
         },
     }
+
+
+def _learning_rate(rates: Schedule) -> dict[str, Any]:
+    ends = {"start_lr": rates.start, "stop_lr": rates.stop}
+    if rates.decay == "cosine":
+        return {"type": "cosine", **ends}
+    return {"type": "exp", **ends, "decay_steps": max(1, rates.steps // 200)}
 
 
 def _loss(settings: DeepmdSettings, virials: bool, warm: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ionloop.codes.deepmd.schedule import Schedule, schedule
+from ionloop.codes.deepmd.schedule import Decay, Schedule, schedule
 from ionloop.programs.environment import Command
 from ionloop.schemas.document import Model
 from ionloop.schemas.units import Length
@@ -45,11 +45,13 @@ class DeepmdSettings(Model):
     batch_size: int | Literal["auto"] = 1
     """frames per step; auto: as many as make at least 32 atoms"""
     learning_rate_start: float | None = Field(None, gt=0)
-    """learning rate of the first step; none: one that fits the steps, from 3e-3 for 5,000 to 1e-3
+    """learning rate of the first step; none: one that fits the steps, from 5e-3 for 5,000 to 1e-3
     for 400,000"""
     learning_rate_stop: float | None = Field(None, gt=0)
-    """learning rate of the last step, to which it decays exponentially; none: one that fits the
-    steps, from 3e-5 for 5,000 to 3.5e-8 for 400,000"""
+    """learning rate of the last step; none: one that fits the steps and the decay"""
+    learning_rate_decay: Decay | None = None
+    """how it decays from the one to the other; none: along a cosine up to 50,000 steps if neither
+    is given, exponentially if one is"""
     energy_prefactors: Prefactors = (0.02, 1.0)
     """weight of the energies in the loss, at the start and at the end"""
     force_prefactors: Prefactors = (1000.0, 1.0)
@@ -85,7 +87,8 @@ class DeepmdSettings(Model):
     def schedule(self, warm: bool) -> Schedule:
         """Return the learning rates of a training, which may continue another one (`warm`)."""
         start = self.warm_learning_rate if warm else self.learning_rate_start
-        return schedule(self.training_steps(warm), start, self.learning_rate_stop, warm=warm)
+        stop, decay = self.learning_rate_stop, self.learning_rate_decay
+        return schedule(self.training_steps(warm), start, stop, decay, warm=warm)
 
     def prefactors(self, term: LossTerm, warm: bool) -> Prefactors:
         """Return the weights of energies, forces or virials in the loss, at the start and the end.

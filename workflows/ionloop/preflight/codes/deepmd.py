@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd import warm_start
-from ionloop.codes.deepmd.schedule import schedule
 from ionloop.preflight.codes.base import look_at_code, look_at_schedule, training_seconds
 from ionloop.preflight.findings import Finding, error, ok, sentence_of, warning
 from ionloop.runfile.sections.deepmd import DeepmdSection
@@ -52,7 +51,7 @@ def _look_at_schedule(section: DeepmdSection, key: str, *, warm: bool) -> Iterat
             f"in the last {rates.still:.0%} of {rates.steps} steps{' of a warm start' * warm} the "
             f"learning rate is below {rates.last_moving:.1g}, so that the network hardly changes"
         )
-        cure = f"leave it out (it is then {schedule(rates.steps).stop:.1g}), or take more steps"
+        cure = "raise it, or leave the learning rates out: they then fit the steps"
         yield warning(f"{key}.learning_rate_stop", sentence, cure)
 
 
