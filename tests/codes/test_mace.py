@@ -21,7 +21,7 @@ from ionloop.codes.mace import MaceSettings, inputs, results
 from ionloop.codes.mace.beginning import base_of
 from ionloop.codes.mace.potential import add_record, calculator, python_of, record
 from ionloop.codes.mace.server import VARIABLE, MaceError, Server, server
-from ionloop.preflight.codes.base import look_at_code
+from ionloop.preflight.codes.base import look_at_code, training_seconds
 from ionloop.programs.errors import ProgramNotFoundError
 from ionloop.runfile.sections.mace import MaceSection
 from ionloop.runfile.sections.registry import section_type
@@ -92,6 +92,17 @@ def test_a_gpu_by_its_number_is_one_of_those_that_are_seen(monkeypatch):
 def test_what_mace_cannot_do_is_refused(keys, named):
     with pytest.raises(ValidationError, match=named):
         MaceSettings(**keys)
+
+
+def test_the_estimate_counts_replayed_frames_and_the_net():
+    base = MaceSection(base="a.model", steps=100)
+    seconds = training_seconds(base, 50, warm=False)
+    assert seconds == pytest.approx(280, abs=1)
+    assert training_seconds(base, 100, warm=False) > 1.8 * seconds
+    replaying = base.model_copy(update={"replay": "b.xyz", "replay_frames": 100})
+    assert training_seconds(replaying, 50, warm=False) == pytest.approx(530, abs=1)
+    small = MaceSection(base="scratch", steps=100, channels=64)
+    assert training_seconds(small, 50, warm=False) < 0.5 * seconds
 
 
 # --- its results --------------------------------------------------------------------------------
@@ -176,6 +187,17 @@ def test_what_a_process_said_before_it_ended_is_told(tmp_path):
     for _ in range(2):  # the next question starts it again
         with pytest.raises(MaceError, match=r"exit status 3: libtorch.so: cannot be opened"):
             lost.ask("probe")
+
+
+def test_a_process_that_is_killed_is_told_and_started_again():
+    asked = Server(sys.executable, "cpu")
+    with pytest.raises(MaceError, match="failed to probe"):
+        asked.ask("probe")
+    asked._process.kill()
+    with pytest.raises(MaceError, match="was killed by SIGKILL"):
+        asked.ask("probe")
+    with pytest.raises(MaceError, match="failed to probe"):
+        asked.ask("probe")
 
 
 def test_a_python_that_is_not_there_is_told(monkeypatch):

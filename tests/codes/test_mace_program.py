@@ -24,7 +24,7 @@ from ionloop.codes.common.training import Training
 from ionloop.codes.mace import MaceSettings, results
 from ionloop.codes.mace.beginning import Copy, begin
 from ionloop.codes.mace.potential import record
-from ionloop.codes.mace.server import MaceError, server
+from ionloop.codes.mace.server import server
 from ionloop.codes.potentials import predict_with
 from ionloop.formats.ase import to_ase
 from ionloop.formats.reading import read_frames
@@ -114,11 +114,11 @@ def trained(python: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 
 
 def train_until_killed(folder: Path, settings: MaceSettings) -> int:
-    """Train in a process of its own, kill it after an epoch or two, and return how many."""
+    """Train in a process of its own, kill it after two epochs or three, and return how many."""
     command = [sys.executable, "-c", TRAIN, str(folder), settings.model_dump_json()]
     log = (folder / "killed.log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        while not results.checkpoints(folder / "work"):
+        while len(results.checkpoints(folder / "work")) < 2:
             assert process.poll() is None, (folder / "killed.log").read_text()
             time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
@@ -131,7 +131,7 @@ def train_until_killed(folder: Path, settings: MaceSettings) -> int:
 
 def test_a_training_that_was_killed_continues(trained):
     assert trained.training.steps == 72
-    assert trained.epochs_before_the_kill < 9
+    assert trained.epochs_before_the_kill in (2, 3, 4)
     assert trained.n_rows_of_the_first_epoch == 8, "the training began anew"
     steps = trained.training.learning_curve["step"].tolist()
     assert steps == list(range(8, 80, 8))
@@ -257,15 +257,3 @@ def test_the_check_looks_at_environment_base_and_replay(trained, tmp_path):
     lacking = section.model_copy(update={"replay": str(tmp_path / "nothing.xyz")})
     levels = [each.level for each in look_at_code(lacking, ["Au", "Li"])]
     assert levels == ["ok", "error", "error"]
-
-
-def test_a_process_that_is_killed_is_told_and_started_again(trained):
-    calculator = potentials.calculator("mace", Path(trained.base))
-    before = predict_with(calculator, trained.frames[:1])
-    asked = server(trained.settings.python)
-    asked._process.kill()
-    with pytest.raises(MaceError, match="SIGKILL"):
-        predict_with(calculator, trained.frames[1:2])
-    assert asked._process is None
-    again = predict_with(potentials.calculator("mace", Path(trained.base)), trained.frames[:1])
-    assert again.energies == before.energies

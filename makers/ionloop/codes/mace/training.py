@@ -120,7 +120,7 @@ def _learn(
     wrote_model = False
     if not (folder / TRAINED).exists():
         results.remove_checkpoints(folder, keep=results.checkpoints(folder).values())
-        wrote_model = _run(settings, plan, options, folder)
+        wrote_model = _run(settings, plan, options, settings.patience, folder)
         (folder / TRAINED).touch()
     there, best = results.checkpoints(folder), results.best_checkpoint(folder)
     if best is None:
@@ -128,12 +128,16 @@ def _learn(
     # MACE writes the model of its newest checkpoint.
     if not (wrote_model and best == there[max(there)]):
         results.remove_checkpoints(folder, keep=[best])
-        _run(settings, plan, {**options, "max_num_epochs": 0}, folder)
+        _run(settings, plan, {**options, "max_num_epochs": 0}, None, folder)
     (folder / MODEL).replace(folder / BEST)
 
 
 def _run(
-    settings: MaceSettings, plan: inputs.Course, options: Mapping[str, object], folder: Path
+    settings: MaceSettings,
+    plan: inputs.Course,
+    options: Mapping[str, object],
+    patience: int | None,
+    folder: Path,
 ) -> bool:
     """Run MACE's command; return False if it was ended because nothing better came for long."""
     program = [*command(settings.python), "-m", "mace.cli.run_train"]
@@ -146,7 +150,7 @@ def _run(
         while not has_ended(process, WATCH_SECONDS):
             results.note_advance(folder, plan)
             results.thin_out(folder)
-            if results.out_of_patience(results.comparisons(folder), settings.patience):
+            if results.out_of_patience(results.comparisons(folder), patience):
                 return False
     results.comparisons(folder)  # tells of errors that are not finite
     if process.returncode:
