@@ -30,6 +30,9 @@ LONGEST_MODULE = 400  # lines
 LONGEST_FUNCTION = 40  # lines of code: without docstring, comments and blank lines
 MOST_PARAMETERS = 7  # without self or cls
 
+NAMED_OTHERWISE = {"torch_sim": "torch-sim-atomistic"}
+"""Distributions of packages of extras that tests do without."""
+
 each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -225,7 +228,7 @@ def normal(requirement: str) -> str:
 @cache
 def distribution(package: str) -> str:
     """Return the distribution that an imported package belongs to."""
-    known = metadata.packages_distributions().get(package, [package])
+    known = metadata.packages_distributions().get(package, [NAMED_OTHERWISE.get(package, package)])
     wanted = declared("ionloop").union(*declared_extras().values())
     names = sorted(normal(name) for name in known)
     return next((name for name in names if name in wanted), names[0])

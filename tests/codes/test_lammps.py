@@ -13,6 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
+from ionloop.codes import ase
+from ionloop.codes.ase import AseSettings
 from ionloop.codes.common.md import first_collapsed, valid_prefix
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps.process import run_trajectories
@@ -20,7 +22,7 @@ from ionloop.codes.lammps.program import LammpsError, check_models, program_vers
 from ionloop.codes.lammps.settings import LammpsSettings
 from ionloop.programs import process
 from ionloop.schemas.frames import Frames
-from ionloop.schemas.potential import StoredFile
+from ionloop.schemas.potential import DEEPMD, StoredFile
 
 TYPE_MAP = ["Li", "S"]
 VERSION = r"\d+ \w+ \d{4}.*"
@@ -286,6 +288,18 @@ def test_a_cold_start_with_the_heat_of_its_perturbation_comes_to_its_end(batch):
 
 
 @pytest.mark.integration
+def test_ase_judges_and_moves_deepmd_models_as_lammps_does(batch, models, tmp_path):
+    straight = {"steps": 40, "start": start_frame(skew=False)}
+    tasks = [make_task(0, **straight), make_task(1, **straight, ensemble="npt-tri", driver=1)]
+    for found in ase.run_trajectories(tasks, models, AseSettings(), tmp_path, DEEPMD):
+        assert found.finished, found.stop_reason
+        assert found.frames.ids[0] == batch[1].frames.ids[0]
+        assert found.max_devi_f[0] == pytest.approx(batch[1].max_devi_f[0], rel=1e-3)
+        assert found.max_devi_v[0] == pytest.approx(batch[1].max_devi_v[0], rel=1e-3)
+        assert found.max_devi_f.max() < 5 * batch[1].max_devi_f.max()
+
+
+@pytest.mark.integration
 def test_stopping_and_dying_trajectories_keep_their_prefix(models, tmp_path):
     settings = LammpsSettings(stop_max_devi_f=0.2, stop_temperature_factor=1e12)
     quiet = Frames(tuple(crystal().symbols), crystal().positions[None], crystal().cell.array[None])
@@ -310,10 +324,12 @@ IN_LEGS = LammpsSettings(restart_every=100)
 KILLED = """
 import json, sys
 from pathlib import Path
+from ionloop.codes import ase
+from ionloop.codes.ase import AseSettings
 from ionloop.codes.common.md import first_collapsed, valid_prefix
 from ionloop.codes.common.trajectory import TrajectoryTask
 from ionloop.codes.lammps import LammpsSettings, run_trajectories
-from ionloop.schemas.potential import StoredFile
+from ionloop.schemas.potential import DEEPMD, StoredFile
 tasks, models, settings = json.loads(Path(sys.argv[1]).read_text())
 run_trajectories(
     [TrajectoryTask.model_validate_json(task) for task in tasks],

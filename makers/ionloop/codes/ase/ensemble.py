@@ -84,8 +84,8 @@ class Ensemble:
         return [self._evaluate(number, atoms) for atoms in configurations]
 
     def _evaluate(self, number: int, atoms: Atoms) -> Outcome:
-        atoms.calc = self._calculators[number]
         try:
+            atoms.calc = self._calculators[number]  # some refuse unknown elements here
             return evaluate(atoms)
         except (IonloopError, MemoryError):
             raise

@@ -91,6 +91,8 @@ def run_trajectories(
 def _run(walkers: Sequence[Walker], ensemble: Ensemble) -> None:
     """Run trajectories, all a step at a time, until each is over."""
     legs: list[int] = []
+    for walker in walkers:
+        walker.together = len(walkers)
     while going := [walker for walker in walkers if not walker.ended]:
         now = [walker.leg for walker in going]
         if now != legs:  # as a process does that continues from here

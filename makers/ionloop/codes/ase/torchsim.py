@@ -56,12 +56,12 @@ def why_not_batched(kind: str, settings: AseSettings) -> str:
         if settings.batched == "always":
             raise InputError(f"explore.batched: {reason}; set it to auto")
         return reason
+    if settings.batched == "auto" and not settings.device.startswith("cuda"):
+        return f"batches gain nothing on {settings.device}"
     if find_spec("torch_sim") is None:
         if settings.batched == "always":
             raise MissingExtraError("torch_sim", "torchsim", "explore.batched: always")
         return "torch-sim is not installed"
-    if settings.batched == "auto" and not settings.device.startswith("cuda"):
-        return f"batches gain nothing on {settings.device}"
     return ""
 
 

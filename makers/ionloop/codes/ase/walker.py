@@ -52,6 +52,8 @@ class Walker:
         Number of the leg.
     ended, cause
         Whether it is over, and why, if it stopped early.
+    together
+        Trajectories that share the time that passes.
     """
 
     task: TrajectoryTask
@@ -66,6 +68,7 @@ class Walker:
     leg: int = 0
     ended: bool = False
     cause: str = ""
+    together: int = 1
     _frames: list[dict[str, Any]] = field(default_factory=list)
     _since: float | None = None
 
@@ -205,7 +208,7 @@ class Walker:
         state: dict[str, Any] = {
             "step": self.step,
             "random": json.dumps(self.random.bit_generator.state),
-            "seconds": now - (self._since or now),
+            "seconds": (now - (self._since or now)) / self.together,
             "ended": self.ended,
             "cause": self.cause,
         }

@@ -43,6 +43,8 @@ class LammpsExploreMaker(MdExploreMaker):
     >>> maker = LammpsExploreMaker(type_map=["Li", "S"], batch_size=4)
     >>> sorted(maker.drives)
     ['deepmd']
+    >>> from ionloop.schemas.exploration import Stage
+    >>> from ionloop.schemas.selection import TrustWindow
     >>> stage = Stage(temperatures=[300, 600], steps=2000)
     >>> window = TrustWindow(low=0.12, high=0.25)
     >>> flow = maker.make(ensemble=None, stage=stage, structures=[], trust=window)
