@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ionloop.flows.concurrent_learning.maker import ConcurrentLearningMaker
     from ionloop.flows.distillation.maker import DistilMaker
     from ionloop.formats.reading import load_structures
+    from ionloop.jobs.explore.ase import AseExploreMaker
     from ionloop.jobs.explore.lammps import LammpsExploreMaker
     from ionloop.jobs.label.dft import Cp2kLabelMaker, GpawLabelMaker
     from ionloop.jobs.label.external import ExternalLabelMaker
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ionloop.stores.connect import open_store
 
 __all__ = [
+    "AseExploreMaker",
     "ConcurrentLearningMaker",
     "Cp2kLabelMaker",
     "DeepmdTrainMaker",
@@ -71,6 +73,7 @@ _MODULES = {
     "flows.concurrent_learning.maker": "ConcurrentLearningMaker",
     "flows.distillation.maker": "DistilMaker",
     "formats.reading": "load_structures",
+    "jobs.explore.ase": "AseExploreMaker",
     "jobs.explore.lammps": "LammpsExploreMaker",
     "jobs.label.dft": "Cp2kLabelMaker GpawLabelMaker",
     "jobs.label.external": "ExternalLabelMaker",
