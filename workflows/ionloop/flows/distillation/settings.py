@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from ionloop.schemas.distillation import RoundDoc
 from ionloop.schemas.document import Model
 from ionloop.schemas.errors import InputError
-from ionloop.schemas.exploration import MOST, Stage
+from ionloop.schemas.exploration import Stage
 from ionloop.schemas.learning import Limit, learning
 from ionloop.schemas.potential import Teacher
 
@@ -22,14 +22,14 @@ class Distillation(Model):
     """frames of the teacher's own molecular dynamics that it labels first, picked at random"""
     n_frames: PositiveInt = 500
     """frames of the students' molecular dynamics that it labels in every round, picked at random"""
-    max_rounds: PositiveInt = Field(3, le=MOST)
+    max_rounds: PositiveInt = Field(3, le=100)
     """most rounds"""
     factor: PositiveFloat = 1.0
     """the rounds end when the students' force error against the teacher, on the frames of a round
     before they are trained on, is at most so many times the teacher's error on held-back labels"""
     label_weight: PositiveFloat = 5.0
     """how many times as often as one of the teacher's a label is drawn in the students' training"""
-    n_models: int = Field(2, ge=2, le=MOST)
+    n_models: int = Field(2, ge=2, le=100)
     """students of a round, whose deviation ends trajectories that explode"""
     stage: Stage | None = None
     """conditions of all of this molecular dynamics; none: those of the last stage, at the
