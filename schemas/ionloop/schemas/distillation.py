@@ -61,8 +61,8 @@ class DistillationDoc(Document):
 
     @property
     def description(self) -> str:
-        """Who taught, on how many labels and frames, and how it ended, in a sentence."""
+        """Who taught, on how many labels and frames, and what was reached, in a sentence."""
         return (
             f"distilled in {len(self.rounds)} round(s) from {self.teacher.description}, which "
-            f"labelled {self.n_taught} frames: {self.reason}"
+            f"labelled {self.n_taught} frames{f': {self.reason}' if self.reached else ''}"
         )

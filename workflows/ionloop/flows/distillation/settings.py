@@ -120,7 +120,9 @@ def judge(rounds: Sequence[RoundDoc], teacher: Teacher, settings: Distillation) 
     if error is None:
         return Verdict(last, False, "the students' MD gave no sound frame to compare with")
     found = f"the students' force error against the teacher is {error:.0f} meV/Å"
-    bound = f"{allowed:.0f} meV/Å, {settings.factor:g} times the teacher's own on held-back labels"
+    n_held = teacher.validation_errors.n_frames if teacher.validation_errors else 0
+    whose = f"{settings.factor:g} times the teacher's own on {n_held} held-back labels"
+    bound = f"the {allowed:.0f} meV/Å allowed ({whose})"
     if error <= allowed:
         return Verdict(True, True, f"{found}, within {bound}")
     return Verdict(last, False, f"{found}, {error / allowed:.2f} times {bound}{_limit(rounds[-1])}")
