@@ -192,13 +192,13 @@ def rounds(*found: tuple[float, float] | None) -> list[RoundDoc]:
 @pytest.mark.parametrize(
     ("found", "own", "ends", "reached", "words"),
     [
-        ([(100, 90)], 100, True, True, "is 100 meV/Å, within the 100 meV/Å allowed (1 times"),
+        ([(100, 90)], 100, True, True, "(1 times the teacher's own on 10 held-back"),
         (
             [(110, 90)],
             100,
             False,
             False,
-            "110 meV/Å, 1.10 times the 100 meV/Å allowed (1 times the teacher's own on 10",
+            "is 110 meV/Å, 1.10 times the 100 meV/Å allowed",
         ),
         ([(110, 105)] * 3, 100, True, False, "so training limits it"),
         ([(150, 50)] * 3, 100, True, False, "so geometries limit it"),
