@@ -170,7 +170,8 @@ def learn(course: Course, frames: Sequence[Frames], folder: Path) -> Lessons:
             (folder / "submitted").touch()
             ended = runner.resume(RUN)
         if not ended.ok:
-            raise IonloopError(f"the distillation in {folder} failed: {ended.failures[:1]}")
+            why = "was interrupted" if ended.interrupted else f"failed: {ended.failures[:1]}"
+            raise IonloopError(f"the distillation in {folder} {why}")
         return lessons(store)
 
 

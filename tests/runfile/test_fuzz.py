@@ -19,7 +19,9 @@ from ionloop.codes.forcefield import model as forcefield
 from ionloop.codes.gpaw import calculation as gpaw
 from ionloop.codes.lammps import cell, script
 from ionloop.flows.concurrent_learning.initial import perturb_structures
+from ionloop.jobs.explore.lammps import LammpsExploreMaker
 from ionloop.jobs.explore.starts import trajectory_tasks
+from ionloop.jobs.train.deepmd import DeepmdTrainMaker
 from ionloop.preflight.check import check
 from ionloop.runfile.errors import RunFileError
 from ionloop.runfile.model import RunFile
@@ -74,12 +76,16 @@ def begin(run_file: RunFile) -> None:
     initial = run_file.initial.model_copy(update={"n_perturbed": 2})
     frames = perturb_structures.original(initial, [start], maker.seed)
     for trains in (maker.train, maker.production):
+        if not isinstance(trains, DeepmdTrainMaker):
+            continue
         model = network.model_section(trains.settings, frames, trains.type_map)
         systems = Systems(["a"], ["b"])
         normalize(inputs.input_script(trains.settings, model, systems, seed=maker.seed))
     for stage in (*run_file.stages, run_file.validation_stage):
         one = stage.model_copy(update={"n_structures": 1})
         for task in trajectory_tasks(one, [start], maker.explore.perturbation, maker.seed)[:2]:
+            if not isinstance(maker.explore, LammpsExploreMaker):
+                continue
             assert cell.data_file(task.start, maker.explore.type_map)
             settings = maker.explore.settings
             assert script.input_script(task, ["a"], maker.explore.type_map, settings)
