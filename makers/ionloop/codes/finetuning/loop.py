@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,28 @@ MOST_COMPARED = 32
 """Held-back frames that the comparisons during a training take at most; the end takes all."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What sets the loop of one model apart.
+
+    Parameters
+    ----------
+    steps
+        Steps of the whole training.
+    rate
+        Largest learning rate.
+    seed
+        Seed of the order of the examples.
+    folder
+        Where the state is kept.
+    """
+
+    steps: int
+    rate: float
+    seed: int
+    folder: Path
+
+
 class Loop:
     """A training of a net: Adam (Kingma and Ba, arXiv:1412.6980), one step after the other.
 
@@ -40,14 +63,8 @@ class Loop:
         What to train.
     training, validation
         Examples to train on, as often as they were drawn, and those held back.
-    steps
-        Steps of the whole training.
-    rate
-        Largest learning rate.
-    seed
-        Seed of the order of the examples.
-    folder
-        Where the state is kept.
+    plan
+        Steps, learning rate, seed and folder.
     """
 
     def __init__(
@@ -56,18 +73,14 @@ class Loop:
         net: Net,
         training: Sequence[Example],
         validation: Sequence[Example],
-        *,
-        steps: int,
-        rate: float,
-        seed: int,
-        folder: Path,
+        plan: Plan,
     ) -> None:
         from torch.optim import Adam
 
         self.settings, self.net = settings, net
         self.training, self.compared = training, spread(validation, MOST_COMPARED)
-        self.steps, self.rate, self.seed, self.folder = steps, rate, seed, folder
-        self.optimizer = Adam(net.trained, lr=rate)
+        self.plan = plan
+        self.optimizer = Adam(net.trained, lr=plan.rate)
 
     def begin(self, rmse_e: float, rmse_f: float) -> State:
         """Return the state before the first step.
@@ -110,7 +123,7 @@ class Loop:
         while not state.over:
             since.append(self._step(state.step))
             state.step += 1
-            state.over = state.step == self.steps
+            state.over = state.step == self.plan.steps
             if state.over or state.step % self.settings.check_every == 0:
                 energy, force = (
                     np.mean([getattr(e, k) for e in since]) for k in ("energy", "force")
@@ -133,10 +146,9 @@ class Loop:
         from torch.nn.utils import clip_grad_norm_
 
         for group in self.optimizer.param_groups:
-            rise = self.settings.rise_steps
-            group["lr"] = learning_rate(step, self.steps, rise, self.rate)
+            group["lr"] = self._rate(step)
         self.net.module.train()
-        numbers = batch(step, len(self.training), self.settings.batch_size, self.seed)
+        numbers = batch(step, len(self.training), self.settings.batch_size, self.plan.seed)
         found = errors(self.net, [self.training[number] for number in numbers], self.settings)
         if not math.isfinite(float(found.loss)):
             raise TrainingError(
@@ -150,6 +162,9 @@ class Loop:
         self.optimizer.step()
         return Errors(found.loss.detach(), found.energy, found.force)
 
+    def _rate(self, step: int) -> float:
+        return learning_rate(step, self.plan.steps, self.settings.rise_steps, self.plan.rate)
+
     def _note(self, state: State, energy: float, force: float) -> None:
         """Compare with the held-back frames, and write the state."""
         row: dict[str, float] = {"step": state.step}
@@ -157,16 +172,14 @@ class Loop:
         if held:
             row |= {"rmse_e_val": math.sqrt(held.energy), "rmse_f_val": math.sqrt(held.force)}
         row |= {"rmse_e_trn": math.sqrt(energy), "rmse_f_trn": math.sqrt(force)}
-        row["lr"] = learning_rate(
-            max(state.step - 1, 0), self.steps, self.settings.rise_steps, self.rate
-        )
+        row["lr"] = self._rate(max(state.step - 1, 0))
         state.rows.append(row)
         state.model = self.net.module.state_dict()
         state.optimizer = self.optimizer.state_dict()
         state.random = _random()
         if held:
             self._judge(state, float(held.loss))
-        write_state(state, self.folder)
+        write_state(state, self.plan.folder)
 
     def _judge(self, state: State, loss: float) -> None:
         """Keep the model if it is the best so far, and end the training if patience is over."""

@@ -25,7 +25,7 @@ from ionloop.codes.finetuning.checkpoint import (
 )
 from ionloop.codes.finetuning.device import check_device
 from ionloop.codes.finetuning.examples import Example, examples
-from ionloop.codes.finetuning.loop import Loop, spread
+from ionloop.codes.finetuning.loop import Loop, Plan, spread
 from ionloop.codes.finetuning.net import Net
 from ionloop.codes.finetuning.references import check_residual, fit_references
 from ionloop.codes.finetuning.schedule import drawn
@@ -165,15 +165,13 @@ def _learn(
     steps = settings.training_steps(len(task.training), warm)
     _mark_folder(settings, task, net, steps)
     net.freeze(settings.frozen_blocks(len(net.blocks) - 1))
+    rate = settings.warm_learning_rate if warm else settings.learning_rate
     loop = Loop(
         settings,
         net,
         [learned[numbers.index(pick)] for pick in picks],
         held,
-        steps=steps,
-        rate=settings.warm_learning_rate if warm else settings.learning_rate,
-        seed=task.seed,
-        folder=task.folder,
+        Plan(steps, rate, task.seed, task.folder),
     )
     state = read_state(task.folder)
     if state is None:
@@ -281,8 +279,10 @@ def check_written(
     TrainingError
         If they differ.
     """
+    path = model.write(folder, f"model-written-{model.name}")
+    calculator = potentials.calculator(settings.kind, path, settings.device)
     for example in spread(known, FRAMES_TO_COMPARE):
-        read = potentials.predict(settings.kind, [model], example.frame, folder, settings.device)
+        read = potentials.predict_with(calculator, example.frame)
         largest = _difference(read, net.predict(example.frame, [example.graph]))
         if not largest <= SAME_FORCES:
             raise TrainingError(
