@@ -18,6 +18,7 @@ from ionloop.codes.deepmd.data import Systems
 from ionloop.codes.forcefield import model as forcefield
 from ionloop.codes.gpaw import calculation as gpaw
 from ionloop.codes.lammps import cell, script
+from ionloop.codes.sevennet import settings as sevennet
 from ionloop.flows.concurrent_learning.initial import perturb_structures
 from ionloop.jobs.explore.lammps import LammpsExploreMaker
 from ionloop.jobs.explore.starts import trajectory_tasks
@@ -45,6 +46,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("preflight.inputs", "runfile.model", "formats.reading"):
         module = import_module(f"ionloop.{name}")
         monkeypatch.setattr(module, "read_frames", lru_cache(module.read_frames))
+    monkeypatch.setattr(sevennet, "open_net", lru_cache(sevennet.open_net))
 
 
 def answer(data: dict[str, Any], folder: Path) -> str:
