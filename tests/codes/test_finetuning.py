@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from monty.json import MontyDecoder
 from pydantic import ValidationError
 
 from ionloop.codes.chgnet.settings import ChgnetSettings
@@ -164,6 +165,7 @@ def test_a_section_makes_its_maker(code, kind):
     maker = section.maker(["Li", "S"])
     assert (maker.kind, maker.n_models, maker.settings.base) == (code, 2, section.base)
     assert type(maker.settings) is section.settings_type
+    assert MontyDecoder().process_decoded(maker.as_dict()) == maker
 
 
 def test_a_local_base_is_found_beside_the_run_file(tmp_path):

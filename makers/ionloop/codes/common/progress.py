@@ -48,7 +48,7 @@ def advance_of(folders: Iterable[Path]) -> Advance | None:
 
 
 def _of_trainings(folder: Path) -> Advance | None:
-    """DeePMD-kit: `numb_steps` of input.json, and the last step in lcurve.out."""
+    """Trainings, as DeePMD-kit notes them: `numb_steps` of input.json, last step of lcurve.out."""
     steps = []
     for curve in folder.rglob("lcurve.out"):
         script = json.loads(curve.with_name("input.json").read_text())

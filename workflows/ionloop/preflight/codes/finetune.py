@@ -15,9 +15,9 @@ from ionloop.runfile.sections.sevennet import SevennetSection
 from ionloop.schemas.errors import IonloopError
 
 STEP_SECONDS: Mapping[str, float] = {
-    "7net-0": 0.7,
-    "7net-mf-0": 0.7,
-    "7net-l3i5": 2.1,
+    "7net-0": 0.9,
+    "7net-mf-0": 0.9,
+    "7net-l3i5": 2.6,
     "chgnet": 0.3,
 }
 """Seconds of a step on 50 atoms of LGPS, by the base."""
