@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 from label_data import Score, score
+from label_methods import FULL_NET, QUICK_NET
 from label_results import markdown
 
 from ionloop.api import RunFile, load_structures, start
@@ -57,15 +58,19 @@ SKIP, EVERY = 500, 200
 
 RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
 
+HELD_BACK = 0.1
+"""Fraction of the labels that is held back from every training."""
+
 SIZES: dict[bool, dict[str, Any]] = {
     True: {
         "turns": 2,
         "initial": 10,
         "per_turn": 10,
         "md_steps": 300,
-        "scratch": {"steps": 1500, "rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8},
-        "fitting": [64, 64, 64],
+        "network": QUICK_NET,
+        "steps": 1500,
         "tuned": {"n_models": 2, "steps": 20},
+        "teacher": {"n_own": 40, "n_frames": 40, "max_rounds": 1},
         "student_steps": 3000,
     },
     False: {
@@ -73,9 +78,10 @@ SIZES: dict[bool, dict[str, Any]] = {
         "initial": 20,
         "per_turn": 40,
         "md_steps": 2000,
-        "scratch": {"steps": 20_000, "rcut": 6.0, "neurons": [20, 40, 80], "axis_neurons": 16},
-        "fitting": [100, 100, 100],
+        "network": FULL_NET,
+        "steps": 20_000,
         "tuned": {"n_models": 3},
+        "teacher": {"n_own": 500, "n_frames": 500, "max_rounds": 3},
         "student_steps": 80_000,
     },
 }
@@ -127,19 +133,35 @@ def parts(recipe: str, quick: bool) -> dict[str, Any]:
     an equal error; so is their window.
     """
     size = SIZES[quick]
-    scratch = size["scratch"] | {"fitting": size["fitting"], "validation_fraction": 0.05}
+    network = size["network"]
     if recipe == "dpgen":
         return {
-            "train": {"code": "deepmd", "n_models": 4, **scratch},
+            "train": {
+                "code": "deepmd",
+                "n_models": 4,
+                "steps": size["steps"],
+                "validation_fraction": HELD_BACK,
+                **network,
+            },
             "explore": {"code": "lammps"},
             "trust": {"low": 0.12, "high": 0.8},
             "production": {"steps": size["student_steps"], "warm_start": False},
         }
     return {
-        "train": {"code": "sevennet", "base": "7net-0", **size["tuned"]},
+        "train": {
+            "code": "sevennet",
+            "base": "7net-0",
+            "validation_fraction": HELD_BACK,
+            **size["tuned"],
+        },
         "explore": {"code": "ase"},
         "trust": {"low": 0.02, "high": 0.4},
-        "production": {"code": "deepmd", **scratch, "steps": size["student_steps"]},
+        "production": {
+            "code": "deepmd",
+            **network,
+            "steps": size["student_steps"],
+            "teacher": {**size["teacher"], "explore": {"code": "lammps"}},
+        },
     }
 
 
