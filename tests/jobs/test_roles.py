@@ -13,7 +13,10 @@ import pytest
 from jobflow import Flow
 from monty.json import MontyDecoder, MontyEncoder
 
+from ionloop.codes.dpa.settings import DpaSettings
 from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.codes.mace.settings import MaceSettings
+from ionloop.codes.sevennet.settings import SevennetSettings
 from ionloop.codes.teacher import TeacherSettings
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.jobs.placement import Role, assign
@@ -25,8 +28,15 @@ MODULES = (
     "ionloop.jobs.label.dft",
     "ionloop.jobs.label.external",
     "ionloop.jobs.label.vasp",
+    "ionloop.jobs.train.chgnet",
+    "ionloop.jobs.train.dpa",
+    "ionloop.jobs.train.mace",
+    "ionloop.jobs.train.sevennet",
 )
 NEEDED = {
+    "DpaTrainMaker": {"settings": DpaSettings(base="DPA.pt")},
+    "FineTuneMaker": {"settings": SevennetSettings()},
+    "MaceTrainMaker": {"settings": MaceSettings(base="MACE.model")},
     "TeacherLabelMaker": {"settings": TeacherSettings(kind="deepmd", models=["0a"]), "job": "1b"},
 }
 """Fields without a default, by Maker."""
@@ -52,6 +62,7 @@ def test_every_maker_keeps_its_fields() -> None:
         "ConcurrentLearningMaker",
         "Cp2kLabelMaker",
         "DeepmdTrainMaker",
+        "DistilMaker",
         "ExternalLabelMaker",
         "ForceFieldLabelMaker",
         "GpawLabelMaker",

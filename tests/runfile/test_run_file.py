@@ -188,7 +188,7 @@ stages: [{{temperatures: [], steps: many}}]
 """
     assert refused(tmp_path, text) == [
         "run.yaml, line 3: train.batch_size = 'lots': expected a valid integer or 'auto'",
-        "run.yaml, line 4: explore.code = 'openmm': unknown code; known: lammps",
+        "run.yaml, line 4: explore.code = 'openmm': unknown code; known: lammps, ase",
         "run.yaml, line 5: stages[0].steps = 'many': expected a valid integer",
         "run.yaml, line 5: stages[0].temperatures = []: List should have at least 1 item, not 0",
     ]

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
     from ionloop.jobs.label.vasp import VaspLabelMaker
     from ionloop.jobs.select import WindowSelectMaker
+    from ionloop.jobs.train.chgnet import ChgnetTrainMaker
     from ionloop.jobs.train.deepmd import DeepmdTrainMaker
+    from ionloop.jobs.train.dpa import DpaTrainMaker
+    from ionloop.jobs.train.mace import MaceTrainMaker
+    from ionloop.jobs.train.sevennet import SevennetTrainMaker
     from ionloop.preflight.check import Report, check
     from ionloop.runfile.errors import RunFileError
     from ionloop.runfile.model import RunFile
@@ -40,19 +44,23 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AseExploreMaker",
+    "ChgnetTrainMaker",
     "ConcurrentLearningMaker",
     "Cp2kLabelMaker",
     "DeepmdTrainMaker",
     "DistilMaker",
+    "DpaTrainMaker",
     "ExternalLabelMaker",
     "ForceFieldLabelMaker",
     "Frames",
     "GpawLabelMaker",
     "IonloopError",
     "LammpsExploreMaker",
+    "MaceTrainMaker",
     "Report",
     "RunFile",
     "RunFileError",
+    "SevennetTrainMaker",
     "VaspLabelMaker",
     "WindowSelectMaker",
     "check",
@@ -80,7 +88,11 @@ _MODULES = {
     "jobs.label.forcefield": "ForceFieldLabelMaker",
     "jobs.label.vasp": "VaspLabelMaker",
     "jobs.select": "WindowSelectMaker",
+    "jobs.train.chgnet": "ChgnetTrainMaker",
     "jobs.train.deepmd": "DeepmdTrainMaker",
+    "jobs.train.dpa": "DpaTrainMaker",
+    "jobs.train.mace": "MaceTrainMaker",
+    "jobs.train.sevennet": "SevennetTrainMaker",
     "preflight.check": "Report check",
     "runfile.errors": "RunFileError",
     "runfile.model": "RunFile",
