@@ -170,3 +170,15 @@ def test_few_labels_held_back_are_a_warning(tmp_path: Path) -> None:
     text = "initial: {n_perturbed: 10}\nproduction: {code: deepmd, teacher: {}}\n"
     warnings = dict(found(check(written(tmp_path, text)), "warning"))
     assert "first 10 labels about 3.0 are held back" in warnings["train.validation_fraction"]
+
+
+def test_paths_of_bases_count_from_the_folder_of_the_run_file(tmp_path: Path) -> None:
+    own, other = tmp_path / "own.pth", tmp_path / "other.pt"
+    own.touch()
+    other.touch()
+    head = SPRINGS.replace('train: {code: "springs:SpringsSection"}\n', "")
+    text = "train: {code: sevennet, base: own.pth}\nproduction: {code: chgnet, base: other.pt}\n"
+    file = written(tmp_path, text, head)
+    assert (file.train.base, file.production_section.base) == (str(own), str(other))
+    file = written(tmp_path, "train: {code: sevennet}\nproduction: {base: own.pth}\n", head)
+    assert (file.train.base, file.production_section.base) == ("7net-0", str(own))

@@ -182,6 +182,8 @@ class RunFile(Model):
             "store": store,
             "initial": self.initial.model_copy(update={"data": data}),
             "label": self.label.located(folder.absolute()),
+            "train": self.train.located(folder.absolute()),
+            "production": self.production.located(self.train, folder.absolute()),
         }
         for key in ("scratch", "launchpad"):
             if (path := getattr(self, key)) is not None:

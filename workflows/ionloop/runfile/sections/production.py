@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 from ionloop.flows.distillation.settings import Distillation
 from ionloop.runfile.errors import refused
@@ -46,6 +47,21 @@ class ProductionSection(Production):
         own: Any = kind.model_validate(given | fraction)
         section: TrainSection = own.for_production(self)
         return section
+
+    def located(self, train: TrainSection, folder: Path) -> Self:
+        """Return the section with paths relative to a folder made absolute.
+
+        Parameters
+        ----------
+        train
+            The section `train` of the run file.
+        folder
+            The folder.
+        """
+        given = self.section(train)
+        placed = given.located(folder)
+        paths = [key for key in self.overrides if getattr(placed, key) != getattr(given, key)]
+        return self.model_copy(update={key: getattr(placed, key) for key in paths})
 
     def explorer(self, train: TrainSection, explore: ExploreSection) -> ExploreSection:
         """Return the section of the exploration with the students.
