@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -352,7 +353,11 @@ def main() -> None:
             continue
         if not out.exists():
             print(f"{RECIPES[recipe]}, seed {seed} …", flush=True)
-            start(file, or_resume=True)
+            ended = start(file, or_resume=True)
+            if not ended.ok:
+                sys.exit(
+                    f"{file.name} did not come to its end: ionloop status --store {file.store}"
+                )
         frames = test_frames(file.label, options.oracle, options.quick, options.work)
         found[recipe, seed] = judged(file, frames, out)
     print(table(found))
