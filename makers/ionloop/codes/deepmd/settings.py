@@ -63,7 +63,7 @@ class DeepmdSettings(Model):
     """steps of a training that starts from the last iteration's model; none: every training starts
     from scratch"""
     warm_learning_rate: float | None = Field(None, gt=0)
-    """learning rate at the start of such a training; none: one that fits its steps, from 1e-3 for
+    """learning rate at the start of such a training; none: one that fits its steps, from 3e-3 for
     5,000 to 1e-4 for 400,000"""
     warm_energy_prefactors: Prefactors | None = None
     """energy_prefactors of such a training; none: the same with 0.1 or more at the start, since it
