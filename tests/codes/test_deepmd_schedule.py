@@ -89,7 +89,7 @@ def test_settings_choose_the_rates_by_their_steps():
     assert told.schedule(warm=False) == schedule(400_000, decay="cosine")
     named = DeepmdSettings(steps=400_000, warm_steps=2000, learning_rate_stop=1e-6)
     assert named.schedule(warm=False) == Schedule(1e-3, 1e-6, 400_000)
-    assert named.schedule(warm=True) == Schedule(1e-3, 1e-6, 2000)
+    assert named.schedule(warm=True) == Schedule(3e-3, 1e-6, 2000)
 
 
 def test_settings_of_an_earlier_version_keep_their_rates():
