@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields, replace
 from importlib import import_module
 from inspect import isabstract
+from typing import Any
 
 import pytest
 from jobflow import Flow
@@ -33,7 +34,7 @@ MODULES = (
     "ionloop.jobs.train.mace",
     "ionloop.jobs.train.sevennet",
 )
-NEEDED = {
+NEEDED: dict[str, dict[str, Any]] = {
     "DpaTrainMaker": {"settings": DpaSettings(base="DPA.pt")},
     "FineTuneMaker": {"settings": SevennetSettings()},
     "MaceTrainMaker": {"settings": MaceSettings(base="MACE.model")},

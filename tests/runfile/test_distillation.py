@@ -178,7 +178,11 @@ def test_paths_of_bases_count_from_the_folder_of_the_run_file(tmp_path: Path) ->
     other.touch()
     head = SPRINGS.replace('train: {code: "springs:SpringsSection"}\n', "")
     text = "train: {code: sevennet, base: own.pth}\nproduction: {code: chgnet, base: other.pt}\n"
-    file = written(tmp_path, text, head)
-    assert (file.train.base, file.production_section.base) == (str(own), str(other))
-    file = written(tmp_path, "train: {code: sevennet}\nproduction: {base: own.pth}\n", head)
-    assert (file.train.base, file.production_section.base) == ("7net-0", str(own))
+    assert bases(written(tmp_path, text, head)) == [str(own), str(other)]
+    text = "train: {code: sevennet}\nproduction: {base: own.pth}\n"
+    assert bases(written(tmp_path, text, head)) == ["7net-0", str(own)]
+
+
+def bases(file: RunFile) -> list[Any]:
+    sections: list[Any] = [file.train, file.production_section]
+    return [section.base for section in sections]

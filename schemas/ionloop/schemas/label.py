@@ -19,7 +19,6 @@ from ionloop.schemas.kpoints import StartCell
 from ionloop.schemas.likeness import likeness
 from ionloop.schemas.units import Energy, Force, Length, Seconds
 
-
 TEACHER = "teacher"
 """Code of the level of theory of labels that an ensemble of potentials predicted."""
 

@@ -70,8 +70,7 @@ def check_backend(backend: str, what: str = "", cure: str = "") -> None:
     for name in ("deepmd", package):
         if importlib.util.find_spec(name) is None:
             raise MissingProgramError(
-                f"{what} needs the package {name}; "
-                "install with: pip install 'ionloop[deepmd]'"
+                f"{what} needs the package {name}; install with: pip install 'ionloop[deepmd]'"
             )
     if backend == "pytorch":
         _check_torch(what, cure or "set train.backend to tensorflow")
