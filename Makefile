@@ -25,7 +25,7 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp
-	$(INSTALL) --editable '.[demo,vasp,fireworks,remote,dev]'
+	$(INSTALL) --editable '.[demo,torchsim,vasp,fireworks,remote,dev]'
 	touch $@
 
 .PHONY: demo test check integration test-queue test-queue-loops test-loops test-programs slow quick quick-processes quick-rest lint format bench docs help clean
