@@ -31,7 +31,6 @@ from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
 
-
 BASES = {"sevennet": "7net-0", "chgnet": "chgnet"}
 LABELLERS = {"sevennet": "chgnet", "chgnet": "7net-0"}
 SECTIONS = {"sevennet": SevennetSection, "chgnet": ChgnetSection}
