@@ -44,15 +44,33 @@ LABEL_WEIGHT = 5.0
 
 HOT = {"temperatures": [300.0, 700.0, 1200.0], "ensemble": "npt-tri"}
 """As hot as the published exploration, at constant pressure."""
-CONDITIONS = {
-    True: Stage(**HOT, steps=100, skip=20, dump_every=10),
-    False: Stage(**HOT, pressures=[1.0, 10_000.0], steps=2000, skip=200, n_structures=2),
-}
 LESSONS = {
-    True: Distillation(n_own=12, n_frames=12, max_rounds=1, label_weight=LABEL_WEIGHT),
-    False: Distillation(n_own=500, n_frames=800, max_rounds=3, label_weight=LABEL_WEIGHT),
+    True: Distillation(
+        n_own=12,
+        n_frames=12,
+        max_rounds=1,
+        label_weight=LABEL_WEIGHT,
+        stage=Stage(**HOT, steps=100, skip=20, dump_every=10),
+    ),
+    # Most frames are those of the students, whose molecular dynamics costs next to nothing.
+    False: Distillation(
+        n_own=60,
+        n_frames=250,
+        max_rounds=2,
+        label_weight=LABEL_WEIGHT,
+        own_stage=Stage(**HOT, steps=300, skip=60, dump_every=10, timestep=2.0),
+        stage=Stage(
+            **HOT,
+            pressures=[1.0, 10_000.0],
+            steps=1000,
+            skip=100,
+            dump_every=25,
+            n_structures=2,
+            timestep=2.0,
+        ),
+    ),
 }
-TEACHERS = {True: 2, False: 3}
+N_TEACHERS = 2
 
 
 RUN = "distil"
@@ -110,7 +128,7 @@ class Course:
         """
         labels = ingest(write_each(frames, folder), "extxyz", TYPE_MAP, PUBLISHED)
         teacher = SevennetTrainMaker(
-            n_models=TEACHERS[self.quick],
+            n_models=N_TEACHERS,
             settings=SevennetSettings(base=self.base, steps=10 if self.quick else None),
             type_map=TYPE_MAP,
             validation_fraction=HELD_BACK,
@@ -121,7 +139,6 @@ class Course:
             production=replace(students, n_models=1, min_models=1),
             explore=LammpsExploreMaker(type_map=TYPE_MAP),
             teacher_explore=AseExploreMaker(type_map=TYPE_MAP),
-            stages=[CONDITIONS[self.quick]],
             settings=LESSONS[self.quick],
             validation_fraction=HELD_BACK,
             seed=self.seed,

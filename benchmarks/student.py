@@ -30,7 +30,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from student_ways import FIRST, GOOD, GROUPS, Way
+from student_ways import DEFAULT, FIRST, GOOD, GROUPS, Way
 
 from ionloop.codes.common.prediction import force_errors
 from ionloop.codes.deepmd import SUFFIXES, predict
@@ -50,6 +50,8 @@ EARLY = ["init", *(f"iteration-{n}" for n in range(4))]
 LATE = ["iteration-6", "iteration-7"]
 N_TEST = 40
 """Frames of each of the two tests."""
+REFERENCES = {"schedule": FIRST, "shape": GOOD, "average": GOOD, "pytorch": GOOD}
+"""What the ways of a group are compared with; the default of today, if not named."""
 TIMED_STEPS = 400
 """Steps that tell the time of one; DeePMD-kit leaves out the first hundred, which cost more."""
 
@@ -242,7 +244,7 @@ def report(bench: Bench, groups: Sequence[str]) -> None:
     columns = "".join(f"{name:>8}" for name in ("steps", "later", "same", "own"))
     print(f"{'force errors on frames of iterations: its own':50}{columns}")
     for group in groups:
-        reference = FIRST if group == "schedule" else GOOD
+        reference = REFERENCES.get(group, DEFAULT)
         steps, first = bench.errors(reference)
         values = ", ".join(f"{error:.0f}" for error in first)
         print(f"{group}: divided by those of {reference.name}, {values} meV/Å, {steps} steps")

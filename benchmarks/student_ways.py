@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NET = {"rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8, "fitting": [64, 64, 64]}
+WIDE = {"neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
 OLD = NET | {"learning_rate_start": 1e-3, "learning_rate_stop": 3.5e-8}
 """A small network, trained by the default of version 0.1."""
 
@@ -39,6 +40,8 @@ class Way:
 
 FIRST = Way("1e-3 to 3.5e-8, as version 0.1", OLD)
 GOOD = FIRST.of("3e-3 to 3e-5", learning_rate_start=3e-3, learning_rate_stop=3e-5)
+DEFAULT = Way("the rates that follow the steps", NET)
+"""The default of today: what the run file leaves open."""
 
 
 def schedules() -> Iterator[Way]:
@@ -61,25 +64,27 @@ def shapes() -> Iterator[Way]:
 def weights() -> Iterator[Way]:
     """Yield prefactors of the loss."""
     for end in (10.0, 100.0):
-        yield GOOD.of(f"forces 1000 to {end:g}", force_prefactors=(1000.0, end))
-    yield GOOD.of("forces 100 to 1", force_prefactors=(100.0, 1.0))
-    yield GOOD.of("energies 0.2 to 10", energy_prefactors=(0.2, 10.0))
+        yield DEFAULT.of(f"forces 1000 to {end:g}", force_prefactors=(1000.0, end))
+    yield DEFAULT.of("forces 100 to 1", force_prefactors=(100.0, 1.0))
+    yield DEFAULT.of("energies 0.2 to 10", energy_prefactors=(0.2, 10.0))
 
 
 def batches() -> Iterator[Way]:
     """Yield batch sizes and Adam's memory."""
-    yield GOOD.of("2 frames a step", batch_size=2)
-    yield GOOD.of("4 frames a step", batch_size=4)
-    yield GOOD.of("Adam's beta2 0.99", {"optimizer": {"type": "Adam", "adam_beta2": 0.99}})
+    yield DEFAULT.of("2 frames a step", batch_size=2)
+    yield DEFAULT.of("4 frames a step", batch_size=4)
+    yield DEFAULT.of("Adam's beta2 0.99", {"optimizer": {"type": "Adam", "adam_beta2": 0.99}})
 
 
 def nets() -> Iterator[Way]:
     """Yield networks and precisions."""
-    yield GOOD.of("float32", precision="float32")
-    yield GOOD.of("[20, 40, 80], [100]*3", neurons=[20, 40, 80], fitting=[100] * 3)
-    yield GOOD.of("[10, 20], [64]*3", neurons=[10, 20])
-    yield GOOD.of("gelu_tf", activation="gelu_tf")
-    yield GOOD.of("rcut 6", rcut=6.0)
+    yield DEFAULT.of("float32", precision="float32")
+    yield DEFAULT.of("[20, 40, 80], [100]*3", neurons=[20, 40, 80], fitting=[100] * 3)
+    yield DEFAULT.of("[10, 20], [64]*3", neurons=[10, 20])
+    yield DEFAULT.of("gelu_tf", activation="gelu_tf")
+    yield DEFAULT.of("rcut 6", rcut=6.0)
+    wide = DEFAULT.of("rcut 6, [20, 40, 80], [100]*3, float32", rcut=6.0, **WIDE)
+    yield wide.of(wide.name, precision="float32")
 
 
 def averages() -> Iterator[Way]:

@@ -21,6 +21,7 @@ from ionloop.codes.common.progress import advance_of
 from ionloop.codes.common.training import Training, TrainingError
 from ionloop.codes.finetuning.checkpoint import CURVE, read_state
 from ionloop.codes.finetuning.elements import ELEMENTS
+from ionloop.codes.finetuning.references import drift
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.sevennet.settings import SevennetSettings
@@ -86,6 +87,13 @@ def test_the_error_falls_and_the_file_is_the_model(either: Tuned, tmp_path: Path
     assert read.virial_mev_per_atom < 100
     assert trained.base.name == BASES[either.code]
     assert (trained.steps, trained.warm_start, trained.obstacle) == (8, False, "")
+
+
+def test_the_energies_keep_the_zero_of_the_labels(tuned: Tuned, tmp_path: Path) -> None:
+    learned = tuned.frames[:N_TRAINED]
+    trained = train("chgnet", tuned.frames, tmp_path, alone=True, steps=2)
+    read = potentials.predict("chgnet", [trained.model], learned, tmp_path)
+    assert drift([learned], [read]) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_killed_training_ends_with_the_same_bits(

@@ -12,12 +12,13 @@ from monty.json import MontyDecoder
 from pydantic import ValidationError
 
 from ionloop.codes.chgnet.settings import ChgnetSettings
+from ionloop.codes.common.prediction import Prediction
 from ionloop.codes.common.progress import advance_of
 from ionloop.codes.finetuning.checkpoint import CURVE, SCRIPT, State, curve_of, write_curve
 from ionloop.codes.finetuning.device import check_device
 from ionloop.codes.finetuning.elements import ELEMENTS, others_with
 from ionloop.codes.finetuning.loop import spread
-from ionloop.codes.finetuning.references import check_residual, fit_references
+from ionloop.codes.finetuning.references import drift, fit_references
 from ionloop.codes.finetuning.schedule import batch, drawn, learning_rate
 from ionloop.codes.finetuning.training import obstacle_to
 from ionloop.codes.sevennet.settings import SevennetSettings
@@ -78,14 +79,44 @@ def test_reference_energies_are_found_again():
     fit = fit_references(labelled, [part.energies for part in parts])
     assert fit.shifts == pytest.approx(shifts)
     assert fit.residual == pytest.approx(0, abs=1e-12)
-    check_residual(fit, 1e-6, "7net-0")
 
 
-def test_labels_of_another_level_are_refused():
+def predicted(part: Frames, energy: float, forces: np.ndarray) -> Prediction:
+    virials = np.zeros((1, len(part), 3, 3))
+    return Prediction(np.full((1, len(part)), energy), forces[None], virials)
+
+
+def test_energies_of_another_level_are_refused():
     part = frames_of("Li F", [-10.0, -10.0, -9.0, -10.4])
-    fit = fit_references([part], [np.full(4, -9.0)])
+    forces = np.random.default_rng(1).standard_normal(part.positions.shape)
+    labelled = replace(part, forces=forces)
+    settings, same = SevennetSettings(), predicted(part, -9.0, forces)
     with pytest.raises(InputError, match=r"0\.259 eV/atom.*level of theory.*max_residual"):
-        check_residual(fit, 0.1, "7net-0")
+        settings.check_labels([labelled], [same], "7net-0")
+    SevennetSettings(max_residual=0.3).check_labels([labelled], [same], "7net-0")
+
+
+@pytest.mark.parametrize(
+    ("unit", "fits"), [(0.8, True), (1.3, True), (-1.0, False), (1 / 51.4, False), (23.06, False)]
+)
+def test_forces_in_other_units_are_refused(unit, fits):
+    # Soft forces are the base's own fault; another sign, Hartree/Bohr and kcal/mol/Å the labels'.
+    # With one composition and one energy, the energies say nothing.
+    part = frames_of("Li F", [-10.0, -10.0])
+    true = np.random.default_rng(1).standard_normal(part.positions.shape)
+    labelled, base = replace(part, forces=unit * true), predicted(part, -9.0, true)
+    if fits:
+        SevennetSettings().check_labels([labelled], [base], "7net-0")
+        return
+    with pytest.raises(InputError, match=r"forces differ from those of 7net-0.*max_force_ratio"):
+        SevennetSettings().check_labels([labelled], [base], "7net-0")
+    SevennetSettings(max_force_ratio=60).check_labels([labelled], [base], "7net-0")
+
+
+def test_the_drift_of_energies_is_that_of_an_atom():
+    parts = [frames_of("Li F", [-10.0, -12.0]), frames_of("Li Li F", [-9.0])]
+    predictions = [predicted(part, -12.0, np.zeros_like(part.positions)) for part in parts]
+    assert drift(parts, predictions) == pytest.approx((1.0 + 0.0 + 1.0) / 3)
 
 
 def test_a_frame_without_a_label_is_refused():

@@ -225,7 +225,10 @@ def test_the_conditions_are_those_of_the_last_stage_at_all_temperatures() -> Non
     ]
     stage = Distillation().stage_of(stages)
     assert (stage.temperatures, stage.steps, stage.ensemble) == ([300, 600, 900], 500, "npt-iso")
-    assert Distillation(stage=stages[0]).stage_of(stages) == stages[0]
+    given = Distillation(stage=stages[0])
+    assert given.stage_of(stages) == given.own_stage_of(stages) == stages[0]
+    shorter = Distillation(stage=stages[0], own_stage=stages[1])
+    assert (shorter.stage_of(stages), shorter.own_stage_of(stages)) == (stages[0], stages[1])
 
 
 def test_of_what_a_teacher_labelled_nothing_is_held_back(gold_copper: Frames) -> None:

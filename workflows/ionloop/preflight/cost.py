@@ -166,8 +166,9 @@ def _cost(
         rounds = teacher.max_rounds if new_labels else 1
         taught = teacher.n_own + rounds * teacher.n_frames
         trainings += rounds * teacher.n_models
-        stage = teacher.stage_of(run_file.stages)
-        md_steps += (1 + rounds) * n_trajectories(stage, structures) * stage.steps
+        own, stage = teacher.own_stage_of(run_file.stages), teacher.stage_of(run_file.stages)
+        md_steps += n_trajectories(own, structures) * own.steps
+        md_steps += rounds * n_trajectories(stage, structures) * stage.steps
         seconds += _distillation_time(run_file, teacher, rounds, structures)
     return Cost(
         turns=len(turns),
@@ -193,7 +194,7 @@ def _distillation_time(
     cold = training_seconds(section, small, warm=False)
     warm = training_seconds(section, small, warm=run_file.production.warm_start)
     return (
-        _md_time(run_file, stage, structures)
+        _md_time(run_file, teacher.own_stage_of(run_file.stages), structures)
         + rounds * n_steps * md
         + (teacher.n_own + rounds * teacher.n_frames) * label
         + n_models * (cold + (rounds - 1) * warm)

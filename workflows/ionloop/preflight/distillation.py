@@ -64,10 +64,12 @@ def _look_at_frames(
     run_file: RunFile, teacher: DistillationSection, structures: Sequence[Frames]
 ) -> Iterator[Finding]:
     """Look whether the molecular dynamics gives the frames that are asked for."""
-    stage = teacher.stage_of(run_file.stages)
-    n = len(stage.conditions) * stage.n_structures * n_starts(structures)
-    explorers = {"n_own": run_file.explore, "n_frames": run_file.student_explorer}
-    for key, explorer in explorers.items():
+    parts = {
+        "n_own": (run_file.explore, teacher.own_stage_of(run_file.stages)),
+        "n_frames": (run_file.student_explorer, teacher.stage_of(run_file.stages)),
+    }
+    for key, (explorer, stage) in parts.items():
+        n = len(stage.conditions) * stage.n_structures * n_starts(structures)
         kept = min(stage.n_counted, getattr(explorer, "max_candidates", stage.n_counted))
         asked = getattr(teacher, key)
         if n and n * kept < asked:
@@ -75,7 +77,8 @@ def _look_at_frames(
                 f"{asked} frames are asked for, and the molecular dynamics gives {n * kept}: "
                 f"{n} trajectories with {kept} frames each"
             )
-            cure = "as many are labelled as there are; give production.teacher.stage more steps"
+            where = "own_stage" if key == "n_own" and teacher.own_stage else "stage"
+            cure = f"as many are labelled as there are; give production.teacher.{where} more steps"
             yield warning(f"production.teacher.{key}", sentence, cure)
 
 

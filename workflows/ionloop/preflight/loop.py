@@ -116,9 +116,10 @@ def look_at_stages(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
         if window.high > exploded:
             sentence = f"high ({window.high:g}) is above explore.stop_max_devi_f ({exploded:g})"
             yield warning(key, sentence, "trajectories end before a frame is failed: raise that")
-    if run_file.production.teacher and (own := run_file.production.teacher.stage):
-        stages["production.teacher.stage"] = own
-        yield from _look_at_conditions("production.teacher.stage", own)
+    for name in ("stage", "own_stage") if run_file.production.teacher else ():
+        if given := getattr(run_file.production.teacher, name):
+            stages[f"production.teacher.{name}"] = given
+            yield from _look_at_conditions(f"production.teacher.{name}", given)
     if run_file.validation.temperatures:
         stages["validation"] = run_file.validation_stage
     for key, stage in stages.items():

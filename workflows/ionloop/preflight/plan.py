@@ -155,14 +155,20 @@ def _distillation(run_file: RunFile, structures: Sequence[Frames]) -> Iterator[s
     if teacher is None:
         return
     stage, explorer = teacher.stage_of(run_file.stages), run_file.student_explorer
+    own = teacher.own_stage_of(run_file.stages)
+    same = "that of" if own == stage else f"the molecular dynamics ({_md(stage, structures)}) of"
     yield (
         f"Distil: the last ensemble labels {teacher.n_own} frames of its own molecular dynamics "
-        f"({_trajectories(stage, structures)} of {_length(stage)}, {_conditions(stage)}"
-        f"{_cell(stage)}), and {teacher.n_frames} of that of {teacher.n_models} students "
+        f"({_md(own, structures)}), and {teacher.n_frames} of {same} {teacher.n_models} students "
         f"({explorer.code}) in each of at most {count(teacher.max_rounds, 'round')}, drawn at "
         f"random, until their force error against it is at most {teacher.factor:g} times its own "
         "on held-back labels; no label is bought."
     )
+
+
+def _md(stage: Stage, structures: Sequence[Frames]) -> str:
+    trajectories, length = _trajectories(stage, structures), _length(stage)
+    return f"{trajectories} of {length}, {_conditions(stage)}{_cell(stage)}"
 
 
 def _production(run_file: RunFile) -> str:

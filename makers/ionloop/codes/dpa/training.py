@@ -35,7 +35,6 @@ from ionloop.codes.dpa.pretrained import (
     read_trained,
 )
 from ionloop.codes.dpa.program import check_environment, run
-from ionloop.codes.finetuning.references import check_residual, fit_references
 from ionloop.codes.finetuning.schedule import drawn
 from ionloop.programs.log import end_of_log, last_lines
 from ionloop.programs.resume_marker import clear_unless_same_work
@@ -251,8 +250,8 @@ def _compare(settings: DpaSettings, task: Task, base: Pretrained) -> None:
     every = max(1, sum(map(len, task.training)) // MOST_COMPARED)
     frames = [part[::every] for part in concatenate(task.training)]
     file = base.packed("base.pt")
-    predicted = [predict([file], part, task.folder).energies[0] for part in frames]
-    check_residual(fit_references(frames, predicted), settings.max_residual, settings.base)
+    predictions = [predict([file], part, task.folder) for part in frames]
+    settings.check_labels(frames, predictions, settings.base)
 
 
 def _delivered(

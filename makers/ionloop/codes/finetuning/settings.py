@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from ionloop.codes.common.prediction import Prediction
 from ionloop.codes.common.training import Training
+from ionloop.codes.finetuning.references import check_labels
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
@@ -67,6 +69,10 @@ class FineTuner(Model, ABC):
     max_residual: PositiveFloat = 0.1
     """largest root-mean-square difference in eV/atom between labels and base after the reference
     energies were fitted; above it, the labels are of another kind than the base knows"""
+    max_force_ratio: PositiveFloat = 1.5
+    """largest error of the base's forces before the training, divided by the forces of labels or
+    base, whichever are smaller (all as root mean square); above it, the labels are in other units,
+    have the other sign, or are of another kind than the base knows"""
 
     def training_steps(self, n_frames: int, warm: bool) -> int:
         """Return the number of steps of a training.
@@ -81,6 +87,33 @@ class FineTuner(Model, ABC):
         if warm and self.warm_steps:
             return self.warm_steps
         return self.steps or round(32 * n_frames**0.4)
+
+    def check_labels(
+        self, frames: Sequence[Frames], predictions: Sequence[Prediction], base: str
+    ) -> None:
+        """Check that the labels are of a kind that the base knows.
+
+        Parameters
+        ----------
+        frames
+            Labelled frames.
+        predictions
+            What the base predicts for each entry of `frames`.
+        base
+            Its name, for the message.
+
+        Raises
+        ------
+        InputError
+            If energies or forces differ by more than the settings allow.
+        """
+        check_labels(
+            frames,
+            predictions,
+            base,
+            max_residual=self.max_residual,
+            max_force_ratio=self.max_force_ratio,
+        )
 
     @abstractmethod
     def train(

@@ -25,9 +25,9 @@ from ionloop.codes.finetuning.checkpoint import (
 )
 from ionloop.codes.finetuning.device import check_device
 from ionloop.codes.finetuning.examples import Example, examples
-from ionloop.codes.finetuning.loop import Loop, Plan, spread
+from ionloop.codes.finetuning.loop import MOST_COMPARED, Loop, Plan, spread
 from ionloop.codes.finetuning.net import Net
-from ionloop.codes.finetuning.references import check_residual, fit_references
+from ionloop.codes.finetuning.references import drift, fit_references
 from ionloop.codes.finetuning.schedule import drawn
 from ionloop.programs.resume_marker import clear_unless_same_work
 from ionloop.schemas.errors import InputError
@@ -180,6 +180,7 @@ def _learn(
         loop.resume(state)
     loop.run(state)
     loop.finish(state)
+    _take_off_drift(net, spread(learned, MOST_COMPARED))
     return state, learned, held
 
 
@@ -217,7 +218,7 @@ def _prepare(
     predictions = [net.predict(each.frame, [each.graph]) for each in learned]
     fit = fit_references(frames, [prediction.energies[0] for prediction in predictions])
     if not settings.from_scratch:
-        check_residual(fit, settings.max_residual, settings.base)
+        settings.check_labels(frames, predictions, settings.base)
     net.shift_energies(fit.shifts)
     return fit.residual, force_errors(predictions, frames).force_mev_per_angstrom / 1000
 
@@ -240,6 +241,13 @@ def change_readout(net: Net, fraction: float, seed: int) -> None:
     noise = np.random.default_rng([seed, 0]).standard_normal(tuple(weights.shape))
     with torch.no_grad():
         weights.add_(fraction * weights.std() * torch.tensor(noise).to(weights))
+
+
+def _take_off_drift(net: Net, known: Sequence[Example]) -> None:
+    """Move the zero of the energies to that of the labels, from which short trainings drift."""
+    frames = [each.frame for each in known]
+    predictions = [net.predict(each.frame, [each.graph]) for each in known]
+    net.shift_energies(dict.fromkeys(symbols_of(frames), drift(frames, predictions)))
 
 
 def _errors(net: Net, compared: Sequence[Example]) -> ForceErrors:

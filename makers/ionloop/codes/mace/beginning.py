@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ionloop.codes.finetuning.references import check_residual, fit_references
+from ionloop.codes.finetuning.references import fit_references
 from ionloop.codes.finetuning.settings import SCRATCH
 from ionloop.codes.finetuning.training import obstacle_to
 from ionloop.codes.mace.inputs import ENERGIES, START
@@ -256,10 +256,10 @@ def _start_from(
     about = {"to": str(start), "change": [copy.dtype, copy.noise, copy.seed]}
     energies = _look(settings, model, elements, head=head, **about)
     calculator = with_python(settings.python, start, settings.device)
-    predicted = [predict_with(calculator, part).energies[0] for part in training]
-    fit = fit_references(training, predicted)
+    predictions = [predict_with(calculator, part) for part in training]
+    fit = fit_references(training, [each.energies[0] for each in predictions])
     if settings.base != SCRATCH:
-        check_residual(fit, settings.max_residual, model.name)
+        settings.check_labels(training, predictions, model.name)
     return {symbol: energy + fit.shifts.get(symbol, 0.0) for symbol, energy in energies.items()}
 
 

@@ -149,11 +149,10 @@ def begin_distillation(
     dataset = references(labels)
     if not isinstance(labels, list):
         dataset = [labels.reference[number] for number in range(len(labels.value))]
-    starts, stage = references(structures), maker.settings.stage
+    starts, stage = references(structures), maker.settings.own_stage_of(maker.stages)
     label = labeller(maker, teacher.value)
     explorer = maker.teacher_explore or maker.explore
     explorer.check_kind(teacher.value.kind)
-    assert stage is not None
     explore = explorer.make(label.ensemble, stage, starts, ANY_DEVIATION, maker.seed)
     select = maker.select.at_random().make(
         explore.output, dataset, maker.settings.n_own, maker.seed

@@ -34,8 +34,11 @@ class Distillation(Model):
     stage: Stage | None = None
     """conditions of all of this molecular dynamics; none: those of the last stage, at the
     temperatures of all stages"""
+    own_stage: Stage | None = None
+    """conditions of the teacher's own molecular dynamics, which is slow and may be shorter; none:
+    those of the students'"""
 
-    @field_validator("stage")
+    @field_validator("stage", "own_stage")
     @classmethod
     def _check_pressures(cls, stage: Stage | None) -> Stage | None:
         if stage is not None and (idle := stage.idle_pressures):
@@ -61,6 +64,16 @@ class Distillation(Model):
             raise InputError("a distillation needs conditions: give stages, or settings.stage")
         temperatures = sorted({t for stage in stages for t in stage.temperatures})
         return stages[-1].model_copy(update={"temperatures": temperatures, "trust": None})
+
+    def own_stage_of(self, stages: Sequence[Stage]) -> Stage:
+        """Return the conditions of the teacher's own molecular dynamics.
+
+        Parameters
+        ----------
+        stages
+            Stages of the run.
+        """
+        return self.own_stage or self.stage_of(stages)
 
     @property
     def most_frames(self) -> int:
