@@ -12,6 +12,8 @@ from jobflow import Flow, Job, JobConfig, JobStore, job, run_locally
 from ionloop.engines.local.journal import Journal
 from ionloop.engines.local.runner import LocalRunner
 from ionloop.flows.concurrent_learning.decision import Limits
+from ionloop.flows.distillation.rounds import STUDENTS
+from ionloop.jobs.explore.lammps import LammpsExploreMaker
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.jobs.placement import Role, assign
 from ionloop.jobs.tolerances import changed, in_force, updated
@@ -126,11 +128,11 @@ def test_every_tolerance_is_a_key_of_some_code() -> None:
     from ionloop.runfile.sections.registry import CODES
     from ionloop.runfile.tolerances import TOLERANCES
 
-    for role, keys in TOLERANCES.items():
-        sections = CODES.get(role, CODES["train"]).values()
+    for part, keys in TOLERANCES.items():
+        sections = CODES.get(part.rpartition(".")[2], CODES["train"]).values()
         known = {key for section in sections for key in section.model_fields}
         assert keys & known
-        assert all(may_change(f"{role}.{key}") for key in keys)
+        assert all(may_change(f"{part}.{key}") for key in keys)
 
 
 @job(config=JobConfig(expose_store=True))
@@ -174,6 +176,22 @@ def test_a_production_of_another_code_takes_nothing_of_the_section_train(
         assert looked(store, DeepmdTrainMaker(), role="train")[1].cores == 2
         maker = DeepmdTrainMaker()
         assert looked(store, maker, role="train", part="production") == [{}, maker]
+
+
+def test_the_students_explorer_has_tolerances_of_its_own(tmp_path: Path) -> None:
+    text = (
+        "train: {{code: sevennet}}\nexplore: {{code: ase}}\n"
+        "production: {{code: deepmd, teacher: {{factor: {}, explore: {{code: lammps{}}}}}}}\n"
+    )
+    begun = write(tmp_path, text.format(1, ""))
+    records.enter(begun)
+    launch.take_over(begun.store, None, write(tmp_path, text.format(1, ", command: my-lmp")))
+    with closing(open_store(begun.store)) as store:
+        part = {"role": "explore", "part": STUDENTS}
+        assert looked(store, LammpsExploreMaker(), **part)[1].settings.command == "my-lmp"
+        assert looked(store, LammpsExploreMaker(), role="explore")[0] == {}
+    with pytest.raises(OtherSettingsError, match=r"production\.teacher\.factor: 1\.0 → 2\.0"):
+        launch.take_over(begun.store, None, write(tmp_path, text.format(2, "")))
 
 
 def test_updated_leaves_strange_keys_alone() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 from jobflow import CURRENT_JOB
@@ -46,7 +47,8 @@ def changed(part: str | None = None) -> dict[str, Any]:
     Parameters
     ----------
     part
-        Label, train, explore, production or limits; by default that of the current job.
+        Label, train, explore, production or limits, or a section within one, such as
+        production.teacher.explore; by default that of the current job.
 
     Returns
     -------
@@ -62,7 +64,7 @@ def changed(part: str | None = None) -> dict[str, Any]:
         document = runs.query_one({"run": run}, properties=["run_file", "changes"]) or {}
     except StoreError:
         return {}
-    keys = {tuple(change["key"].split(".")[:2]) for change in document.get("changes") or []}
+    keys = {tuple(change["key"].split(".")) for change in document.get("changes") or []}
     here = part or metadata().get(PART) or str(metadata().get("role"))
     return _of_part(here, keys, document.get("run_file") or {})
 
@@ -91,12 +93,16 @@ def updated(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def _of_part(part: str, keys: set[tuple[str, ...]], run_file: Mapping[str, Any]) -> dict[str, Any]:
-    values = {key[1]: run_file[part][key[1]] for key in keys if key[0] == part and len(key) == 2}
+    path = tuple(part.split("."))
+    names = {key[len(path)] for key in keys if len(key) > len(path) and key[: len(path)] == path}
+    section = reduce(lambda within, name: within[name], path, run_file) if names else {}
+    values = {name: section[name] for name in names}
     if part != PRODUCTION:
         return values
-    code, of_train = ((run_file.get(name) or {}).get("code") for name in (part, "train"))
-    if code not in (None, of_train):
+    code, former = ((run_file.get(name) or {}).get("code") for name in (part, "train"))
+    if code not in (None, former):
         return values
     # Production takes the keys of train that it does not set itself, except the number of models.
-    shared = _of_part("train", keys - {("train", "min_models")}, run_file)
+    of_train = {key for key in keys if key[:2] != ("train", "min_models")}
+    shared = _of_part("train", of_train, run_file)
     return shared | {key: run_file[part][key] for key in shared if key in run_file[part]} | values

@@ -6,7 +6,7 @@ What it computes may not: nobody could say which settings the results of such a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,13 +16,14 @@ from ionloop.schemas.run import Change, RunDoc
 
 _PROGRAMS = frozenset({"command", "vasp_cmd", "vasp_gamma_cmd", "device", "cores", "per_gpu"})
 
-TOLERANCES: Mapping[str, frozenset[str]] = {
+TOLERANCES: Mapping[str, Set[str]] = {
     "label": _PROGRAMS
     | {"floor", "allowance", "quorum", "limits", "batch_size", "timeout", "frozen_after"}
     | {"max_errors", "max_scf_steps"},
     "train": _PROGRAMS | {"min_models"},
     "production": _PROGRAMS | {"min_models"},
     "explore": _PROGRAMS | {"floor", "batch_size", "stall_timeout"},
+    "production.teacher.explore": {"command", "device", "floor", "batch_size", "stall_timeout"},
 }
 
 WHOLE = {"store", "scratch", "keep", "cores", "launchpad", "project", "resources", "limits"}
@@ -93,8 +94,13 @@ def as_begun(stored: RunFile, given: RunFile) -> RunFile:
 
 def may_change(key: str) -> bool:
     """Tell whether a key, such as ``label.floor``, may change after the run has begun."""
-    section, _, rest = key.partition(".")
-    return section in WHOLE or rest.partition(".")[0] in TOLERANCES.get(section, ())
+    if key.partition(".")[0] in WHOLE:
+        return True
+    return any(
+        key.removeprefix(f"{section}.").partition(".")[0] in names
+        for section, names in TOLERANCES.items()
+        if key.startswith(f"{section}.")
+    )
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -25,7 +25,10 @@ from ionloop.schemas.potential import EnsembleDoc, EvaluationDoc, ForceErrors, T
 from ionloop.schemas.selection import ANY_DEVIATION
 
 LESSON = "lesson"
-"""Part of a run that has no tolerances in the run file: a teacher's labels, students' MD."""
+"""Part of a run that has no tolerances in the run file: a teacher's labels."""
+
+STUDENTS = "production.teacher.explore"
+"""Part of the run file of the students' MD, if they have an explorer of their own."""
 
 ROUND = "round"  # in a job's metadata: the round of the distillation, from 0
 
@@ -105,8 +108,8 @@ def build_round(
     train = maker.train.make(dataset, previous, seed)
     train.update_metadata({PART: PRODUCTION}, dynamic=True)
     explore = maker.explore.make(train.output, stage, structures, ANY_DEVIATION, seed)
-    if maker.teacher_explore is not None:
-        explore.update_metadata({PART: LESSON}, dynamic=True)
+    if maker.teacher_explore not in (None, maker.explore):
+        explore.update_metadata({PART: STUDENTS}, dynamic=True)
     select = maker.select.at_random().make(explore.output, dataset, maker.settings.n_frames, seed)
     label = labeller(maker, teacher.value).make(select.output.picked)
     label.update_metadata({PART: LESSON}, dynamic=True)
