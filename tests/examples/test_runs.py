@@ -1,0 +1,80 @@
+"""The examples of other materials, run to their end: the potential holds for 100 ps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ionloop.codes.forcefield.settings import ForceFieldSettings
+from ionloop.codes.mace import MaceSettings
+from ionloop.formats.reading import load_structures
+from ionloop.geometry.perturb import perturb
+from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
+from ionloop.runfile.reading import load
+from ionloop.schemas.frames import Frames, concatenate
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+MACE = "IONLOOP_TEST_MACE"
+
+
+def test_a_student_of_sevennet_holds_in_nasicon(tmp_path: Path) -> None:
+    hold(EXAMPLES / "nasicon/run.yaml", tmp_path)
+
+
+def test_a_student_of_sevennet_holds_in_a_mixed_halide(tmp_path: Path) -> None:
+    hold(EXAMPLES / "li3inybrcl/run.yaml", tmp_path)
+
+
+def test_a_student_of_mace_holds_in_nasicon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if MACE not in os.environ:
+        pytest.skip(f"{MACE} is not set to the command of the Python of MACE's environment")
+    monkeypatch.setenv("IONLOOP_MACE_PYTHON", os.environ[MACE])
+    for file in (EXAMPLES / "nasicon").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write_base(tmp_path)
+    hold(tmp_path / "mace.yaml", tmp_path)
+
+
+def write_base(folder: Path) -> None:
+    """Train a small MACE on the labels of 7net-0, in place of a published one: none is in a wheel."""
+    (start,) = load_structures([folder / "Na3Zr2Si2PO12.vasp"])
+    oracle = ForceFieldLabelMaker(settings=ForceFieldSettings(model="7net-0"))
+    frames = perturb(start, 40, displacement=0.2, strain=0.03, seed=1)
+    labelled = concatenate(oracle.label(frame).frame for frame in frames)
+    settings = MaceSettings(
+        base="scratch", steps=1200, channels=16, learning_rate=0.01, stress_weight=0.0
+    )
+    types = list(dict.fromkeys(start.symbols))
+    trained = settings.train(
+        [part[:-4] for part in labelled],
+        [part[-4:] for part in labelled],
+        type_map=types,
+        seed=1,
+        folder=folder / "base",
+        alone=True,
+    )
+    trained.model.write(folder, "mace-mp-small.model")
+
+
+def hold(run_file: Path, folder: Path) -> None:
+    """Run to the end, and then 100 ps at the highest explored temperature."""
+    store, potential = folder / "ionloop.db", folder / "potential"
+    ionloop = [sys.executable, "-m", "ionloop.cli"]
+    run = load(run_file)
+    subprocess.run([*ionloop, "run", run_file, "--store", store], check=True, cwd=folder)
+    export = ["export", run.name, "models", "--store", store, "--out", potential]
+    subprocess.run([*ionloop, *export], check=True, cwd=folder)
+    hottest = max(t for stage in run.stages for t in stage.temperatures)
+    script = [sys.executable, ROOT / "benchmarks/md_stability.py", run.structures[0]]
+    given = [potential / "potential-0.pb", "-T", str(hottest), "--work", folder / "md"]
+    subprocess.run([*script, *given], check=True, cwd=folder)
