@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
 from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.runfile.reading import load
-from ionloop.schemas.frames import Frames, concatenate
+from ionloop.schemas.frames import concatenate
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -46,7 +45,7 @@ def test_a_student_of_mace_holds_in_nasicon(
 
 
 def write_base(folder: Path) -> None:
-    """Train a small MACE on the labels of 7net-0, in place of a published one: none is in a wheel."""
+    """Train a small MACE on labels of 7net-0, in place of a published one."""
     (start,) = load_structures([folder / "Na3Zr2Si2PO12.vasp"])
     oracle = ForceFieldLabelMaker(settings=ForceFieldSettings(model="7net-0"))
     frames = perturb(start, 40, displacement=0.2, strain=0.03, seed=1)
