@@ -25,7 +25,7 @@ from ionloop.codes.finetuning.references import drift
 from ionloop.codes.forcefield.model import calculator
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.sevennet.settings import SevennetSettings
-from ionloop.preflight.codes.base import look_at_code
+from ionloop.preflight.codes.base import look_at_code, look_at_known_labels
 from ionloop.runfile.sections.chgnet import ChgnetSection
 from ionloop.runfile.sections.sevennet import SevennetSection
 from ionloop.schemas.errors import InputError
@@ -238,6 +238,20 @@ def test_the_check_looks_at_device_base_and_elements(code: str) -> None:
         ("warning", "train.patience"),
         ("error", "train.base"),
     ]
+
+
+def test_the_check_compares_labels_that_are_there_with_the_base(tuned: Tuned) -> None:
+    section = ChgnetSection()
+    (finding,) = look_at_known_labels(section, [tuned.frames])
+    assert (finding.level, finding.key) == ("ok", "initial.data")
+    assert "from the labels of 5 frames" in finding.sentence
+    other_units = replace(tuned.frames, forces=tuned.frames.forces / 51.4)
+    (finding,) = look_at_known_labels(section, [other_units])
+    assert finding.level == "error"
+    assert "times (train.max_force_ratio) the smaller of" in finding.sentence
+    unknown = replace(tuned.frames, symbols=("Po",) * 4)
+    for silent in (unknown, tuned.frames.unlabelled()):
+        assert list(look_at_known_labels(section, [silent])) == []
 
 
 def test_a_checkpoint_of_a_later_version_is_refused(tmp_path: Path) -> None:

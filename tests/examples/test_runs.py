@@ -25,11 +25,11 @@ MACE = "IONLOOP_TEST_MACE"
 
 
 def test_a_student_of_sevennet_holds_in_nasicon(tmp_path: Path) -> None:
-    hold(EXAMPLES / "nasicon/run.yaml", tmp_path)
+    run_and_hold(EXAMPLES / "nasicon/run.yaml", tmp_path)
 
 
 def test_a_student_of_sevennet_holds_in_a_mixed_halide(tmp_path: Path) -> None:
-    hold(EXAMPLES / "li3inybrcl/run.yaml", tmp_path)
+    run_and_hold(EXAMPLES / "li3inybrcl/run.yaml", tmp_path)
 
 
 def test_a_student_of_mace_holds_in_nasicon(
@@ -41,7 +41,7 @@ def test_a_student_of_mace_holds_in_nasicon(
     for file in (EXAMPLES / "nasicon").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     write_base(tmp_path)
-    hold(tmp_path / "mace.yaml", tmp_path)
+    run_and_hold(tmp_path / "mace.yaml", tmp_path)
 
 
 def write_base(folder: Path) -> None:
@@ -65,15 +65,14 @@ def write_base(folder: Path) -> None:
     trained.model.write(folder, "mace-mp-small.model")
 
 
-def hold(run_file: Path, folder: Path) -> None:
+def run_and_hold(run_file: Path, folder: Path) -> None:
     """Run to the end, and then 100 ps at the highest explored temperature."""
-    store, potential = folder / "ionloop.db", folder / "potential"
+    store, potential, run = str(folder / "ionloop.db"), folder / "potential", load(run_file)
     ionloop = [sys.executable, "-m", "ionloop.cli"]
-    run = load(run_file)
-    subprocess.run([*ionloop, "run", run_file, "--store", store], check=True, cwd=folder)
-    export = ["export", run.name, "models", "--store", store, "--out", potential]
-    subprocess.run([*ionloop, *export], check=True, cwd=folder)
+    export = ["export", run.name, "models", "--store", store, "--out", str(potential)]
     hottest = max(t for stage in run.stages for t in stage.temperatures)
-    script = [sys.executable, ROOT / "benchmarks/md_stability.py", run.structures[0]]
-    given = [potential / "potential-0.pb", "-T", str(hottest), "--work", folder / "md"]
-    subprocess.run([*script, *given], check=True, cwd=folder)
+    hold = [sys.executable, str(ROOT / "benchmarks/md_stability.py"), str(run.structures[0])]
+    given = [str(potential / "potential-0.pb"), "-T", str(hottest), "--work", str(folder / "md")]
+    subprocess.run([*ionloop, "run", str(run_file), "--store", store], check=True, cwd=folder)
+    subprocess.run([*ionloop, *export], check=True, cwd=folder)
+    subprocess.run([*hold, *given], check=True, cwd=folder)

@@ -25,6 +25,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterable[Finding]]] = {
     "the labeller, which is started": lambda run, has: look_at_code(run.label, has.elements),
     "the k-points": look_at_kpoints,
     "the trainer, which is started": lambda run, has: look_at_code(run.train, has.elements),
+    "labels that are there, and the trainer's base": data.look_at_known_labels,
     "the length of the trainings": loop.look_at_schedules,
     "the explorer, which is started": loop.look_at_explorer,
     "the production training": loop.look_at_production,

@@ -16,6 +16,7 @@ from math import nan
 
 from ionloop.preflight.findings import Finding, error, ok, sentence_of
 from ionloop.runfile.sections.base import CodeSection, ExploreSection, LabelSection, TrainSection
+from ionloop.schemas.frames import Frames
 
 
 @singledispatch
@@ -102,6 +103,20 @@ def training_seconds(section: TrainSection, n_atoms: int, *, warm: bool) -> floa
         Whether it starts from a model of the turn before.
     """
     return nan
+
+
+@singledispatch
+def look_at_known_labels(section: TrainSection, frames: Sequence[Frames]) -> Iterator[Finding]:
+    """Look whether labels that are there already are of a kind that the trainer's base knows.
+
+    Parameters
+    ----------
+    section
+        The section `train` of the run file.
+    frames
+        Labelled frames.
+    """
+    yield from ()
 
 
 @singledispatch

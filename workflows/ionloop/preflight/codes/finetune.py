@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from ionloop.codes.common.ase import without_known_warnings
+from ionloop.codes.common.prediction import force_errors
 from ionloop.codes.finetuning.device import check_device
-from ionloop.preflight.codes.base import look_at_code, training_seconds
+from ionloop.codes.finetuning.loop import spread
+from ionloop.preflight.codes.base import look_at_code, look_at_known_labels, training_seconds
 from ionloop.preflight.findings import Finding, error, ok, sentence_of, warning
 from ionloop.programs.errors import MissingExtraError
 from ionloop.runfile.sections.chgnet import ChgnetSection
 from ionloop.runfile.sections.finetune import TorchFineTuneSection
 from ionloop.runfile.sections.sevennet import SevennetSection
-from ionloop.schemas.errors import IonloopError
+from ionloop.schemas.errors import InputError, IonloopError
+from ionloop.schemas.frames import Frames, symbols_of
 
 STEP_SECONDS: Mapping[str, float] = {
     "7net-0": 0.9,
@@ -24,6 +27,9 @@ STEP_SECONDS: Mapping[str, float] = {
 
 USUAL_FRAMES = 100
 """Frames for whose number of steps the time is estimated."""
+
+MOST_COMPARED = 8
+"""Labels that are compared with the base."""
 
 
 @look_at_code.register(SevennetSection)
@@ -57,6 +63,35 @@ def _look_at_fine_tuning(
     installed = ", ".join(f"{name} {version}" for name, version in versions.items())
     sentence = f"{section.base} knows {', '.join(elements)}; it is fine-tuned with {installed}"
     yield ok("train.base", sentence)
+
+
+@look_at_known_labels.register(SevennetSection)
+@look_at_known_labels.register(ChgnetSection)
+def _look_at_known_labels(
+    section: TorchFineTuneSection, frames: Sequence[Frames]
+) -> Iterator[Finding]:
+    """Compare a few labels with the base: those of a run that is refused later are bought."""
+    known = spread([frame for part in frames for frame in part], MOST_COMPARED)
+    if section.from_scratch or not all(frame.is_labelled for frame in known):
+        return
+    try:
+        with without_known_warnings():
+            net = section.model_copy(update={"device": "cpu"}).open(section.base_path())
+            section.check_elements(net.elements, symbols_of(known))
+            predictions = [net.predict(frame, [net.graph(frame)]) for frame in known]
+    except IonloopError:  # said where the base is looked at
+        return
+    try:
+        section.check_labels(known, predictions, section.base)
+    except InputError as problem:
+        yield error("initial.data", sentence_of(problem))
+        return
+    error_of_base = force_errors(predictions, known).force_mev_per_angstrom
+    sentence = (
+        f"before fine-tuning, the forces of {section.base} differ by {error_of_base:.0f} meV/Å "
+        f"from the labels of {len(known)} frames"
+    )
+    yield ok("initial.data", sentence)
 
 
 @training_seconds.register(SevennetSection)
