@@ -1,7 +1,7 @@
 """DP-GEN's recipe beside fine-tuning and distillation: error against labels and core hours.
 
-Two runs of the loop on LGPS have the same start structures, initial frames, oracle, stages, picks
-per turn and test frames:
+Two runs of the loop on LGPS have the same start structures, initial frames, oracle, explorer,
+stages, picks per turn and test frames:
 
 - DP-GEN's recipe: DeePMD from scratch in every turn, a fixed trust window, random picks;
 - the new one: SevenNet (7net-0) fine-tuned in every turn, and at the end a DeePMD student of it.
@@ -72,18 +72,20 @@ SIZES: dict[bool, dict[str, Any]] = {
         "steps": 1500,
         "tuned": {"n_models": 2, "steps": 20},
         "teacher": {"n_own": 40, "n_frames": 40, "max_rounds": 1},
-        "student_steps": 3000,
+        "production": {"steps": 3000},
+        "student": {"steps": 2000, "warm_steps": 1000},
     },
     False: {
-        "turns": 5,
+        "turns": 2,
         "initial": 20,
-        "per_turn": 40,
-        "md_steps": 2000,
+        "per_turn": 30,
+        "md_steps": 500,
         "network": FULL_NET,
-        "steps": 20_000,
-        "tuned": {"n_models": 3},
-        "teacher": {"n_own": 500, "n_frames": 500, "max_rounds": 3},
-        "student_steps": 80_000,
+        "steps": 8000,
+        "tuned": {"n_models": 2},
+        "teacher": {"n_own": 60, "n_frames": 200, "max_rounds": 2},
+        "production": {"steps": 40_000},
+        "student": {"steps": 20_000, "warm_steps": 20_000},
     },
 }
 """Small, and for a page of results."""
@@ -113,6 +115,7 @@ def run_file(recipe: str, seed: int, oracle: str, quick: bool, work: Path) -> Ru
         "seed": seed,
         "initial": {"n_perturbed": size["initial"], "displacement": 0.2, "strain": 0.03},
         "label": label_section(oracle),
+        "explore": {"code": "ase"},
         "select": {"max_labels": size["per_turn"], "strategy": "random"},
         "stages": [
             {
@@ -144,9 +147,8 @@ def parts(recipe: str, quick: bool) -> dict[str, Any]:
                 "validation_fraction": HELD_BACK,
                 **network,
             },
-            "explore": {"code": "lammps"},
             "trust": {"low": 0.12, "high": 0.8},
-            "production": {"steps": size["student_steps"], "warm_start": False},
+            "production": {**size["production"], "warm_start": False},
         }
     return {
         "train": {
@@ -155,12 +157,12 @@ def parts(recipe: str, quick: bool) -> dict[str, Any]:
             "validation_fraction": HELD_BACK,
             **size["tuned"],
         },
-        "explore": {"code": "ase"},
         "trust": {"low": 0.02, "high": 0.4},
         "production": {
             "code": "deepmd",
             **network,
-            "steps": size["student_steps"],
+            **size["student"],
+            "warm_start": True,
             "teacher": {**size["teacher"], "explore": {"code": "lammps"}},
         },
     }

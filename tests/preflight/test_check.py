@@ -239,6 +239,13 @@ def test_limits_cap_the_estimate(tmp_path):
     assert (most.turns, most.labels) == (2, 100)
 
 
+@pytest.mark.usefixtures("programs")
+def test_a_stage_ends_after_its_turns_even_if_it_cannot_converge_in_them(tmp_path):
+    stages = [{"temperatures": [300], "steps": 500, "max_turns": 2}]
+    file = run_file(tmp_path, stages=stages, convergence={"turns": 3})
+    assert check(file).estimate.least.turns == 2
+
+
 # MACE and its weights are not installed with ionloop: tests/examples/test_run_files.py.
 @pytest.mark.parametrize(
     "path",

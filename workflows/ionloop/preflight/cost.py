@@ -66,7 +66,8 @@ def estimate(run_file: RunFile, structures: Sequence[Frames]) -> Estimate:
     structures
         The start structures.
     """
-    quick = [s for s in run_file.stages for _ in range(run_file.convergence.turns)]
+    fewest = run_file.convergence.turns
+    quick = [s for s in run_file.stages for _ in range(min(fewest, s.max_turns))]
     slow = [s for s in run_file.stages for _ in range(s.max_turns)]
     most_turns = run_file.limits.max_turns
     return Estimate(
