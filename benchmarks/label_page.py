@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from label_distillation import LESSONS
 from label_methods import METHODS
 from label_results import Record, cells, delivered, ratios, table, unfinished
 
@@ -37,6 +38,12 @@ force components is {scale:.0f} meV/Å.
 - Every training is repeated with more steps until they lower the force error by less than 3 %; the
   length that did best is the one given here. This is decided by {n_tuning} other frames of
   iterations 4 to 7, which no training sees. A user would have to hold back labels for it.
+- DeePMD: `se_e2_a`, cut-off 5 Å, nets [10, 20, 40] and [64, 64, 64], single precision, learning
+  rates that follow the steps.
+- Distilled: a tenth of the labels is held back, two teachers are fine-tuned on the rest. They label
+  {n_own} frames of their own molecular dynamics from the relaxed crystal, at 300, 700 and 1,200 K
+  and constant pressure, and {n_frames} of that of students, in each of at most {n_rounds} rounds.
+  Of the frames that DFT had selected only the labels are learned, drawn five times as often.
 - Errors are root mean squares, mean ± standard deviation over seeds. Energies are given as they
   are, and after one constant per atom, the mean difference over all test frames, is taken off.
 - Core seconds are processor time of everything that made the potential with the length that did
@@ -72,6 +79,9 @@ def write_page(records: Sequence[Record], folder: Path) -> Path:
             n_test=full[0].test.n_frames,
             n_tuning=full[0].tuning.n_frames,
             scale=full[0].test.force_scale,
+            n_own=LESSONS[False].n_own,
+            n_frames=LESSONS[False].n_frames,
+            n_rounds=LESSONS[False].max_rounds,
         ),
         table(full),
         "## Compared\n",

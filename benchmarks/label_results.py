@@ -212,9 +212,13 @@ def ratios(records: Sequence[Record]) -> Iterator[str]:
     found = cells(records)
     most = max((n for _, n in found), default=0)
     pairs = [
-        *((("distilled", 50), ("scratch", n)) for n in (500, most)),
-        *(((tuned, 50), ("scratch", n)) for tuned in ("7net-0", "7net-l3i5") for n in (500, most)),
         (("distilled", 50), ("7net-0", 50)),
+        (("distilled-l3i5", 50), ("7net-l3i5", 50)),
+        *(
+            ((method, 50), ("scratch", n))
+            for method in ("distilled", "distilled-l3i5", "7net-0", "7net-l3i5")
+            for n in (50, 500, most)
+        ),
     ]
     for one, other in dict.fromkeys(pairs):
         if one in found and other in found:
