@@ -50,7 +50,7 @@ class DeepmdSettings(Model):
     learning_rate_stop: float | None = Field(None, gt=0)
     """learning rate of the last step; none: one that fits the steps and the decay"""
     learning_rate_decay: Decay | None = None
-    """how it decays from the one to the other; none: along a cosine up to 50,000 steps if neither
+    """how it decays from the one to the other; none: along a cosine up to 100,000 steps if neither
     is given, exponentially if one is"""
     energy_prefactors: Prefactors = (0.02, 1.0)
     """weight of the energies in the loss, at the start and at the end"""
