@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from label_distillation import LESSONS
 from label_methods import METHODS
 from label_results import Record, cells, delivered, ratios, table, unfinished
@@ -29,8 +28,8 @@ INTRODUCTION = """\
 Written by `python benchmarks/labels.py --full --page` from [`labels.jsonl`](labels.jsonl), which
 has one line per training.
 
-Published DFT frames of LGPS (Huang et al. 2021) are replayed: of the {pool:,} initial frames and
-frames of iterations 0 to 3 (50 atoms), as many as the column *labels* says are picked at random.
+Published DFT frames of LGPS (Huang et al. 2021) are replayed: of the initial frames and those of
+iterations 0 to 3 (50 atoms), as many as the column *labels* says are picked at random.
 With one seed, the smaller picks are parts of the larger ones. The potentials are judged by {n_test}
 frames of iterations 4 to 7 (400 atoms), which nothing was trained on; the root mean square of their
 force components is {scale:.0f} meV/Å.
@@ -75,7 +74,6 @@ def write_page(records: Sequence[Record], folder: Path) -> Path:
     growing = unfinished(full)
     parts = [
         INTRODUCTION.format(
-            pool=max(record.n for record in full),
             n_test=full[0].test.n_frames,
             n_tuning=full[0].tuning.n_frames,
             scale=full[0].test.force_scale,
@@ -115,13 +113,13 @@ def draw(records: Sequence[Record], path: Path) -> None:
         (axes[1], "energy_shifted", "energy error, meV/atom, one constant taken off"),
     ):
         _panel(axis, records, name)
-        axis.set(xscale="log", yscale="log", xlabel="DFT labels", ylabel=label)
+        axis.set(xscale="log", xlabel="DFT labels", ylabel=label)
+        axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
         ticks = sorted({record.n for record in records})
         axis.set_xticks(ticks, [f"{n:,}" for n in ticks], rotation=45, minor=False)
         axis.minorticks_off()
-        _plain_ticks(axis)
         axis.grid(visible=True, alpha=0.3)
-    axes[0].legend(frameon=False, fontsize=9)
+    axes[0].legend(frameon=False, fontsize=9, loc="lower left")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
@@ -138,12 +136,3 @@ def _panel(axis: Any, records: Sequence[Record], name: str) -> None:
         single = [record for record in delivered(records) if record.method == method]
         values = [getattr(record.test, name) for record in single]
         axis.plot([r.n for r in single], values, marker, color=colour, alpha=0.3, markersize=3)
-
-
-def _plain_ticks(axis: Any) -> None:
-    """Label a logarithmic axis of few decades with plain numbers."""
-    low, high = axis.get_ylim()
-    steps = np.array([1, 1.5, 2, 3, 4, 5, 7])
-    ticks = np.outer(10.0 ** np.arange(-3, 5), steps).ravel()
-    shown = ticks[(ticks >= low) & (ticks <= high)]
-    axis.set_yticks(shown, [f"{tick:g}" for tick in shown])
