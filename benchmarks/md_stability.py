@@ -96,13 +96,14 @@ def report(done: Trajectory, shortest: float) -> bool:
     )
     unphysical = judged.faults != ""
     distance = shortest_distance(frames)
+    largest = np.max(done.max_devi_f, initial=0)
+    deviation = f"; largest deviation {largest:.2f} eV/Å" if largest else ""  # of one model none
     picoseconds = done.steps[-1] * task.timestep / 1000 if len(frames) else 0.0
     print(
         f"{picoseconds:g} of {task.steps * task.timestep / 1000:g} ps of {task.start.formula} at "
         f"{task.temperature:g} K, {task.ensemble}: {len(frames)} frames, {unphysical.sum()} of "
         f"them unphysical {sorted(set(judged.faults[unphysical]))}; shortest distance "
-        f"{distance:.2f} Å; mean temperature {np.mean(done.temperatures):.0f} K; largest "
-        f"deviation {np.max(done.max_devi_f, initial=0):.2f} eV/Å; "
+        f"{distance:.2f} Å; mean temperature {np.mean(done.temperatures):.0f} K{deviation}; "
         f"{done.steps[-1] / max(done.seconds, 1e-9):.1f} steps/s {done.stop_reason}"
     )
     return bool(done.finished and not unphysical.any() and distance >= shortest)
