@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from label_data import TYPE_MAP
-from label_methods import FULL_NET
 from md_stability import run, start_of
 
 from ionloop.codes import deepmd
@@ -32,6 +31,7 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import DEEPMD
 
 LGPS = Path(__file__).parents[1] / "examples/lgps/LGPS.vasp"
+NET = {"rcut": 6.0, "neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
 TARGET = 30.0
 """How many times as fast as its teacher a student is to be."""
 LENGTHS = {DEEPMD: (200, 2200), "sevennet": (5, 65)}
@@ -56,7 +56,7 @@ def students(folder: Path) -> dict[str, Path]:
     """Train a student; return its model file, as it is and compressed."""
     frames, paths = [labelled(30)], {}
     for name, compress in (("student", False), ("student, compressed", True)):
-        settings = DeepmdSettings(**FULL_NET, steps=1500, compress=compress)
+        settings = DeepmdSettings(**NET, steps=1500, compress=compress)
         trained = deepmd.train(settings, frames, type_map=TYPE_MAP, seed=1, folder=folder / name)
         paths[name] = trained.model.write(folder, f"{name}.pb".replace(", ", "-"))
     return paths
