@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NET = {"rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8, "fitting": [64, 64, 64]}
-WIDE = {"neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
+WIDE: dict[str, Any] = {"neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
 OLD = NET | {"learning_rate_start": 1e-3, "learning_rate_stop": 3.5e-8}
 """A small network, trained by the default of version 0.1."""
 
@@ -83,8 +83,8 @@ def nets() -> Iterator[Way]:
     yield DEFAULT.of("[10, 20], [64]*3", neurons=[10, 20])
     yield DEFAULT.of("gelu_tf", activation="gelu_tf")
     yield DEFAULT.of("rcut 6", rcut=6.0)
-    wide = DEFAULT.of("rcut 6, [20, 40, 80], [100]*3, float32", rcut=6.0, **WIDE)
-    yield wide.of(wide.name, precision="float32")
+    large = WIDE | {"rcut": 6.0, "precision": "float32"}
+    yield DEFAULT.of("rcut 6, [20, 40, 80], [100]*3, float32", **large)
 
 
 def averages() -> Iterator[Way]:

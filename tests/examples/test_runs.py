@@ -50,9 +50,7 @@ def write_base(folder: Path) -> None:
     oracle = ForceFieldLabelMaker(settings=ForceFieldSettings(model="7net-0"))
     frames = perturb(start, 40, displacement=0.2, strain=0.03, seed=1)
     labelled = concatenate(oracle.label(frame).frame for frame in frames)
-    settings = MaceSettings(
-        base="scratch", steps=1200, channels=16, learning_rate=0.01, stress_weight=0.0
-    )
+    settings = MaceSettings(base="scratch", steps=1200, channels=16, learning_rate=0.01)
     types = list(dict.fromkeys(start.symbols))
     trained = settings.train(
         [part[:-4] for part in labelled],

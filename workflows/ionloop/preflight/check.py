@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from ionloop.preflight import data, loop, machine
-from ionloop.preflight.codes.base import look_at_code
+from ionloop.preflight.codes.base import look_at_code, look_at_known_labels
 from ionloop.preflight.cost import Estimate, estimate
 from ionloop.preflight.distillation import look_at_distillation
 from ionloop.preflight.findings import Finding
@@ -25,7 +25,7 @@ LOOKS: Mapping[str, Callable[[RunFile, Inputs], Iterable[Finding]]] = {
     "the labeller, which is started": lambda run, has: look_at_code(run.label, has.elements),
     "the k-points": look_at_kpoints,
     "the trainer, which is started": lambda run, has: look_at_code(run.train, has.elements),
-    "labels that are there, and the trainer's base": data.look_at_known_labels,
+    "its base, and the data": lambda run, has: look_at_known_labels(run.train, has.data),
     "the length of the trainings": loop.look_at_schedules,
     "the explorer, which is started": loop.look_at_explorer,
     "the production training": loop.look_at_production,

@@ -12,7 +12,6 @@ from ionloop.flows.concurrent_learning.settings import ExistingData
 from ionloop.formats.reading import unconverged
 from ionloop.geometry.periodic import heights
 from ionloop.jobs.label.imports import CONVERT, judge, rejections_in_words
-from ionloop.preflight.codes import base as codes
 from ionloop.preflight.findings import Finding, error, ok, warning
 from ionloop.preflight.inputs import Inputs
 from ionloop.runfile.model import RunFile
@@ -149,20 +148,6 @@ def look_at_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
                 cure = "correct or remove them, or raise the limits"
                 yield note(key, f"{data.path}: {told}", cure)
         yield from _look_at_convergence(key, data)
-
-
-def look_at_known_labels(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]:
-    """Compare existing data with the potential that the training begins with.
-
-    Parameters
-    ----------
-    run_file
-        What to check.
-    inputs
-        What was read of structures and data.
-    """
-    if inputs.data:
-        yield from codes.look_at_known_labels(run_file.train, inputs.data)
 
 
 def _look_at_convergence(key: str, data: ExistingData) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ionloop.codes.common.prediction import Prediction
+from ionloop.codes.common.prediction import Prediction, force_errors
 from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.packed import Array
@@ -62,18 +62,43 @@ def fit_references(frames: Sequence[Frames], predicted: Sequence[Array]) -> Refe
     return ReferenceFit(dict(zip(symbols, shifts.tolist(), strict=True)), residual)
 
 
-def check_labels(
-    frames: Sequence[Frames],
-    predictions: Sequence[Prediction],
-    base: str,
-    *,
-    max_residual: float,
-    max_force_ratio: float,
-) -> None:
-    """Check that labels and base describe the same energies and forces.
+_FAR = (
+    "they are of a level of theory far from that of the base, in other units, or of several levels "
+    "together; choose another base, check the labels' units"
+)
 
-    The energies are compared up to the reference energies. Of frames of one composition, the
-    energies alone tell little: their spread is small in any unit. The forces tell more.
+
+def check_residual(fit: ReferenceFit, largest: float, base: str) -> None:
+    """Check that labels and base describe the same energies, up to the reference energies.
+
+    Parameters
+    ----------
+    fit
+        The fit.
+    largest
+        Largest residual in eV/atom.
+    base
+        Name of the base, for the message.
+
+    Raises
+    ------
+    InputError
+        If the residual is larger.
+    """
+    if fit.residual > largest:
+        raise InputError(
+            f"the labels' energies differ from those of {base} by {fit.residual:.3g} eV/atom (root "
+            f"mean square) after the reference energies were fitted, more than {largest:g} "
+            f"(train.max_residual): {_FAR}, or raise train.max_residual if you know why"
+        )
+
+
+def check_forces(
+    frames: Sequence[Frames], predictions: Sequence[Prediction], largest: float, base: str
+) -> None:
+    """Check that labels and base describe the same forces.
+
+    Of frames of one composition the energies alone tell little: their spread is small in any unit.
 
     Parameters
     ----------
@@ -81,52 +106,28 @@ def check_labels(
         Labelled frames.
     predictions
         What the base predicts for each entry of `frames`.
+    largest
+        Largest error, divided by the forces of labels or base, whichever are smaller; all as root
+        mean square.
     base
         Name of the base, for the message.
-    max_residual
-        Largest residual of the energies in eV/atom.
-    max_force_ratio
-        Largest error of the forces, divided by the forces of labels or base, whichever are smaller;
-        all as root mean square.
 
     Raises
     ------
     InputError
-        If one is larger.
+        If the error is larger.
     """
-    residual = fit_references(frames, [each.energies[0] for each in predictions]).residual
-    if residual > max_residual:
-        raise InputError(
-            f"the labels' energies differ from those of {base} by {residual:.3g} eV/atom (root "
-            f"mean square) after the reference energies were fitted, more than {max_residual:g} "
-            f"(train.max_residual): {_FAR}, or raise train.max_residual if you know why"
-        )
-    wanted = np.concatenate([_forces(part).ravel() for part in frames])
-    found = np.concatenate([each.forces[0].ravel() for each in predictions])
-    error, label, own = map(_root_mean_square, (found - wanted, wanted, found))
-    if error > max_force_ratio * min(label, own):
+    found = force_errors(predictions, frames)
+    error, label = found.force_mev_per_angstrom / 1000, found.force_rms_mev_per_angstrom / 1000
+    forces = np.concatenate([each.forces[0].ravel() for each in predictions])
+    own = float(np.sqrt(np.mean(forces**2)))
+    if error > largest * min(label, own):
         raise InputError(
             f"the labels' forces differ from those of {base} by {error:.3g} eV/Å, more than "
-            f"{max_force_ratio:g} times (train.max_force_ratio) the smaller of the labels' own "
+            f"{largest:g} times (train.max_force_ratio) the smaller of the labels' own "
             f"{label:.3g} and the base's {own:.3g} (all root mean squares): {_FAR}, or raise "
             "train.max_force_ratio if you know why, such as labels of relaxed structures alone"
         )
-
-
-_FAR = (
-    "they are of a level of theory far from that of the base, in other units, or of several levels "
-    "together; choose another base, check the labels' units"
-)
-
-
-def _forces(frames: Frames) -> Array:
-    if frames.forces is None:
-        raise InputError(f"{frames!r} has no forces, which a training needs")
-    return frames.forces
-
-
-def _root_mean_square(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2)))
 
 
 def drift(frames: Sequence[Frames], predictions: Sequence[Prediction]) -> float:

@@ -11,7 +11,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from ionloop.codes.common.prediction import Prediction
 from ionloop.codes.common.training import Training
-from ionloop.codes.finetuning.references import check_labels
+from ionloop.codes.finetuning.references import check_forces, check_residual, fit_references
 from ionloop.schemas.document import Model
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
@@ -107,13 +107,9 @@ class FineTuner(Model, ABC):
         InputError
             If energies or forces differ by more than the settings allow.
         """
-        check_labels(
-            frames,
-            predictions,
-            base,
-            max_residual=self.max_residual,
-            max_force_ratio=self.max_force_ratio,
-        )
+        fit = fit_references(frames, [each.energies[0] for each in predictions])
+        check_residual(fit, self.max_residual, base)
+        check_forces(frames, predictions, self.max_force_ratio, base)
 
     @abstractmethod
     def train(

@@ -72,7 +72,7 @@ def _look_at_known_labels(
 ) -> Iterator[Finding]:
     """Compare a few labels with the base: those of a run that is refused later are bought."""
     known = spread([frame for part in frames for frame in part], MOST_COMPARED)
-    if section.from_scratch or not all(frame.is_labelled for frame in known):
+    if section.from_scratch or not known or not all(frame.is_labelled for frame in known):
         return
     try:
         with without_known_warnings():
