@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -74,11 +73,9 @@ def ending(monkeypatch, summary: SummaryDoc | None, *, interrupted: bool = False
     monkeypatch.setattr("ionloop.runs.queue.engine_name", lambda *_: "local")
 
 
-def test_help_is_fast_and_names_every_command():
-    begin = time.perf_counter()
+def test_help_names_every_command():
     program = Path(sys.executable).with_name("ionloop")
     answer = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begin < 5
     for command in ("init", "check", "run", "resume", "status", "frames", "export", "show"):
         assert command in answer.stdout
 
@@ -199,14 +196,13 @@ def test_a_mistake_in_the_command_line_is_json_on_request(arguments, complaint):
     assert not cli.invoke(app, [each for each in arguments if each != "--json"]).stdout
 
 
-def test_the_version_names_what_is_found_quickly(monkeypatch, tmp_path):
+def test_the_version_names_what_is_found_and_runs_none_of_it(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "lmp").write_text("#!/bin/sh\n")
+    (tmp_path / "lmp").write_text(f"#!/bin/sh\n: > {tmp_path / 'was-run'}\n")
     (tmp_path / "lmp").chmod(0o755)
-    begin = time.perf_counter()
     answer = cli.invoke(app, ["--version"])
-    assert time.perf_counter() - begin < 3
     assert answer.exit_code == 0
+    assert not (tmp_path / "was-run").exists()
     told = dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
     assert told["ionloop"] == version("ionloop")
     assert told["jobflow"] == version("jobflow")

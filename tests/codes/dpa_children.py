@@ -97,7 +97,7 @@ def make_base(folder: Path) -> Path:
 
     from ionloop.codes.deepmd.data import write_systems
 
-    for name, seed, strength in (("first", 1, 0.5), ("second", 2, 0.2)):
+    for name, seed, strength in (("first", 1, 0.7), ("second", 2, 0.2)):
         write_systems([crystals(16, seed, strength, -20.0)], folder / name, ELEMENTS)
     (folder / "input.json").write_text(json.dumps(base_input(folder)))
     os.chdir(folder)

@@ -291,9 +291,10 @@ def test_the_time_on_a_gpu_is_not_known(one: Path):
 # --- the real thing ----------------------------------------------------------------------------
 
 
-def wait_for(path: Path, seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 600
     while not path.exists():
+        assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, f"no {path}"
         time.sleep(0.02)
 
@@ -302,13 +303,15 @@ def wait_for(path: Path, seconds: float = 600) -> None:
 @pytest.mark.integration
 def test_a_killed_fine_tuning_goes_on_and_delivers_the_elements_of_the_run(tmp_path: Path):
     command, variables = [sys.executable, str(CHILD), str(tmp_path)], overlay(tmp_path / "overlay")
+    first = tmp_path / "first.log"
     with (
-        (tmp_path / "first.log").open("wb") as log,
+        first.open("wb") as log,
         subprocess.Popen(
             command, env=variables, stdout=log, stderr=log, start_new_session=True
         ) as process,
     ):
-        wait_for(tmp_path / "run" / "checkpoint")  # written once the first one is complete
+        # DeePMD-kit writes this file once its first checkpoint is complete.
+        wait_for(tmp_path / "run" / "checkpoint", process, first)
         os.killpg(process.pid, signal.SIGKILL)
     assert not (tmp_path / "result.json").exists()
     again = subprocess.run(
