@@ -42,8 +42,8 @@ HELD_BACK = 0.1
 """Fraction of the labels that is held back from the teacher: they tell when students may stop."""
 LABEL_WEIGHT = 5.0
 
-HOT = {"temperatures": [300.0, 700.0, 1200.0], "ensemble": "npt-tri"}
-"""As hot as the published exploration, at constant pressure."""
+HOT = {"temperatures": [600.0, 900.0, 1200.0], "ensemble": "npt-tri"}
+"""As hot as the published exploration, at constant pressure; most of its frames are hot ones."""
 LESSONS = {
     True: Distillation(
         n_own=12,
@@ -54,20 +54,12 @@ LESSONS = {
     ),
     # Most frames are those of the students, whose molecular dynamics costs next to nothing.
     False: Distillation(
-        n_own=60,
-        n_frames=250,
+        n_own=36,
+        n_frames=400,
         max_rounds=2,
         label_weight=LABEL_WEIGHT,
-        own_stage=Stage(**HOT, steps=300, skip=60, dump_every=10, timestep=2.0),
-        stage=Stage(
-            **HOT,
-            pressures=[1.0, 10_000.0],
-            steps=1000,
-            skip=100,
-            dump_every=25,
-            n_structures=2,
-            timestep=2.0,
-        ),
+        own_stage=Stage(**HOT, steps=150, skip=30, dump_every=10, timestep=2.0),
+        stage=Stage(**HOT, steps=1000, skip=100, dump_every=20, n_structures=5, timestep=2.0),
     ),
 }
 N_TEACHERS = 2

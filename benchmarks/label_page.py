@@ -40,7 +40,7 @@ force components is {scale:.0f} meV/Å.
 - DeePMD: `se_e2_a`, cut-off 5 Å, nets [10, 20, 40] and [64, 64, 64], single precision, learning
   rates that follow the steps.
 - Distilled: a tenth of the labels is held back, two teachers are fine-tuned on the rest. They label
-  {n_own} frames of their own molecular dynamics from the relaxed crystal, at 300, 700 and 1,200 K
+  {n_own} frames of their own molecular dynamics from the relaxed crystal, at {temperatures} K
   and constant pressure, and {n_frames} of that of students, in each of at most {n_rounds} rounds.
   Of the frames that DFT had selected only the labels are learned, drawn five times as often.
 - Errors are root mean squares, mean ± standard deviation over seeds. Energies are given as they
@@ -71,15 +71,16 @@ def write_page(records: Sequence[Record], folder: Path) -> Path:
     draw(full, folder / "labels.png")
     if not full:
         raise InputError("there is no result of the full benchmark; run labels.py --full first")
-    growing = unfinished(full)
+    growing, lessons = unfinished(full), LESSONS[False]
     parts = [
         INTRODUCTION.format(
             n_test=full[0].test.n_frames,
             n_tuning=full[0].tuning.n_frames,
             scale=full[0].test.force_scale,
-            n_own=LESSONS[False].n_own,
-            n_frames=LESSONS[False].n_frames,
-            n_rounds=LESSONS[False].max_rounds,
+            temperatures=", ".join(f"{each:,.0f}" for each in lessons.stage.temperatures),
+            n_own=lessons.n_own,
+            n_frames=lessons.n_frames,
+            n_rounds=lessons.max_rounds,
         ),
         table(full),
         "## Compared\n",

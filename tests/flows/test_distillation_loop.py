@@ -61,7 +61,7 @@ def test_killed_while_it_teaches_and_resumed(
     place.write(label={"options": {}}, keep="all")
     place.replace("trust", **SECTIONS)
     kill(place, place.start("run", "run.yaml"), "teacher: label by the teacher", 0.8)
-    kill(place, place.start("resume", "toy"), "student: train model", 3.0)
+    kill(place, place.start("resume", "toy"), "round 0: train model", 3.0)
     place.run("resume", "toy")
 
     # The teacher labelled every frame once with each model; a kill costs the frame in its hands.

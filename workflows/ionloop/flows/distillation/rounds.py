@@ -121,7 +121,7 @@ def build_round(
     )
     steps: list[Flow | Job] = [train, explore, select, label, compare]
     for step in steps:
-        step.append_name("student: ", prepend=True)
+        step.append_name(f"round {number}: ", prepend=True)
         step.update_metadata({ROUND: number}, dynamic=True)
     assign(conclude, Role.DECIDE, f"conclude round {number}", bookkeeping=True)
     conclude.update_metadata({ROUND: number}, dynamic=False)
