@@ -13,9 +13,10 @@ at other temperatures than those explored, and labelled by the oracle; no run se
     python benchmarks/dpgen.py                        # small: minutes
     python benchmarks/dpgen.py --full --seeds 3       # hours
     python benchmarks/dpgen.py --show                 # table of the runs that have ended
+    python benchmarks/dpgen.py --page                 # docs/results/dpgen.md from the full runs
 
-Everything is kept in ``--work``: runs that were interrupted continue, and what has ended is not run
-again.
+The stores are kept in ``--work``: runs that were interrupted continue. What has ended is a line of
+the file of results (``--results``), and is not run again.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dpgen_page import RECIPES, Order, Record, read_records, table, write_page
+from json_lines import add_line
 from label_data import Score, score
 from label_methods import FULL_NET, QUICK_NET
-from label_results import markdown
 
 from ionloop.api import RunFile, load_structures, start
 from ionloop.codes import potentials
@@ -50,14 +52,13 @@ from ionloop.schemas.potential import StoredFile
 from ionloop.stores.connect import open_store
 
 ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs/results"
 LGPS = ROOT / "examples/lgps/LGPS.vasp"
 TEST_TEMPERATURES = [400.0, 700.0, 1000.0]
 N_TEST = {True: 4, False: 20}
 """Test frames per temperature."""
 SKIP, EVERY = 500, 200
 """Their molecular dynamics: steps of 2 fs before the first and between them."""
-
-RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
 
 HELD_BACK = 0.1
 """Fraction of the labels that is held back from every training."""
@@ -193,18 +194,23 @@ def test_frames(oracle: Any, name: str, quick: bool, work: Path) -> Frames:
     quick, work
         As for `run_file`.
     """
-    path = work / f"test-{name}-{N_TEST[quick]}.json"
-    if path.exists():
-        return Frames.unpack(json.loads(path.read_text()))
-    visited = visit(N_TEST[quick], work)
-    labels = [oracle.calculate(frame, work / f"test-{i}") for i, frame in enumerate(visited)]
-    frames = replace(
-        visited,
-        energies=np.array([label.energy for label in labels]),
-        forces=np.array([label.forces for label in labels]),
-    )
-    write(path, frames.pack())
-    return frames
+    n = N_TEST[quick]
+    visited = kept(work / f"visited-{n}.json", lambda: visit(n, work))
+    return kept(work / f"test-{name}-{n}.json", lambda: labelled(visited, oracle, work))
+
+
+def kept(path: Path, make: Callable[[], Frames]) -> Frames:
+    """Return the frames that a file holds; if it is absent, they are made first."""
+    if not path.exists():
+        write(path, make().pack())
+    return Frames.unpack(json.loads(path.read_text()))
+
+
+def labelled(frames: Frames, oracle: Any, work: Path) -> Frames:
+    """Return frames with the oracle's energies and forces."""
+    labels = [oracle.calculate(frame, work / f"test-{i}") for i, frame in enumerate(frames)]
+    energies, forces = ([getattr(each, key) for each in labels] for key in ("energy", "forces"))
+    return replace(frames, energies=np.array(energies), forces=np.array(forces))
 
 
 def visit(n: int, work: Path) -> Frames:
@@ -226,7 +232,7 @@ def write(path: Path, content: Any) -> None:
     part.replace(path)
 
 
-def judged(run_file: RunFile, frames: Frames, out: Path) -> list[dict[str, Any]]:
+def judged(run_file: RunFile, frames: Frames) -> list[dict[str, Any]]:
     """Return errors, labels and core hours of every turn of a run and of its potential.
 
     Parameters
@@ -235,23 +241,16 @@ def judged(run_file: RunFile, frames: Frames, out: Path) -> list[dict[str, Any]]
         The run, which has ended.
     frames
         The test frames.
-    out
-        File that keeps the answer.
     """
-    if out.exists():
-        kept: list[dict[str, Any]] = json.loads(out.read_text())
-        return kept
     with closing(open_store(run_file.store, read_only=True)) as store:
         run, end = run_file.name, summary(store, run_file.name)
         assert end is not None
-        rows, spent = [], 0.0
+        rows = []
         for number, turn in enumerate(iterations(store, run)):
-            before = turn.n_training_frames - turn.n_accepted
-            rows.append(row(f"turn {number}", before, spent, error_of(store, run, number, frames)))
-            spent = turn.progress.core_hours
+            learned, spent = turn.n_training_frames - turn.n_accepted, turn.progress.core_hours
+            rows.append(row(f"turn {number}", learned, spent, error_of(store, run, number, frames)))
         error = error_of(store, run, None, frames)
         rows.append(row("potential", end.n_accepted, end.core_hours, error))
-    write(out, rows)
     return rows
 
 
@@ -265,7 +264,7 @@ def row(what: str, labels: int, core_hours: float, error: Score) -> dict[str, An
     labels
         Labels that were trained on.
     core_hours
-        Spent before this training; for the potential, by the whole run.
+        Spent at the end of the turn; for the potential, by the whole run.
     error
         Errors on the test frames.
     """
@@ -292,39 +291,22 @@ def error_of(store: Any, run: str, turn: int | None, frames: Frames) -> Score:
         return score([frames], lambda part: potentials.predict(kind, models, part, folder))
 
 
-def table(found: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
-    """Return the table of all runs, the mean and the spread over seeds; in Markdown.
-
-    Parameters
-    ----------
-    found
-        By recipe and seed: lines of turns and of the potential.
-    """
-    header = ["recipe", "what", "labels", "forces, meV/Å", "energies, meV/atom", "core hours"]
-    rows = [header]
-    for recipe, title in RECIPES.items():
-        of_seeds = [lines for (name, _), lines in found.items() if name == recipe]
-        for same in zip(*of_seeds, strict=False):
-            forces = [line["error"]["force"] for line in same]
-            energies = [line["error"]["energy_shifted"] for line in same]
-            labels = np.mean([line["labels"] for line in same])
-            hours = np.mean([line["core_hours"] for line in same])
-            numbers = [f"{labels:.0f}", words(forces, 0), words(energies, 2), f"{hours:.2f}"]
-            rows.append([title, same[0]["what"], *numbers])
-    return markdown(rows)
-
-
-def words(values: list[float], digits: int) -> str:
-    """Return mean ± standard deviation; of one value, the number alone."""
-    mean = f"{np.mean(values):.{digits}f}"
-    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
-
-
-def orders(options: argparse.Namespace) -> Iterator[tuple[str, int, RunFile]]:
-    """Yield recipe, seed and run file of every run."""
+def orders(options: argparse.Namespace) -> Iterator[tuple[Order, RunFile]]:
+    """Yield every run that is asked for, and its run file."""
     for seed in range(1, options.seeds + 1):
         for recipe in options.recipes:
-            yield recipe, seed, run_file(recipe, seed, options.oracle, options.quick, options.work)
+            order = Order(recipe, options.oracle, seed, options.quick)
+            yield order, run_file(recipe, seed, options.oracle, options.quick, options.work)
+
+
+def perform(order: Order, file: RunFile, work: Path) -> Record:
+    """Run a recipe, or continue it, and judge what it learned."""
+    print(f"{RECIPES[order.recipe]}, seed {order.seed} …", flush=True)
+    ended = start(file, or_resume=True)
+    if not ended.ok:
+        sys.exit(f"{file.name} did not come to its end: ionloop status --store {file.store}")
+    frames = test_frames(file.label, order.oracle, order.quick, work)
+    return Record(order, judged(file, frames))
 
 
 def read_options() -> argparse.Namespace:
@@ -338,31 +320,29 @@ def read_options() -> argparse.Namespace:
     add("--oracle", choices=["chgnet", "gpaw"], default="chgnet")
     add("--seeds", type=int, default=1, help="runs of each recipe")
     add("--work", type=Path, default=ROOT / "scratch/dpgen", help="folder of stores and results")
+    add("--results", type=Path, help="file of results")
     add("--show", action="store_true", help="run nothing, print the table of what has ended")
+    add("--page", action="store_true", help="run nothing, write docs/results/dpgen.md")
     options = parser.parse_args()
-    options.quick = not options.full
+    options.quick = not (options.full or options.page)
+    kept = options.work / "results.jsonl" if options.quick else PAGE / "dpgen.jsonl"
+    options.results = options.results or kept
     return options
 
 
 def main() -> None:
     """Run what is missing, and print the table."""
     options = read_options()
+    if options.page:
+        print("written:", write_page(read_records(options.results), SIZES[False], PAGE))
+        return
     options.work.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for recipe, seed, file in orders(options):
-        out = options.work / f"{file.name}.json"
-        if not out.exists() and options.show:
-            continue
-        if not out.exists():
-            print(f"{RECIPES[recipe]}, seed {seed} …", flush=True)
-            ended = start(file, or_resume=True)
-            if not ended.ok:
-                sys.exit(
-                    f"{file.name} did not come to its end: ionloop status --store {file.store}"
-                )
-        frames = test_frames(file.label, options.oracle, options.quick, options.work)
-        found[recipe, seed] = judged(file, frames, out)
-    print(table(found))
+    known = {record.order for record in read_records(options.results)}
+    for order, file in [] if options.show else orders(options):
+        if order not in known:
+            add_line(options.results, asdict(perform(order, file, options.work)))
+    records = read_records(options.results)
+    print(table([record for record in records if record.order.oracle == options.oracle]))
     print("Energies after one constant per atom was taken off.")
 
 

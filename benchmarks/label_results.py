@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from json_lines import add_line, read_lines
 from label_data import Score
 from label_methods import METHODS, Order
 
@@ -60,9 +59,8 @@ class Record:
         return Order(self.method, n, self.seed, self.steps, self.quick)
 
     @classmethod
-    def of(cls, line: str) -> Self:
-        """Read a line of the file."""
-        read = json.loads(line)
+    def of(cls, read: dict[str, Any]) -> Self:
+        """Return what a line of the file says."""
         return cls(**read | {key: Score(**read[key]) for key in ("test", "tuning")})
 
 
@@ -78,29 +76,14 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self.records = {record.order: record for record in read_records(path)}
+        records = map(Record.of, read_lines(path))
+        self.records = {record.order: record for record in records}
 
     def add(self, record: Record) -> None:
         """Add a line, and see it on the disk."""
         with self._lock:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-            with self.path.open("a") as stream:
-                # A line that a kill cut short is left alone and not read.
-                stream.write("\n" * (torn and self.path.stat().st_size > 0))
-                stream.write(json.dumps(asdict(record)) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            add_line(self.path, asdict(record))
             self.records[record.order] = record
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, without lines that are cut short."""
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            yield Record.of(line)
-        except json.JSONDecodeError:
-            continue
 
 
 def helps(shorter: Record, longer: Record) -> bool:

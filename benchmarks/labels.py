@@ -119,7 +119,7 @@ def perform_alone(order: Order, data: Path, work: Path) -> Record:
     if status:
         last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
         raise IonloopError(f"{name} failed; see {folder / 'log'}: {' '.join(last)}")
-    record = Record.of((folder / "record.json").read_text())
+    record = Record.of(json.loads((folder / "record.json").read_text()))
     shutil.rmtree(folder)
     return record
 

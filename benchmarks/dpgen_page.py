@@ -1,0 +1,193 @@
+"""The results of `dpgen.py`: a file with one line per run, its table, page and figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from json_lines import read_lines
+from label_results import markdown
+
+RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
+ORACLES = {"chgnet": "CHGNet", "gpaw": "GPAW"}
+COLUMNS = ["labels", "forces, meV/Å", "energies, meV/atom", "core hours"]
+STYLE = {"dpgen": ("tab:gray", "o"), "distilled": ("tab:orange", "P")}
+"""Colour and marker of every recipe."""
+
+INTRODUCTION = """\
+# DP-GEN's recipe beside fine-tuning and distillation
+
+Written by `python benchmarks/dpgen.py --page` from [`dpgen.jsonl`](dpgen.jsonl), which has one line
+per run of the loop.
+
+Both recipes learn LGPS (50 atoms) with the same crystal, oracle, explorer (300, 600, 900 K,
+{md_steps} steps) and {initial} perturbed frames to begin with, in {turns} turns of at most
+{per_turn} labels. Both are judged by the same {n_test} test frames, which molecular dynamics with
+CHGNet visited at 400, 700 and 1,000 K and the oracle labelled.
+
+- DP-GEN's recipe: four DeePMD networks from scratch in every turn, {steps:,} steps each, and random
+  picks in a trust window of 0.12 to 0.8 eV/Å; at the end one network in {production_steps:,} steps.
+- Fine-tuned, then distilled: two 7net-0 fine-tuned in every turn, and random picks in a window of
+  0.02 to 0.4 eV/Å; at the end a student with DP-GEN's network, taught on at most {taught} frames.
+
+A line "turn" is what the ensemble of that turn knows, before the labels that the turn buys;
+"potential" is what is delivered. Core hours are those at the end of the turn, its exploration
+and its new labels included. Errors are root mean squares, mean ± standard deviation over seeds;
+one constant per atom is taken off the energies.
+"""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run of the loop.
+
+    Parameters
+    ----------
+    recipe, oracle, seed
+        As in the options of `dpgen.py`.
+    quick
+        Whether everything is small.
+    """
+
+    recipe: str
+    oracle: str
+    seed: int
+    quick: bool
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run and the errors of what it learned.
+
+    Parameters
+    ----------
+    order
+        The run.
+    lines
+        Labels, core hours and errors of every turn and of the potential.
+    """
+
+    order: Order
+    lines: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, read: dict[str, Any]) -> Self:
+        """Return what a line of the file says."""
+        return cls(Order(**read["order"]), read["lines"])
+
+
+def read_records(path: Path) -> list[Record]:
+    """Return what a file of results holds."""
+    return [Record.of(line) for line in read_lines(path)]
+
+
+def of_recipe(records: Sequence[Record], recipe: str) -> list[list[dict[str, Any]]]:
+    """Return the lines of every turn, and at last of the potential, with one entry per seed."""
+    lines = [line for record in records if record.order.recipe == recipe for line in record.lines]
+    names = sorted({line["what"] for line in lines}, key=lambda name: (name == "potential", name))
+    return [[line for line in lines if line["what"] == name] for name in names]
+
+
+def table(records: Sequence[Record]) -> str:
+    """Return the table of runs with one oracle, in Markdown.
+
+    Parameters
+    ----------
+    records
+        The runs.
+    """
+    rows = [
+        [title, same[0]["what"], str(len(same)), *numbers(same)]
+        for recipe, title in RECIPES.items()
+        for same in of_recipe(records, recipe)
+    ]
+    return markdown([["recipe", "what", "seeds", *COLUMNS], *rows])
+
+
+def numbers(same: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the numbers of one line of the table, of all seeds together."""
+    labels, hours = (np.mean([line[key] for line in same]) for key in ("labels", "core_hours"))
+    errors = words(same, "force", 0), words(same, "energy_shifted", 2)
+    return [f"{labels:.0f}", *errors, f"{hours:.2f}"]
+
+
+def words(lines: Sequence[dict[str, Any]], error: str, digits: int) -> str:
+    """Return mean ± standard deviation of an error; of one seed, the number alone."""
+    values = [line["error"][error] for line in lines]
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+
+
+def write_page(records: Sequence[Record], sizes: Mapping[str, Any], folder: Path) -> Path:
+    """Write dpgen.md and dpgen.png, and return the page.
+
+    Parameters
+    ----------
+    records
+        Results of the full benchmark.
+    sizes
+        Sizes of the runs.
+    folder
+        Where the page goes.
+    """
+    full = [record for record in records if not record.order.quick]
+    if not full:
+        raise SystemExit("there is no result of the full benchmark; run dpgen.py --full first")
+    teacher = sizes["teacher"]
+    parts = [
+        INTRODUCTION.format(
+            **sizes,
+            n_test=full[0].lines[0]["error"]["n_frames"],
+            production_steps=sizes["production"]["steps"],
+            taught=teacher["n_own"] + teacher["max_rounds"] * teacher["n_frames"],
+        )
+    ]
+    for oracle, title in ORACLES.items():
+        if of_oracle := [record for record in full if record.order.oracle == oracle]:
+            name = f"dpgen-{oracle}.png"
+            draw(of_oracle, folder / name)
+            parts += [f"## Labels from {title}", f"![Errors]({name})", table(of_oracle)]
+    page = folder / "dpgen.md"
+    page.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
+    return page
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Draw force errors against labels and against core hours.
+
+    Parameters
+    ----------
+    records
+        Runs with one oracle; means over seeds are drawn.
+    path
+        File of the figure.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    for axis, key in zip(axes, ("labels", "core_hours"), strict=True):
+        for recipe in RECIPES:
+            _line(axis, records, recipe, key)
+        axis.set(xlabel=key.replace("_", " "))
+        axis.grid(visible=True, alpha=0.3)
+    axes[0].set(ylabel="force error, meV/Å")
+    axes[0].set_ylim(0)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _line(axis: Any, records: Sequence[Record], recipe: str, key: str) -> None:
+    """Draw the ensembles of the turns as a line, and the potential as a large mark."""
+    found, (colour, marker) = of_recipe(records, recipe), STYLE[recipe]
+    places = [np.mean([line[key] for line in same]) for same in found]
+    errors = [np.mean([line["error"]["force"] for line in same]) for same in found]
+    style, title = {"color": colour, "marker": marker}, RECIPES[recipe]
+    axis.plot(places[:-1], errors[:-1], "--", label=f"{title}: turns", **style)
+    axis.plot(places[-1:], errors[-1:], "", markersize=11, label=f"{title}: potential", **style)
