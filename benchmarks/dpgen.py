@@ -33,8 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dpgen_page import RECIPES, Order, Record, read_records, table, write_page
-from json_lines import add_line
+from dpgen_page import RECIPES, Order, Record, add_record, read_records, table, write_page
 from label_data import Score, score
 from label_methods import FULL_NET, QUICK_NET
 
@@ -340,7 +339,7 @@ def main() -> None:
     known = {record.order for record in read_records(options.results)}
     for order, file in [] if options.show else orders(options):
         if order not in known:
-            add_line(options.results, asdict(perform(order, file, options.work)))
+            add_record(options.results, perform(order, file, options.work))
     records = read_records(options.results)
     print(table([record for record in records if record.order.oracle == options.oracle]))
     print("Energies after one constant per atom was taken off.")

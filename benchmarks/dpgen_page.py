@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from json_lines import read_lines
+from json_lines import add_line, read_lines
 from label_results import markdown
 
 RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
@@ -82,6 +82,11 @@ class Record:
 def read_records(path: Path) -> list[Record]:
     """Return what a file of results holds."""
     return [Record.of(line) for line in read_lines(path)]
+
+
+def add_record(path: Path, record: Record) -> None:
+    """Add a run to a file of results."""
+    add_line(path, asdict(record))
 
 
 def of_recipe(records: Sequence[Record], recipe: str) -> list[list[dict[str, Any]]]:
