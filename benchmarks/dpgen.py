@@ -194,8 +194,12 @@ def test_frames(oracle: Any, name: str, quick: bool, work: Path) -> Frames:
         As for `run_file`.
     """
     n = N_TEST[quick]
-    visited = kept(work / f"visited-{n}.json", lambda: visit(n, work))
-    return kept(work / f"test-{name}-{n}.json", lambda: labelled(visited, oracle, work))
+
+    def make() -> Frames:
+        visited = kept(work / f"visited-{n}.json", lambda: visit(n, work))
+        return labelled(visited, oracle, work)
+
+    return kept(work / f"test-{name}-{n}.json", make)
 
 
 def kept(path: Path, make: Callable[[], Frames]) -> Frames:

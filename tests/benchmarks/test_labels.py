@@ -15,6 +15,7 @@ from ionloop.schemas.errors import InputError
 from ionloop.schemas.frames import Frames
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = Path(__file__).parents[2] / "docs/results"
 
 
 @pytest.fixture
@@ -93,6 +94,13 @@ def test_the_page_gives_the_length_that_did_best_on_other_frames(modules, tmp_pa
     assert "DeePMD from scratch with 10 labels, seed 0 (up to 200 steps)" in page
     assert "seed 1 (up to" not in page
     assert (tmp_path / "labels.png").stat().st_size > 10_000
+
+
+def test_the_page_in_the_documentation_is_that_of_the_results_beside_it(modules, tmp_path):
+    results = modules["label_results"].Results(RESULTS / "labels.jsonl")
+    page = modules["label_page"].write_page(list(results.records.values()), tmp_path)
+    stale = "write it again: python benchmarks/labels.py --full --page"
+    assert page.read_text() == (RESULTS / "labels.md").read_text(), stale
 
 
 def test_data_that_are_not_there_are_asked_for(modules, tmp_path):
