@@ -22,6 +22,13 @@ QUICK_NET = {"rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8, "fitting":
 FULL_NET = QUICK_NET | {"precision": "float32"}
 """Networks of the student: for a table within minutes, and for the results page. In single
 precision a step takes a fifth less time, at the same error (`student.py`)."""
+WIDE_NET = FULL_NET | {
+    "rcut": 6.0,
+    "neurons": [20, 40, 80],
+    "axis_neurons": 16,
+    "fitting": [100, 100, 100],
+}
+"""A larger network, to see how much the small one is the limit; a step takes twice the time."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +117,17 @@ def processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def student(order: Order) -> DeepmdSettings:
+def student(order: Order, full: dict[str, Any] = FULL_NET) -> DeepmdSettings:
     """Return network and training of DeePMD-kit; its learning rates fit the steps."""
-    net: dict[str, Any] = QUICK_NET if order.quick else FULL_NET
+    net: dict[str, Any] = QUICK_NET if order.quick else full
     return DeepmdSettings(**net, steps=order.steps, force_prefactors=(1000.0, 10.0))
 
 
-def from_scratch(order: Order, frames: Sequence[Frames], folder: Path) -> Fitted:
+def from_scratch(
+    order: Order, frames: Sequence[Frames], folder: Path, *, net: dict[str, Any] = FULL_NET
+) -> Fitted:
     """Train DeePMD-kit's network on the labels alone."""
-    settings = student(order)
+    settings = student(order, net)
     trained = deepmd.train(settings, frames, type_map=TYPE_MAP, seed=order.seed, folder=folder)
     notes = {"own_force": trained.train_errors.force_mev_per_angstrom}
     about = settings.model_dump(mode="json")
@@ -146,10 +155,18 @@ def fine_tuned(
     return Fitted(tuner.kind, [trained.model], about, processor_seconds(), notes)
 
 
-def distilled(order: Order, frames: Sequence[Frames], folder: Path, *, base: str) -> Fitted:
+def distilled(
+    order: Order,
+    frames: Sequence[Frames],
+    folder: Path,
+    *,
+    base: str,
+    net: dict[str, Any] = FULL_NET,
+) -> Fitted:
     """Train DeePMD-kit's network on what a fine-tuned ensemble says, and on the labels.
 
-    Teachers and their lessons are the same for students of every length; they are made once.
+    Teachers and their lessons are the same for students of every length and network; they are made
+    once, and the students that explore have the small network.
 
     Parameters
     ----------
@@ -157,6 +174,8 @@ def distilled(order: Order, frames: Sequence[Frames], folder: Path, *, base: str
         As for every method.
     base
         Potential that the teachers begin with.
+    net
+        Network of the student in the end.
     """
     from label_distillation import LABEL_WEIGHT, Course, learn
 
@@ -165,7 +184,7 @@ def distilled(order: Order, frames: Sequence[Frames], folder: Path, *, base: str
     size = "quick" if order.quick else "full"
     place = folder.parents[1] / f"lessons-{size}-{base}-{order.n or 'all'}-{order.seed}"
     lessons = learn(course, frames, place)
-    settings, begin = student(order), processor_seconds()
+    settings, begin = student(order, net), processor_seconds()
     groups = {LABEL_WEIGHT: frames, 1.0: lessons.frames}
     trained = deepmd.train(settings, groups, type_map=TYPE_MAP, seed=order.seed, folder=folder)
     seconds = lessons.core_seconds + processor_seconds() - begin
@@ -202,7 +221,9 @@ def of_base(title: str, settings: str, base: str, seconds_per_step: float) -> Me
     )
 
 
-def of_teacher(title: str, base: str, seconds_per_step: float) -> Method:
+def of_teacher(
+    title: str, base: str, seconds_per_step: float, net: dict[str, Any] = FULL_NET
+) -> Method:
     """Return the method that distils an ensemble fine-tuned from a universal potential.
 
     Parameters
@@ -213,10 +234,12 @@ def of_teacher(title: str, base: str, seconds_per_step: float) -> Method:
         Potential that the teachers begin with.
     seconds_per_step
         Rough core seconds of a step of the longest training, with a part of the lessons.
+    net
+        Network of the student in the end.
     """
     return Method(
         title=title,
-        fit=partial(distilled, base=base),
+        fit=partial(distilled, base=base, net=net),
         ladder=lambda _: [20_000, 40_000, 80_000, 160_000],
         quick=lambda _: 4_000,
         seconds_per_step=seconds_per_step,
@@ -234,9 +257,19 @@ METHODS: dict[str, Method] = {
         quick=lambda _: 4_000,
         seconds_per_step=0.036,
     ),
+    "scratch-wide": Method(
+        title="wide DeePMD from scratch",
+        fit=partial(from_scratch, net=WIDE_NET),
+        ladder=lambda _: [20_000, 40_000, 80_000],
+        quick=lambda _: 4_000,
+        seconds_per_step=0.05,
+    ),
     "7net-0": of_base("fine-tuned 7net-0", SEVENNET, "7net-0", 1.0),
     "7net-l3i5": of_base("fine-tuned 7net-l3i5", SEVENNET, "7net-l3i5", 3.0),
     "chgnet": of_base("fine-tuned CHGNet", CHGNET, "chgnet", 0.4),
     "distilled": of_teacher("DeePMD distilled from 7net-0", "7net-0", 0.05),
     "distilled-l3i5": of_teacher("DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.1),
+    "distilled-wide": of_teacher(
+        "wide DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.15, WIDE_NET
+    ),
 }

@@ -16,11 +16,13 @@ STYLE = {
     "scratch": ("tab:gray", "o", "-"),
     "distilled": ("tab:red", "D", "-"),
     "distilled-l3i5": ("tab:orange", "P", "-"),
+    "scratch-wide": ("black", "o", ":"),
+    "distilled-wide": ("tab:brown", "P", ":"),
     "7net-0": ("tab:blue", "s", "--"),
     "7net-l3i5": ("tab:cyan", "^", "--"),
     "chgnet": ("tab:green", "v", "--"),
 }
-"""Colour, marker and line of every method; what runs in LAMMPS is solid."""
+"""Colour, marker and line of every method: small networks are solid, wide ones dotted."""
 
 INTRODUCTION = """\
 # Errors against the number of DFT labels
@@ -38,7 +40,7 @@ force components is {scale:.0f} meV/Å.
   length that did best is the one given here. This is decided by {n_tuning} other frames of
   iterations 4 to 7, which no training sees. A user would have to hold back labels for it.
 - DeePMD: `se_e2_a`, cut-off 5 Å, nets [10, 20, 40] and [64, 64, 64], single precision, learning
-  rates that follow the steps.
+  rates that follow the steps. Wide: cut-off 6 Å, nets [20, 40, 80] and [100, 100, 100].
 - Distilled: a tenth of the labels is held back, two teachers are fine-tuned on the rest. They label
   {n_own} frames of their own molecular dynamics from the relaxed crystal, at {temperatures} K
   and constant pressure, and {n_frames} of that of students, in each of at most {n_rounds} rounds.

@@ -197,6 +197,8 @@ def ratios(records: Sequence[Record]) -> Iterator[str]:
     pairs = [
         (("distilled", 50), ("7net-0", 50)),
         (("distilled-l3i5", 50), ("7net-l3i5", 50)),
+        (("distilled-wide", 50), ("scratch-wide", 500)),
+        (("distilled-wide", 50), ("distilled-l3i5", 50)),
         *(
             ((method, 50), ("scratch", n))
             for method in ("distilled", "distilled-l3i5", "7net-0", "7net-l3i5")

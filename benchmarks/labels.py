@@ -45,7 +45,9 @@ LABELS: dict[bool, list[int | None]] = {
     False: [10, 20, 50, 100, 200, 400, None],
     True: [10, 50],
 }
-DEFAULT = [name for name in METHODS if name != "distilled-l3i5"]
+EXPENSIVE = ["distilled-l3i5", "distilled-wide", "scratch-wide"]
+"""Methods that run only if they are named."""
+DEFAULT = [name for name in METHODS if name not in EXPENSIVE]
 EXTRA: dict[str, list[int | None]] = {"scratch": [500]}
 """Numbers of labels of the results page that only one method is asked for."""
 
