@@ -33,9 +33,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dpgen_page import RECIPES, Order, Record, add_record, read_records, table, write_page
+from dpgen_page import (
+    RECIPES,
+    TEMPERATURES,
+    TEST_TEMPERATURES,
+    TRUST,
+    Order,
+    Record,
+    add_record,
+    read_records,
+    table,
+    write_page,
+)
 from label_data import Score, score
-from label_methods import FULL_NET, QUICK_NET
+from networks import SINGLE, SMALL
 
 from ionloop.api import RunFile, load_structures, start
 from ionloop.codes import potentials
@@ -53,7 +64,6 @@ from ionloop.stores.connect import open_store
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results"
 LGPS = ROOT / "examples/lgps/LGPS.vasp"
-TEST_TEMPERATURES = [400.0, 700.0, 1000.0]
 N_TEST = {True: 4, False: 20}
 """Test frames per temperature."""
 SKIP, EVERY = 500, 200
@@ -68,7 +78,7 @@ SIZES: dict[bool, dict[str, Any]] = {
         "initial": 10,
         "per_turn": 10,
         "md_steps": 300,
-        "network": QUICK_NET,
+        "network": SMALL,
         "steps": 1500,
         "tuned": {"n_models": 2, "steps": 20},
         "teacher": {"n_own": 40, "n_frames": 40, "max_rounds": 1},
@@ -80,7 +90,7 @@ SIZES: dict[bool, dict[str, Any]] = {
         "initial": 20,
         "per_turn": 30,
         "md_steps": 500,
-        "network": FULL_NET,
+        "network": SMALL | SINGLE,
         "steps": 8000,
         "tuned": {"n_models": 2},
         "teacher": {"n_own": 60, "n_frames": 200, "max_rounds": 2},
@@ -91,35 +101,29 @@ SIZES: dict[bool, dict[str, Any]] = {
 """Small, and for a page of results."""
 
 
-def run_file(recipe: str, seed: int, oracle: str, quick: bool, work: Path) -> RunFile:
-    """Return the run file of a recipe.
+def run_file(order: Order, work: Path) -> RunFile:
+    """Return the run file of a run.
 
     Parameters
     ----------
-    recipe
-        Key of `RECIPES`.
-    seed
-        Seed of everything in the run; equal seeds have equal initial frames.
-    oracle
-        Labeller: chgnet or gpaw.
-    quick
-        Whether everything is small.
+    order
+        The run; equal seeds have equal initial frames.
     work
         Folder of the store.
     """
-    size = SIZES[quick]
+    size = SIZES[order.quick]
     shared = {
-        "name": run_name(recipe, seed, oracle, quick),
+        "name": run_name(order),
         "structures": [LGPS],
         "store": str(work / "dpgen.db"),
-        "seed": seed,
+        "seed": order.seed,
         "initial": {"n_perturbed": size["initial"], "displacement": 0.2, "strain": 0.03},
-        "label": label_section(oracle),
+        "label": label_section(order.oracle),
         "explore": {"code": "ase"},
         "select": {"max_labels": size["per_turn"], "strategy": "random"},
         "stages": [
             {
-                "temperatures": [300, 600, 900],
+                "temperatures": TEMPERATURES,
                 "steps": size["md_steps"],
                 "max_turns": size["turns"],
             }
@@ -127,18 +131,14 @@ def run_file(recipe: str, seed: int, oracle: str, quick: bool, work: Path) -> Ru
         # Every turn buys its labels.
         "convergence": {"accurate_fraction": 1.0, "turns": size["turns"] + 1},
     }
-    return RunFile.model_validate(shared | parts(recipe, quick))
+    return RunFile.model_validate(shared | parts(order))
 
 
-def parts(recipe: str, quick: bool) -> dict[str, Any]:
-    """Return the sections in which the recipes differ.
-
-    The spread of fine-tuned models is several times smaller than that of models from scratch, at
-    an equal error; so is their window.
-    """
-    size = SIZES[quick]
-    network = size["network"]
-    if recipe == "dpgen":
+def parts(order: Order) -> dict[str, Any]:
+    """Return the sections in which the recipes differ."""
+    size = SIZES[order.quick]
+    network, trust = size["network"], TRUST[order.recipe]
+    if order.recipe == "dpgen":
         return {
             "train": {
                 "code": "deepmd",
@@ -147,7 +147,7 @@ def parts(recipe: str, quick: bool) -> dict[str, Any]:
                 "validation_fraction": HELD_BACK,
                 **network,
             },
-            "trust": {"low": 0.12, "high": 0.8},
+            "trust": trust,
             "production": {**size["production"], "warm_start": False},
         }
     return {
@@ -157,7 +157,7 @@ def parts(recipe: str, quick: bool) -> dict[str, Any]:
             "validation_fraction": HELD_BACK,
             **size["tuned"],
         },
-        "trust": {"low": 0.02, "high": 0.4},
+        "trust": trust,
         "production": {
             "code": "deepmd",
             **network,
@@ -176,30 +176,29 @@ def label_section(oracle: str) -> dict[str, Any]:
     return {"code": "forcefield", "model": "chgnet"}
 
 
-def run_name(recipe: str, seed: int, oracle: str, quick: bool) -> str:
+def run_name(order: Order) -> str:
     """Return the name of a run."""
-    return f"{recipe}-{oracle}-{seed}{'-quick' if quick else ''}"
+    size = "-quick" if order.quick else ""
+    return f"{order.recipe}-{order.oracle}-{order.seed}{size}"
 
 
-def test_frames(oracle: Any, name: str, quick: bool, work: Path) -> Frames:
+def test_frames(oracle: Any, order: Order, work: Path) -> Frames:
     """Return the test frames with the oracle's labels; those that are there already, if any.
 
     Parameters
     ----------
     oracle
         The labeller.
-    name
-        Its name, for the file.
-    quick, work
+    order, work
         As for `run_file`.
     """
-    n = N_TEST[quick]
+    n = N_TEST[order.quick]
 
     def make() -> Frames:
         visited = kept(work / f"visited-{n}.json", lambda: visit(n, work))
         return labelled(visited, oracle, work)
 
-    return kept(work / f"test-{name}-{n}.json", make)
+    return kept(work / f"test-{order.oracle}-{n}.json", make)
 
 
 def kept(path: Path, make: Callable[[], Frames]) -> Frames:
@@ -299,7 +298,7 @@ def orders(options: argparse.Namespace) -> Iterator[tuple[Order, RunFile]]:
     for seed in range(1, options.seeds + 1):
         for recipe in options.recipes:
             order = Order(recipe, options.oracle, seed, options.quick)
-            yield order, run_file(recipe, seed, options.oracle, options.quick, options.work)
+            yield order, run_file(order, options.work)
 
 
 def perform(order: Order, file: RunFile, work: Path) -> Record:
@@ -308,7 +307,7 @@ def perform(order: Order, file: RunFile, work: Path) -> Record:
     ended = start(file, or_resume=True)
     if not ended.ok:
         sys.exit(f"{file.name} did not come to its end: ionloop status --store {file.store}")
-    frames = test_frames(file.label, order.oracle, order.quick, work)
+    frames = test_frames(file.label, order, work)
     return Record(order, judged(file, frames))
 
 

@@ -1,4 +1,4 @@
-"""The results of `dpgen.py`: a file with one line per run, its table, page and figure."""
+"""The recipes of `dpgen.py` and their results: a file of one line per run, its table and page."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from json_lines import add_line, read_lines
-from label_results import markdown
+from results import add_line, markdown, mean_and_spread, read_lines, two_panels
 
 RECIPES = {"dpgen": "DP-GEN's recipe", "distilled": "fine-tuned, then distilled"}
+TRUST = {"dpgen": {"low": 0.12, "high": 0.8}, "distilled": {"low": 0.02, "high": 0.4}}
+"""Windows in eV/Å. At an equal error the spread of fine-tuned models is several times smaller than
+that of models from scratch; so is their window."""
+TEMPERATURES = [300.0, 600.0, 900.0]
+TEST_TEMPERATURES = [400.0, 700.0, 1000.0]
+"""Temperatures in K that are explored, and those of the test frames."""
 ORACLES = {"chgnet": "CHGNet", "gpaw": "GPAW"}
 COLUMNS = ["labels", "forces, meV/Å", "energies, meV/atom", "core hours"]
 STYLE = {"dpgen": ("tab:gray", "o"), "distilled": ("tab:orange", "P")}
@@ -23,15 +28,17 @@ INTRODUCTION = """\
 Written by `python benchmarks/dpgen.py --page` from [`dpgen.jsonl`](dpgen.jsonl), which has one line
 per run of the loop.
 
-Both recipes learn LGPS (50 atoms) with the same crystal, oracle, explorer (300, 600, 900 K,
+Both recipes learn LGPS (50 atoms) with the same crystal, oracle, explorer ({explored} K,
 {md_steps} steps) and {initial} perturbed frames to begin with, in {turns} turns of at most
 {per_turn} labels. Both are judged by the same {n_test} test frames, which molecular dynamics with
-CHGNet visited at 400, 700 and 1,000 K and the oracle labelled.
+CHGNet visited at {tested} K and the oracle labelled.
 
 - DP-GEN's recipe: four DeePMD networks from scratch in every turn, {steps:,} steps each, and random
-  picks in a trust window of 0.12 to 0.8 eV/Å; at the end one network in {production_steps:,} steps.
+  picks in a trust window of {dpgen[low]} to {dpgen[high]} eV/Å; at the end one network in
+  {production_steps:,} steps.
 - Fine-tuned, then distilled: two 7net-0 fine-tuned in every turn, and random picks in a window of
-  0.02 to 0.4 eV/Å; at the end a student with DP-GEN's network, taught on at most {taught} frames.
+  {distilled[low]} to {distilled[high]} eV/Å; at the end a student with DP-GEN's network, taught on
+  at most {taught} frames.
 
 A line "turn" is what the ensemble of that turn knows, before the labels that the turn buys;
 "potential" is what is delivered. Core hours are those at the end of the turn, its exploration
@@ -115,15 +122,11 @@ def table(records: Sequence[Record]) -> str:
 def numbers(same: Sequence[dict[str, Any]]) -> list[str]:
     """Return the numbers of one line of the table, of all seeds together."""
     labels, hours = (np.mean([line[key] for line in same]) for key in ("labels", "core_hours"))
-    errors = words(same, "force", 0), words(same, "energy_shifted", 2)
-    return [f"{labels:.0f}", *errors, f"{hours:.2f}"]
-
-
-def words(lines: Sequence[dict[str, Any]], error: str, digits: int) -> str:
-    """Return mean ± standard deviation of an error; of one seed, the number alone."""
-    values = [line["error"][error] for line in lines]
-    mean = f"{np.mean(values):.{digits}f}"
-    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+    forces, energies = (
+        mean_and_spread([line["error"][key] for line in same], digits)
+        for key, digits in (("force", 0), ("energy_shifted", 2))
+    )
+    return [f"{labels:.0f}", forces, energies, f"{hours:.2f}"]
 
 
 def write_page(records: Sequence[Record], sizes: Mapping[str, Any], folder: Path) -> Path:
@@ -145,6 +148,9 @@ def write_page(records: Sequence[Record], sizes: Mapping[str, Any], folder: Path
     parts = [
         INTRODUCTION.format(
             **sizes,
+            **TRUST,
+            explored=", ".join(f"{each:,.0f}" for each in TEMPERATURES),
+            tested=", ".join(f"{each:,.0f}" for each in TEST_TEMPERATURES),
             n_test=full[0].lines[0]["error"]["n_frames"],
             production_steps=sizes["production"]["steps"],
             taught=teacher["n_own"] + teacher["max_rounds"] * teacher["n_frames"],
@@ -170,22 +176,15 @@ def draw(records: Sequence[Record], path: Path) -> None:
     path
         File of the figure.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
-    for axis, key in zip(axes, ("labels", "core_hours"), strict=True):
-        for recipe in RECIPES:
-            _line(axis, records, recipe, key)
-        axis.set(xlabel=key.replace("_", " "))
-        axis.grid(visible=True, alpha=0.3)
-    axes[0].set(ylabel="force error, meV/Å")
-    axes[0].set_ylim(0)
-    axes[0].legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with two_panels(path, 4, sharey=True) as axes:
+        for axis, key in zip(axes, ("labels", "core_hours"), strict=True):
+            for recipe in RECIPES:
+                _line(axis, records, recipe, key)
+            axis.set(xlabel=key.replace("_", " "))
+            axis.grid(visible=True, alpha=0.3)
+        axes[0].set(ylabel="force error, meV/Å")
+        axes[0].set_ylim(0)
+        axes[0].legend(frameon=False, fontsize=9)
 
 
 def _line(axis: Any, records: Sequence[Record], recipe: str, key: str) -> None:

@@ -12,23 +12,12 @@ from pkgutil import resolve_name
 from typing import Any
 
 from label_data import TYPE_MAP
+from networks import SINGLE, SMALL, WIDE
 
 from ionloop.codes import deepmd
 from ionloop.codes.deepmd.settings import DeepmdSettings
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import DEEPMD, StoredFile
-
-QUICK_NET = {"rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8, "fitting": [64, 64, 64]}
-FULL_NET = QUICK_NET | {"precision": "float32"}
-"""Networks of the student: for a table within minutes, and for the results page. In single
-precision a step takes a fifth less time, at the same error (`student.py`)."""
-WIDE_NET = FULL_NET | {
-    "rcut": 6.0,
-    "neurons": [20, 40, 80],
-    "axis_neurons": 16,
-    "fitting": [100, 100, 100],
-}
-"""A larger network, to see how much the small one is the limit; a step takes twice the time."""
 
 
 @dataclass(frozen=True)
@@ -117,14 +106,14 @@ def processor_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def student(order: Order, full: dict[str, Any] = FULL_NET) -> DeepmdSettings:
+def student(order: Order, net: dict[str, Any] = SMALL) -> DeepmdSettings:
     """Return network and training of DeePMD-kit; its learning rates fit the steps."""
-    net: dict[str, Any] = QUICK_NET if order.quick else full
-    return DeepmdSettings(**net, steps=order.steps, force_prefactors=(1000.0, 10.0))
+    network = SMALL if order.quick else net | SINGLE
+    return DeepmdSettings(**network, steps=order.steps, force_prefactors=(1000.0, 10.0))
 
 
 def from_scratch(
-    order: Order, frames: Sequence[Frames], folder: Path, *, net: dict[str, Any] = FULL_NET
+    order: Order, frames: Sequence[Frames], folder: Path, *, net: dict[str, Any] = SMALL
 ) -> Fitted:
     """Train DeePMD-kit's network on the labels alone."""
     settings = student(order, net)
@@ -161,7 +150,7 @@ def distilled(
     folder: Path,
     *,
     base: str,
-    net: dict[str, Any] = FULL_NET,
+    net: dict[str, Any] = SMALL,
 ) -> Fitted:
     """Train DeePMD-kit's network on what a fine-tuned ensemble says, and on the labels.
 
@@ -222,7 +211,7 @@ def of_base(title: str, settings: str, base: str, seconds_per_step: float) -> Me
 
 
 def of_teacher(
-    title: str, base: str, seconds_per_step: float, net: dict[str, Any] = FULL_NET
+    title: str, base: str, seconds_per_step: float, net: dict[str, Any] = SMALL
 ) -> Method:
     """Return the method that distils an ensemble fine-tuned from a universal potential.
 
@@ -259,7 +248,7 @@ METHODS: dict[str, Method] = {
     ),
     "scratch-wide": Method(
         title="wide DeePMD from scratch",
-        fit=partial(from_scratch, net=WIDE_NET),
+        fit=partial(from_scratch, net=WIDE),
         ladder=lambda _: [20_000, 40_000, 80_000],
         quick=lambda _: 4_000,
         seconds_per_step=0.05,
@@ -269,7 +258,5 @@ METHODS: dict[str, Method] = {
     "chgnet": of_base("fine-tuned CHGNet", CHGNET, "chgnet", 0.4),
     "distilled": of_teacher("DeePMD distilled from 7net-0", "7net-0", 0.05),
     "distilled-l3i5": of_teacher("DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.1),
-    "distilled-wide": of_teacher(
-        "wide DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.15, WIDE_NET
-    ),
+    "distilled-wide": of_teacher("wide DeePMD distilled from 7net-l3i5", "7net-l3i5", 0.15, WIDE),
 }

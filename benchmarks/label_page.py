@@ -9,6 +9,7 @@ from typing import Any
 from label_distillation import LESSONS
 from label_methods import METHODS
 from label_results import Record, cells, delivered, ratios, table, unfinished
+from results import two_panels
 
 from ionloop.schemas.errors import InputError
 
@@ -105,26 +106,19 @@ def draw(records: Sequence[Record], path: Path) -> None:
     path
         File of the figure.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-    for axis, name, label in (
-        (axes[0], "force", "force error, meV/Å"),
-        (axes[1], "energy_shifted", "energy error, meV/atom, one constant taken off"),
-    ):
-        _panel(axis, records, name)
-        axis.set(xscale="log", xlabel="DFT labels", ylabel=label)
-        axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
-        ticks = sorted({record.n for record in records})
-        axis.set_xticks(ticks, [f"{n:,}" for n in ticks], rotation=45, minor=False)
-        axis.minorticks_off()
-        axis.grid(visible=True, alpha=0.3)
-    axes[0].legend(frameon=False, fontsize=9, loc="lower left")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    with two_panels(path, 4.4) as axes:
+        for axis, name, label in (
+            (axes[0], "force", "force error, meV/Å"),
+            (axes[1], "energy_shifted", "energy error, meV/atom, one constant taken off"),
+        ):
+            _panel(axis, records, name)
+            axis.set(xscale="log", xlabel="DFT labels", ylabel=label)
+            axis.set_ylim(0, 1.08 * axis.dataLim.ymax)
+            ticks = sorted({record.n for record in records})
+            axis.set_xticks(ticks, [f"{n:,}" for n in ticks], rotation=45, minor=False)
+            axis.minorticks_off()
+            axis.grid(visible=True, alpha=0.3)
+        axes[0].legend(frameon=False, fontsize=9, loc="lower left")
 
 
 def _panel(axis: Any, records: Sequence[Record], name: str) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from json_lines import add_line, read_lines
 from label_data import Score
 from label_methods import METHODS, Order
+from results import add_line, markdown, mean_and_spread, read_lines
 
 HELPS = 0.03
 """Fraction by which a longer training must lower the error to count as a gain."""
@@ -126,9 +126,7 @@ class Cell:
 
     def words(self, name: str, digits: int = 0) -> str:
         """Return mean ± standard deviation; of one seed, the number alone."""
-        values = self.values(name)
-        mean = f"{np.mean(values):.{digits}f}"
-        return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
+        return mean_and_spread(self.values(name), digits)
 
 
 Cells = dict[tuple[str, int], Cell]
@@ -177,17 +175,6 @@ def table(records: Sequence[Record]) -> str:
             ]
         )
     return markdown(rows)
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown with columns of one width; the first row is the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def ratios(records: Sequence[Record]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/md_speed.py
 
-The student has the network of the results page of ``labels.py`` and runs in LAMMPS; the teacher is
+The student has the wide network of ``networks.py`` and runs in LAMMPS; the teacher is
 SevenNet (7net-0, which is as fast when it is fine-tuned) in the ASE explorer. Both run 50 atoms of
 LGPS at 300 K, alternately. The time of the start is taken off by runs of two lengths. The student
 is trained for a minute only, on frames that the teacher labels: its speed does not depend on that.
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from label_data import TYPE_MAP
 from md_stability import run, start_of
+from networks import WIDE
 
 from ionloop.codes import deepmd
 from ionloop.codes.common.ase import calculate
@@ -31,7 +32,6 @@ from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import DEEPMD
 
 LGPS = Path(__file__).parents[1] / "examples/lgps/LGPS.vasp"
-NET = {"rcut": 6.0, "neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
 TARGET = 30.0
 """How many times as fast as its teacher a student is to be."""
 LENGTHS = {DEEPMD: (200, 2200), "sevennet": (5, 65)}
@@ -56,7 +56,7 @@ def students(folder: Path) -> dict[str, Path]:
     """Train a student; return its model file, as it is and compressed."""
     frames, paths = [labelled(30)], {}
     for name, compress in (("student", False), ("student, compressed", True)):
-        settings = DeepmdSettings(**NET, steps=1500, compress=compress)
+        settings = DeepmdSettings(**WIDE, steps=1500, compress=compress)
         trained = deepmd.train(settings, frames, type_map=TYPE_MAP, seed=1, folder=folder / name)
         paths[name] = trained.model.write(folder, f"{name}.pb".replace(", ", "-"))
     return paths

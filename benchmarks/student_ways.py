@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-NET = {"rcut": 5.0, "neurons": [10, 20, 40], "axis_neurons": 8, "fitting": [64, 64, 64]}
-WIDE: dict[str, Any] = {"neurons": [20, 40, 80], "axis_neurons": 16, "fitting": [100, 100, 100]}
-OLD = NET | {"learning_rate_start": 1e-3, "learning_rate_stop": 3.5e-8}
+from networks import SINGLE, SMALL, WIDE
+
+OLD = SMALL | {"learning_rate_start": 1e-3, "learning_rate_stop": 3.5e-8}
 """A small network, trained by the default of version 0.1."""
 
 
@@ -40,7 +40,7 @@ class Way:
 
 FIRST = Way("1e-3 to 3.5e-8, as version 0.1", OLD)
 GOOD = FIRST.of("3e-3 to 3e-5", learning_rate_start=3e-3, learning_rate_stop=3e-5)
-DEFAULT = Way("the rates that follow the steps", NET)
+DEFAULT = Way("the rates that follow the steps", SMALL)
 """The default of today: what the run file leaves open."""
 
 
@@ -83,8 +83,7 @@ def nets() -> Iterator[Way]:
     yield DEFAULT.of("[10, 20], [64]*3", neurons=[10, 20])
     yield DEFAULT.of("gelu_tf", activation="gelu_tf")
     yield DEFAULT.of("rcut 6", rcut=6.0)
-    large = WIDE | {"rcut": 6.0, "precision": "float32"}
-    yield DEFAULT.of("rcut 6, [20, 40, 80], [100]*3, float32", **large)
+    yield DEFAULT.of("rcut 6, [20, 40, 80], [100]*3, float32", **WIDE, **SINGLE)
 
 
 def averages() -> Iterator[Way]:
