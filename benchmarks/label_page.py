@@ -71,9 +71,9 @@ def write_page(records: Sequence[Record], folder: Path) -> Path:
         If there is no result.
     """
     full = [record for record in records if not record.quick]
-    draw(full, folder / "labels.png")
     if not full:
         raise InputError("there is no result of the full benchmark; run labels.py --full first")
+    draw(full, folder / "labels.png")
     growing, lessons = unfinished(full), LESSONS[False]
     parts = [
         INTRODUCTION.format(
