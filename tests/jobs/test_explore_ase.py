@@ -90,6 +90,23 @@ def test_a_stage_runs_from_starts_to_verdicts(
     assert "ase" in found.parts[0].provenance.versions
 
 
+@pytest.mark.parametrize(
+    ("settings", "batch_size", "expected"),
+    [
+        ({}, None, 1),
+        ({}, 3, 3),
+        ({"device": "cuda"}, None, 16),
+        ({"device": "cuda:1"}, 2, 2),
+        ({"batched": "always"}, None, 16),
+    ],
+)
+def test_trajectories_are_alone_on_the_cpu_and_together_on_a_gpu(
+    settings: dict[str, str], batch_size: int | None, expected: int
+) -> None:
+    maker = AseExploreMaker(settings=AseSettings.model_validate(settings), batch_size=batch_size)
+    assert maker.trajectories_per_job == expected
+
+
 def test_kinds_without_a_calculator_are_refused() -> None:
     maker = AseExploreMaker()
     for kind in ("deepmd", "sevennet", "chgnet", "mace", "my_module:my_calculator"):

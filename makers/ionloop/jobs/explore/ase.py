@@ -14,6 +14,9 @@ from ionloop.codes.common.trajectory import Trajectory, TrajectoryTask
 from ionloop.jobs.explore.dynamics import MdExploreMaker
 from ionloop.schemas.potential import EnsembleDoc
 
+BATCH = 16
+"""Trajectories that advance together where nothing else is said."""
+
 
 @dataclass
 class AseExploreMaker(MdExploreMaker):
@@ -26,7 +29,8 @@ class AseExploreMaker(MdExploreMaker):
     type_map, limits, perturbation, max_candidates, floor
         As for `MdExploreMaker`.
     batch_size
-        Trajectories per job; they share the loading of the models, and on a GPU one batch.
+        Trajectories per job, on a GPU those of a batch. None: 1 on the CPU, where each takes long
+        and may have a core for itself; 16 on a GPU, or where batches are asked for.
 
     Examples
     --------
@@ -38,7 +42,13 @@ class AseExploreMaker(MdExploreMaker):
     drives: ClassVar[frozenset[str]] = frozenset(potentials.CALCULATORS)
 
     settings: AseSettings = field(default_factory=AseSettings)
-    batch_size: int = 4
+    batch_size: int | None = None
+
+    @property
+    def trajectories_per_job(self) -> int:
+        """Trajectories that one job runs, one after another or as a batch."""
+        together = self.settings.device != "cpu" or self.settings.batched == "always"
+        return self.batch_size or (BATCH if together else 1)
 
     def check_kind(self, kind: str) -> None:
         """Check that the kind has an ASE calculator; an import path may name any.

@@ -43,8 +43,6 @@ class MdExploreMaker(ExploreMaker):
         Limits beyond which a geometry is failed, whatever its deviation.
     perturbation
         How start structures are disturbed.
-    batch_size
-        Trajectories per job; they share one start-up of the program.
     max_candidates
         Candidates of a trajectory that are kept at most, evenly spaced.
     floor
@@ -54,7 +52,6 @@ class MdExploreMaker(ExploreMaker):
     settings: MdSettings = field(default_factory=MdSettings)
     limits: PhysicalLimits = field(default_factory=PhysicalLimits)
     perturbation: Perturbation = field(default_factory=Perturbation)
-    batch_size: int = 8
     max_candidates: int = 200
     floor: float = 0.5
 
@@ -66,6 +63,11 @@ class MdExploreMaker(ExploreMaker):
     @property
     def trajectory_cores(self) -> int:
         """Cores that one trajectory has for itself."""
+        return 1
+
+    @property
+    def trajectories_per_job(self) -> int:
+        """Trajectories that one job runs; they share one start-up of the program."""
         return 1
 
     @abstractmethod
@@ -152,7 +154,7 @@ def spread_trajectories(
     left_off = previous.value.last_good_frames if previous else {}
     tasks = trajectory_tasks(stage, starts, maker.perturbation, seed, left_off)
     originals = [supercell(start, stage.supercell) for start in starts]
-    n_batches = -(-len(tasks) // maker.batch_size)
+    n_batches = -(-len(tasks) // maker.trajectories_per_job)
     batches = []
     for number in range(n_batches):
         part = tasks[number::n_batches]

@@ -31,8 +31,10 @@ class LammpsExploreMaker(MdExploreMaker):
     ----------
     settings
         Thermostat, barostat, and when a trajectory counts as exploded.
-    type_map, limits, perturbation, batch_size, max_candidates, floor
+    type_map, limits, perturbation, max_candidates, floor
         As for `MdExploreMaker`.
+    batch_size
+        Trajectories per job; those of one process share a start-up of LAMMPS.
     cores
         Cores of one LAMMPS process.
     per_gpu
@@ -55,6 +57,7 @@ class LammpsExploreMaker(MdExploreMaker):
     drives: ClassVar[frozenset[str]] = frozenset(lammps.PAIR_STYLES)
 
     settings: LammpsSettings = field(default_factory=LammpsSettings)
+    batch_size: int = 8
     cores: int = 1
     per_gpu: int = 1
 
@@ -67,6 +70,11 @@ class LammpsExploreMaker(MdExploreMaker):
     def trajectory_cores(self) -> int:
         """Cores that one trajectory has for itself."""
         return self.cores
+
+    @property
+    def trajectories_per_job(self) -> int:
+        """Trajectories that one job runs."""
+        return self.batch_size
 
     def run(
         self, tasks: Sequence[TrajectoryTask], ensemble: EnsembleDoc, folder: Path

@@ -25,8 +25,9 @@ class AseSection(ExploreSection, AseSettings):
     """how start structures are disturbed"""
     limits: PhysicalLimits = PhysicalLimits()
     """frames beyond them are failed, whatever the deviation"""
-    batch_size: PositiveInt = AseExploreMaker.batch_size
-    """trajectories per job, one after another on one core; on a GPU, those of a batch"""
+    batch_size: PositiveInt | None = AseExploreMaker.batch_size
+    """trajectories per job, one after another on one core; on a GPU, those of a batch; none: 1 on
+    the CPU, 16 on a GPU or with batched: always"""
     max_candidates: PositiveInt = AseExploreMaker.max_candidates
     """candidates per trajectory that may be picked; evenly thinned above"""
     floor: Fraction = AseExploreMaker.floor
