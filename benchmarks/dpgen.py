@@ -1,17 +1,19 @@
 """DP-GEN's recipe beside fine-tuning and distillation: error against labels and core hours.
 
-Two runs of the loop on LGPS have the same start structures, initial frames, oracle, explorer,
+Two runs of the loop have the same start structures, initial frames, oracle, explorer,
 stages, picks per turn and test frames:
 
 - DP-GEN's recipe: DeePMD from scratch in every turn, a fixed trust window, random picks;
 - the new one: SevenNet (7net-0) fine-tuned in every turn, and at the end a DeePMD student of it.
 
-The oracle is CHGNet, from whose family none of the models comes, or GPAW (``--oracle gpaw``, with
-the command in ``IONLOOP_TEST_GPAW``). The test frames are visited by molecular dynamics with CHGNet
-at other temperatures than those explored, and labelled by the oracle; no run sees them.
+The oracle is CHGNet on LGPS, from whose family none of the models comes, or GPAW on the smaller
+Li3InCl6 (``--oracle gpaw``, with the command in ``IONLOOP_TEST_GPAW``). The test frames are visited
+by molecular dynamics with CHGNet at other temperatures than those explored, and labelled by the
+oracle; no run sees them.
 
     python benchmarks/dpgen.py                        # small: minutes
     python benchmarks/dpgen.py --full --seeds 3       # hours
+    python benchmarks/dpgen.py --full --oracle gpaw   # hours, of DFT on 20 atoms
     python benchmarks/dpgen.py --show                 # table of the runs that have ended
     python benchmarks/dpgen.py --page                 # docs/results/dpgen.md from the full runs
 
@@ -63,42 +65,60 @@ from ionloop.stores.connect import open_store
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results"
-LGPS = ROOT / "examples/lgps/LGPS.vasp"
-N_TEST = {True: 4, False: 20}
-"""Test frames per temperature."""
+CRYSTALS = {
+    "chgnet": ROOT / "examples/lgps/LGPS.vasp",
+    "gpaw": ROOT / "examples/li3incl6/Li3InCl6.vasp",
+}
+"""What an oracle labels: DFT a small cell."""
 SKIP, EVERY = 500, 200
 """Their molecular dynamics: steps of 2 fs before the first and between them."""
 
 HELD_BACK = 0.1
 """Fraction of the labels that is held back from every training."""
 
-SIZES: dict[bool, dict[str, Any]] = {
-    True: {
-        "turns": 2,
-        "initial": 10,
-        "per_turn": 10,
-        "md_steps": 300,
-        "network": SMALL,
-        "steps": 1500,
-        "tuned": {"n_models": 2, "steps": 20},
-        "teacher": {"n_own": 40, "n_frames": 40, "max_rounds": 1},
-        "production": {"steps": 3000},
-        "student": {"steps": 2000, "warm_steps": 1000},
-    },
-    False: {
-        "turns": 2,
-        "initial": 20,
-        "per_turn": 30,
-        "md_steps": 500,
-        "network": SMALL | SINGLE,
-        "steps": 8000,
-        "tuned": {"n_models": 2},
-        "teacher": {"n_own": 60, "n_frames": 200, "max_rounds": 2},
-        "production": {"steps": 40_000},
-        "student": {"steps": 20_000, "warm_steps": 20_000},
+QUICK: dict[str, Any] = {
+    "turns": 2,
+    "initial": 10,
+    "per_turn": 10,
+    "n_test": 4,
+    "md_steps": 300,
+    "network": SMALL,
+    "steps": 1500,
+    "tuned": {"n_models": 2, "steps": 20},
+    "teacher": {"n_own": 40, "n_frames": 40, "max_rounds": 1},
+    "production": {"steps": 3000},
+    "student": {"steps": 2000, "warm_steps": 1000},
+}
+FULL: dict[str, Any] = {
+    "turns": 2,
+    "initial": 20,
+    "per_turn": 30,
+    "n_test": 20,
+    "md_steps": 500,
+    "network": SMALL | SINGLE,
+    "steps": 8000,
+    "tuned": {"n_models": 2},
+    "teacher": {"n_own": 60, "n_frames": 200, "max_rounds": 2},
+    "production": {"steps": 40_000},
+    "student": {"steps": 20_000, "warm_steps": 20_000},
+}
+FULL_SIZES: dict[str, dict[str, Any]] = {
+    "chgnet": FULL,
+    "gpaw": FULL
+    | {
+        "initial": 15,
+        "per_turn": 15,
+        "n_test": 8,
+        "production": {"steps": 20_000},
+        "student": {"steps": 10_000, "warm_steps": 10_000},
     },
 }
-"""Small, and for a page of results."""
+"""Sizes for the page of results, by the oracle; `n_test` counts test frames per temperature."""
+
+
+def size_of(order: Order) -> dict[str, Any]:
+    """Return how large the run is."""
+    return QUICK if order.quick else FULL_SIZES[order.oracle]
 
 
 def run_file(order: Order, work: Path) -> RunFile:
@@ -111,10 +131,10 @@ def run_file(order: Order, work: Path) -> RunFile:
     work
         Folder of the store.
     """
-    size = SIZES[order.quick]
+    size = size_of(order)
     shared = {
         "name": run_name(order),
-        "structures": [LGPS],
+        "structures": [CRYSTALS[order.oracle]],
         "store": str(work / "dpgen.db"),
         "seed": order.seed,
         "initial": {"n_perturbed": size["initial"], "displacement": 0.2, "strain": 0.03},
@@ -136,7 +156,7 @@ def run_file(order: Order, work: Path) -> RunFile:
 
 def parts(order: Order) -> dict[str, Any]:
     """Return the sections in which the recipes differ."""
-    size = SIZES[order.quick]
+    size = size_of(order)
     network, trust = size["network"], TRUST[order.recipe]
     if order.recipe == "dpgen":
         return {
@@ -172,7 +192,7 @@ def label_section(oracle: str) -> dict[str, Any]:
     """Return the section `label` of an oracle."""
     if oracle == "gpaw":
         command = os.environ["IONLOOP_TEST_GPAW"]
-        return {"code": "gpaw", "command": command, "cutoff": 400, "kpoints": "gamma"}
+        return {"code": "gpaw", "command": command, "cutoff": 400, "kpoints": [2, 1, 2]}
     return {"code": "forcefield", "model": "chgnet"}
 
 
@@ -192,10 +212,10 @@ def test_frames(oracle: Any, order: Order, work: Path) -> Frames:
     order, work
         As for `run_file`.
     """
-    n = N_TEST[order.quick]
+    n, crystal = size_of(order)["n_test"], CRYSTALS[order.oracle]
 
     def make() -> Frames:
-        visited = kept(work / f"visited-{n}.json", lambda: visit(n, work))
+        visited = kept(work / f"visited-{crystal.stem}-{n}.json", lambda: visit(crystal, n, work))
         return labelled(visited, oracle, work)
 
     return kept(work / f"test-{order.oracle}-{n}.json", make)
@@ -215,11 +235,11 @@ def labelled(frames: Frames, oracle: Any, work: Path) -> Frames:
     return replace(frames, energies=np.array(energies), forces=np.array(forces))
 
 
-def visit(n: int, work: Path) -> Frames:
-    """Return n frames per temperature of molecular dynamics with CHGNet."""
+def visit(crystal: Path, n: int, work: Path) -> Frames:
+    """Return n frames per temperature of molecular dynamics of a crystal with CHGNet."""
     calculator = ForceFieldSettings(model="chgnet").ase_calculator(work)
-    (crystal,) = load_structures([LGPS])
-    begin = perturb(crystal, 1, displacement=0.1, strain=0.0, seed=99)
+    (start,) = load_structures([crystal])
+    begin = perturb(start, 1, displacement=0.1, strain=0.0, seed=99)
     length = {"steps": SKIP + n * EVERY, "skip": SKIP, "every": EVERY}
     runs = [MolecularDynamics(temperature=each, **length) for each in TEST_TEMPERATURES]
     steps = [step for run in runs for step in dynamics(calculator, begin, run)]
@@ -336,7 +356,7 @@ def main() -> None:
     """Run what is missing, and print the table."""
     options = read_options()
     if options.page:
-        print("written:", write_page(read_records(options.results), SIZES[False], PAGE))
+        print("written:", write_page(read_records(options.results), FULL_SIZES, PAGE))
         return
     options.work.mkdir(parents=True, exist_ok=True)
     known = {record.order for record in read_records(options.results)}

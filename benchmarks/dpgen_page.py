@@ -18,6 +18,8 @@ TEMPERATURES = [300.0, 600.0, 900.0]
 TEST_TEMPERATURES = [400.0, 700.0, 1000.0]
 """Temperatures in K that are explored, and those of the test frames."""
 ORACLES = {"chgnet": "CHGNet", "gpaw": "GPAW"}
+SYSTEMS = {"chgnet": "LGPS (50 atoms)", "gpaw": "Li₃InCl₆ (20 atoms)"}
+"""What an oracle labels, and how it is called on the page."""
 COLUMNS = ["labels", "forces, meV/Å", "energies, meV/atom", "core hours"]
 STYLE = {"dpgen": ("tab:gray", "o"), "distilled": ("tab:orange", "P")}
 """Colour and marker of every recipe."""
@@ -28,22 +30,29 @@ INTRODUCTION = """\
 Written by `python benchmarks/dpgen.py --page` from [`dpgen.jsonl`](dpgen.jsonl), which has one line
 per run of the loop.
 
-Both recipes learn LGPS (50 atoms) with the same crystal, oracle, explorer ({explored} K,
-{md_steps} steps) and {initial} perturbed frames to begin with, in {turns} turns of at most
-{per_turn} labels. Both are judged by the same {n_test} test frames, which molecular dynamics with
-CHGNet visited at {tested} K and the oracle labelled.
+Both recipes have the same crystal, oracle, explorer ({explored} K, {md_steps} steps), perturbed
+frames to begin with and picks per turn. Both are judged by the same test frames, which molecular
+dynamics with CHGNet visited at {tested} K and the oracle labelled.
 
 - DP-GEN's recipe: four DeePMD networks from scratch in every turn, {steps:,} steps each, and random
-  picks in a trust window of {dpgen[low]} to {dpgen[high]} eV/Å; at the end one network in
-  {production_steps:,} steps.
+  picks in a trust window of {dpgen[low]} to {dpgen[high]} eV/Å; at the end one more network.
 - Fine-tuned, then distilled: two 7net-0 fine-tuned in every turn, and random picks in a window of
-  {distilled[low]} to {distilled[high]} eV/Å; at the end a student with DP-GEN's network, taught on
-  at most {taught} frames.
+  {distilled[low]} to {distilled[high]} eV/Å; at the end a student with DP-GEN's network.
 
 A line "turn" is what the ensemble of that turn knows, before the labels that the turn buys;
 "potential" is what is delivered. Core hours are those at the end of the turn, its exploration
 and its new labels included. Errors are root mean squares, mean ± standard deviation over seeds;
 one constant per atom is taken off the energies.
+"""
+
+SECTION = """\
+## {system}, labels from {oracle}
+
+{initial} perturbed frames to begin with, {turns} turns of at most {per_turn} labels, {n_test} test
+frames. DP-GEN's potential is trained for {production_steps:,} steps, the student for
+{student_steps:,} and again after every round, on at most {taught} frames of its teacher.
+
+![Errors]({figure})
 """
 
 
@@ -130,40 +139,51 @@ def numbers(same: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def write_page(records: Sequence[Record], sizes: Mapping[str, Any], folder: Path) -> Path:
-    """Write dpgen.md and dpgen.png, and return the page.
+    """Write dpgen.md and its figures, and return the page.
 
     Parameters
     ----------
     records
         Results of the full benchmark.
     sizes
-        Sizes of the runs.
+        Sizes of the runs, by the oracle.
     folder
         Where the page goes.
     """
     full = [record for record in records if not record.order.quick]
     if not full:
         raise SystemExit("there is no result of the full benchmark; run dpgen.py --full first")
-    teacher = sizes["teacher"]
     parts = [
         INTRODUCTION.format(
-            **sizes,
+            **sizes["chgnet"],
             **TRUST,
             explored=", ".join(f"{each:,.0f}" for each in TEMPERATURES),
             tested=", ".join(f"{each:,.0f}" for each in TEST_TEMPERATURES),
-            n_test=full[0].lines[0]["error"]["n_frames"],
-            production_steps=sizes["production"]["steps"],
-            taught=teacher["n_own"] + teacher["max_rounds"] * teacher["n_frames"],
         )
     ]
-    for oracle, title in ORACLES.items():
+    for oracle, size in sizes.items():
         if of_oracle := [record for record in full if record.order.oracle == oracle]:
             name = f"dpgen-{oracle}.png"
             draw(of_oracle, folder / name)
-            parts += [f"## Labels from {title}", f"![Errors]({name})", table(of_oracle)]
+            parts += [_section(of_oracle, size, name), table(of_oracle)]
     page = folder / "dpgen.md"
     page.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n")
     return page
+
+
+def _section(records: Sequence[Record], size: Mapping[str, Any], figure: str) -> str:
+    """Return what is said above the table of an oracle."""
+    oracle, teacher = records[0].order.oracle, size["teacher"]
+    known = {
+        "system": SYSTEMS[oracle],
+        "oracle": ORACLES[oracle],
+        "n_test": records[0].lines[0]["error"]["n_frames"],
+        "production_steps": size["production"]["steps"],
+        "student_steps": size["student"]["steps"],
+        "taught": teacher["n_own"] + teacher["max_rounds"] * teacher["n_frames"],
+        "figure": figure,
+    }
+    return SECTION.format(**size | known)
 
 
 def draw(records: Sequence[Record], path: Path) -> None:

@@ -18,7 +18,7 @@ def page(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def sizes(page):
-    return import_module("dpgen").SIZES[False]
+    return import_module("dpgen").FULL_SIZES
 
 
 def run(page, recipe: str, seed: int, forces: dict[str, float], *, quick: bool = False):

@@ -70,7 +70,8 @@ def run_and_hold(run_file: Path, folder: Path) -> None:
     export = ["export", run.name, "models", "--store", store, "--out", str(potential)]
     hottest = max(t for stage in run.stages for t in stage.temperatures)
     hold = [sys.executable, str(ROOT / "benchmarks/md_stability.py"), str(run.structures[0])]
+    cells = map(str, run.stages[-1].supercell)
     given = [str(potential / "potential-0.pb"), "-T", str(hottest), "--work", str(folder / "md")]
     subprocess.run([*ionloop, "run", str(run_file), "--store", store], check=True, cwd=folder)
     subprocess.run([*ionloop, *export], check=True, cwd=folder)
-    subprocess.run([*hold, *given], check=True, cwd=folder)
+    subprocess.run([*hold, *given, "--cells", *cells], check=True, cwd=folder)
