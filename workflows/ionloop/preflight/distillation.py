@@ -38,7 +38,7 @@ def look_at_distillation(run_file: RunFile, inputs: Inputs) -> Iterator[Finding]
     held = run_file.train.validation_fraction * n_labels
     if held < FEWEST:
         sentence = (
-            f"of the first {n_labels} labels about {held:.1f} are held back from the teacher, "
+            f"of the first {n_labels} labels about {held:.3g} are held back from the teacher, "
             "whose error on them decides when its students are good enough"
         )
         yield warning("train.validation_fraction", sentence, "raise it")
