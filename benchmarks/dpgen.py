@@ -108,7 +108,7 @@ FULL_SIZES: dict[str, dict[str, Any]] = {
     | {
         "initial": 15,
         "per_turn": 15,
-        "n_test": 8,
+        "n_test": 5,
         "production": {"steps": 20_000},
         "student": {"steps": 10_000, "warm_steps": 10_000},
     },

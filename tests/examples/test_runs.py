@@ -7,15 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ionloop.codes.common.acceptance import Calculated
+from ionloop.codes.common.ase import dynamics
+from ionloop.codes.common.dynamics import MolecularDynamics
 from ionloop.codes.forcefield.settings import ForceFieldSettings
 from ionloop.codes.mace import MaceSettings
 from ionloop.formats.reading import load_structures
 from ionloop.geometry.perturb import perturb
-from ionloop.jobs.label.forcefield import ForceFieldLabelMaker
 from ionloop.runfile.reading import load
-from ionloop.schemas.frames import concatenate
+from ionloop.schemas.frames import Frames
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -45,22 +48,43 @@ def test_a_student_of_mace_holds_in_nasicon(
 
 
 def write_base(folder: Path) -> None:
-    """Train a small MACE on labels of 7net-0, in place of a published one."""
+    """Train a small MACE on molecular dynamics of 7net-0, in place of a published one."""
     (start,) = load_structures([folder / "Na3Zr2Si2PO12.vasp"])
-    oracle = ForceFieldLabelMaker(settings=ForceFieldSettings(model="7net-0"))
-    frames = perturb(start, 40, displacement=0.2, strain=0.03, seed=1)
-    labelled = concatenate(oracle.label(frame).frame for frame in frames)
-    settings = MaceSettings(base="scratch", steps=1200, channels=16, learning_rate=0.01)
-    types = list(dict.fromkeys(start.symbols))
+    labelled = frames_of_dynamics(start, folder)
+    held_back = [part[::10] for part in labelled]
+    trained_on = [part[[i for i in range(len(part)) if i % 10]] for part in labelled]
+    settings = MaceSettings(base="scratch", steps=2000, channels=16, learning_rate=0.01)
     trained = settings.train(
-        [part[:-4] for part in labelled],
-        [part[-4:] for part in labelled],
-        type_map=types,
+        trained_on,
+        held_back,
+        type_map=list(dict.fromkeys(start.symbols)),
         seed=1,
         folder=folder / "base",
         alone=True,
     )
     trained.model.write(folder, "mace-mp-small.model")
+
+
+def frames_of_dynamics(start: Frames, folder: Path) -> list[Frames]:
+    """Return labelled frames of 7net-0 at and far above the temperatures that are explored."""
+    calculator = ForceFieldSettings(model="7net-0").ase_calculator(folder)
+    begin = perturb(start, 1, displacement=0.2, strain=0.0, seed=1)
+    return [
+        frames_of(begin, list(dynamics(calculator, begin, run)))
+        for run in (
+            MolecularDynamics(temperature=each, steps=400, skip=100, every=10)
+            for each in (800, 1500)
+        )
+    ]
+
+
+def frames_of(begin: Frames, steps: list[Calculated]) -> Frames:
+    """Return steps of molecular dynamics as frames with energies and forces."""
+    keys = ("positions", "cell", "energy", "forces")
+    positions, cells, energies, forces = (
+        np.array([getattr(step, key) for step in steps]) for key in keys
+    )
+    return Frames(begin.symbols, positions, cells, energies=energies, forces=forces)
 
 
 def run_and_hold(run_file: Path, folder: Path) -> None:
