@@ -30,7 +30,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ from ionloop.monitor.records import outputs, summary
 from ionloop.monitor.turns import iterations
 from ionloop.schemas.frames import Frames
 from ionloop.schemas.potential import StoredFile
-from ionloop.stores.connect import open_store
+from ionloop.stores.connect import collection, open_store
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/results"
@@ -267,13 +267,69 @@ def judged(run_file: RunFile, frames: Frames) -> list[dict[str, Any]]:
     with closing(open_store(run_file.store, read_only=True)) as store:
         run, end = run_file.name, summary(store, run_file.name)
         assert end is not None
-        rows = []
+        level = run_file.label.maker().level
+        rows, bill = [], Bill(store, run, level.code, price_of_a_label(store, level.hash))
         for number, turn in enumerate(iterations(store, run)):
-            learned, spent = turn.n_training_frames - turn.n_accepted, turn.progress.core_hours
+            learned = turn.n_training_frames - turn.n_accepted
+            spent = bill.core_hours(turn.progress.core_hours, turn.n_training_frames, number)
             rows.append(row(f"turn {number}", learned, spent, error_of(store, run, number, frames)))
+        spent = bill.core_hours(end.core_hours, end.n_accepted, len(rows) - 1)
         error = error_of(store, run, None, frames)
-        rows.append(row("potential", end.n_accepted, end.core_hours, error))
+        rows.append(row("potential", end.n_accepted, spent, error))
     return rows
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a run costs if every label that it learned from has the same price.
+
+    The runs share a store. What the first one bought, such as the initial labels, costs the second
+    one nothing, which would be unfair to the first.
+
+    Parameters
+    ----------
+    store, run
+        Where the run is.
+    code
+        Code of the labels' level of theory; labels of a teacher have another.
+    price
+        Core seconds of a label.
+    """
+
+    store: Any
+    run: str
+    code: str
+    price: float
+
+    def core_hours(self, counted: float, n_labels: int, last: int) -> float:
+        """Return the core hours until the end of a turn.
+
+        Parameters
+        ----------
+        counted
+            Core hours as the run counts them.
+        n_labels
+            Labels that the run has by then.
+        last
+            Number of the turn.
+        """
+        paid = sum(self.paid(turn) for turn in (None, *range(last + 1)))
+        return counted + (n_labels * self.price - paid) / 3600
+
+    def paid(self, turn: int | None) -> float:
+        """Return the core seconds of the labels that the run bought in a turn; None: before it."""
+        criteria = {"metadata.iteration": turn, "output.level.code": self.code}
+        key = "output.core_seconds"
+        found = outputs(self.store, self.run, "Labels", [key], criteria)
+        return sum(labels["core_seconds"] for labels in found)
+
+
+def price_of_a_label(store: Any, level: str) -> float:
+    """Return the median core seconds of the labels of a level of theory."""
+    known = collection(store, "labels").query(
+        {"level": level, "status": "accepted"}, ["seconds", "cores"]
+    )
+    return float(np.median([label["seconds"] * label["cores"] for label in known]))
 
 
 def row(what: str, labels: int, core_hours: float, error: Score) -> dict[str, Any]:

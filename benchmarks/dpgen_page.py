@@ -41,8 +41,8 @@ dynamics with CHGNet visited at {tested} K and the oracle labelled.
 
 A line "turn" is what the ensemble of that turn knows, before the labels that the turn buys;
 "potential" is what is delivered. Core hours are those at the end of the turn, its exploration
-and its new labels included. Errors are root mean squares, mean ± standard deviation over seeds;
-one constant per atom is taken off the energies.
+and its new labels included; every label counts with the median time of one. Errors are root mean
+squares, mean ± standard deviation over seeds; one constant per atom is taken off the energies.
 """
 
 SECTION = """\

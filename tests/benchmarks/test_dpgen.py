@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from ionloop.stores.connect import open_store
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -69,3 +72,27 @@ def test_quick_runs_are_not_on_the_page(page, sizes, tmp_path):
     assert (tmp_path / "dpgen-chgnet.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match=r"dpgen\.py --full"):
         page.write_page([quick], sizes, tmp_path)
+
+
+def test_labels_have_one_price_whichever_run_bought_them(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    bill_type = import_module("dpgen").Bill
+    bought = [("first", None, "gpaw", 3600), ("first", 0, "gpaw", 7200), ("first", 1, "gpaw", 7200)]
+    bought += [("second", None, "gpaw", 0), ("second", 0, "gpaw", 7200)]
+    bought += [("second", None, "teacher", 1800)]
+    with closing(open_store(tmp_path / "dpgen.db")) as store:
+        store.docs_store.update(
+            [accounted(f"{i}", *each) for i, each in enumerate(bought)], key=["uuid", "index"]
+        )
+        first, second = (bill_type(store, run, "gpaw", 360) for run in ("first", "second"))
+        # 10 labels before the first turn and 20 in each: 3 hours were paid, 3 hours is their price.
+        assert first.core_hours(5.0, 30, last=0) == pytest.approx(5.0)
+        assert first.core_hours(8.0, 50, last=1) == pytest.approx(8.0)
+        # The second run found the first 10 in the store; what its teacher did is no label's price.
+        assert second.core_hours(4.0, 30, last=0) == pytest.approx(5.0)
+
+
+def accounted(uuid: str, run: str, turn: int | None, code: str, core_seconds: float):
+    metadata = {"run": run} | ({} if turn is None else {"iteration": turn})
+    output = {"@class": "Labels", "core_seconds": core_seconds, "level": {"code": code}}
+    return {"uuid": uuid, "index": 1, "metadata": metadata, "output": output}
