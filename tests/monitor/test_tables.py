@@ -13,7 +13,7 @@ from ionloop.monitor.rows import JobsOverview, RunRow, RunStatus, Standing, Turn
 from ionloop.schemas.job import JobRow, JobState
 from ionloop.schemas.learning import Learning, Limit
 from ionloop.schemas.potential import ForceErrors
-from ionloop.schemas.run import RunState, SummaryDoc
+from ionloop.schemas.run import RunState, SummaryDoc, ValidationDoc
 from ionloop.schemas.selection import VerdictCounts
 
 LONG = "Li10GeP2S12_with_a_name_that_somebody_found_fitting.second-attempt_of_november"
@@ -153,6 +153,22 @@ def test_a_summary_says_what_limits_the_potential_where_it_can_be_told():
     (line,) = lines(train_errors=[force_errors(90, 100)], validation_errors=[force_errors(91, 100)])
     assert line.startswith("the potential is limited by training: ")
     assert lines(train_errors=[force_errors(90, 100)]) == []
+
+
+@pytest.mark.parametrize(("error", "warned"), [(60.0, False), (95.0, False), (150.0, True)])
+def test_a_summary_warns_of_a_teacher_that_errs_more_than_its_student(error: float, warned: bool):
+    validation = ValidationDoc(
+        errors=force_errors(90, 10),
+        teacher=force_errors(error, 10),
+        temperatures=[450],
+        n_requested=10,
+        n_accepted=10,
+    )
+    end = SummaryDoc(**ENDED, validation=validation)
+    *_, first, last = tables.summary_lines("lgps", end)
+    teacher = last if not warned else first
+    assert teacher.startswith(f"its teacher on the same frames: force RMSE {error:.0f} meV/Å")
+    assert ("the teacher's force error is 1.7 times that of its student" in last) is warned
 
 
 def test_a_run_says_what_it_has_used():

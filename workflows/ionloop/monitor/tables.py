@@ -152,6 +152,10 @@ def frames_table(frames: Table) -> RichTable:
     return table
 
 
+WORSE_TEACHER = 1.1
+"""Force error of a teacher over that of its student above which the summary warns."""
+
+
 def summary_lines(run: str, end: SummaryDoc) -> list[str]:
     """Return what a run has reached, a sentence each.
 
@@ -183,11 +187,26 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
 
 def _validation_lines(validation: ValidationDoc) -> list[str]:
     temperatures = ", ".join(f"{t:g}" for t in validation.temperatures)
-    taught = validation.teacher
+    learned = (
+        f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}"
+    )
     return [
-        f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}",
-        *([f"its teacher on the same frames: {_errors(taught)}"] if taught else []),
+        learned,
+        *(_teacher_lines(validation, validation.teacher) if validation.teacher else []),
     ]
+
+
+def _teacher_lines(validation: ValidationDoc, teacher: ForceErrors) -> list[str]:
+    """Return the errors of the teacher, and a warning where the labels alone teach better."""
+    lines = [f"its teacher on the same frames: {_errors(teacher)}"]
+    ratio = teacher.force_mev_per_angstrom / validation.errors.force_mev_per_angstrom
+    if ratio > WORSE_TEACHER:
+        lines.append(
+            f"note: the teacher's force error is {ratio:.1f} times that of its student, which it "
+            "may have held back: fine-tune for longer or from a better base (train.base, train.steps), "
+            "or train on the labels alone (without production.teacher)"
+        )
+    return lines
 
 
 def _errors(errors: ForceErrors) -> str:
