@@ -203,8 +203,8 @@ def _teacher_lines(validation: ValidationDoc, teacher: ForceErrors) -> list[str]
     if ratio > WORSE_TEACHER:
         lines.append(
             f"note: the teacher's force error is {ratio:.1f} times that of its student, which it "
-            "may have held back: fine-tune for longer or from a better base (train.base, train.steps), "
-            "or train on the labels alone (without production.teacher)"
+            "may have held back: fine-tune for longer or from a better base (train.steps, "
+            "train.base), or train on the labels alone (without production.teacher)"
         )
     return lines
 
