@@ -169,7 +169,7 @@ def test_students_that_no_explorer_runs_are_an_error_of_the_check(tmp_path: Path
 def test_few_labels_held_back_are_a_warning(tmp_path: Path) -> None:
     text = "initial: {n_perturbed: 10}\nproduction: {code: deepmd, teacher: {}}\n"
     warnings = dict(found(check(written(tmp_path, text)), "warning"))
-    assert "first 10 labels about 3.0 are held back" in warnings["train.validation_fraction"]
+    assert "first 10 labels about 3 are held back" in warnings["train.validation_fraction"]
 
 
 def test_paths_of_bases_count_from_the_folder_of_the_run_file(tmp_path: Path) -> None:
