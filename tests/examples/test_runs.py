@@ -52,7 +52,7 @@ def write_base(folder: Path) -> None:
     (start,) = load_structures([folder / "Na3Zr2Si2PO12.vasp"])
     labelled = frames_of_dynamics(start, folder)
     held_back = [part[::10] for part in labelled]
-    trained_on = [part[[i for i in range(len(part)) if i % 10]] for part in labelled]
+    trained_on = [part[np.arange(len(part)) % 10 > 0] for part in labelled]
     settings = MaceSettings(base="scratch", steps=2000, channels=16, learning_rate=0.01)
     trained = settings.train(
         trained_on,

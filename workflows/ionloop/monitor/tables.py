@@ -35,6 +35,8 @@ ERRORS_LEGEND = (
 
 SHORT_ID = 10
 """Characters of an id that a table shows; `ionloop show` finds things by them."""
+WORSE_TEACHER = 1.1
+"""Force error of a teacher over that of its student above which the summary warns."""
 
 
 def runs_table(rows: Sequence[RunRow]) -> RichTable:
@@ -152,10 +154,6 @@ def frames_table(frames: Table) -> RichTable:
     return table
 
 
-WORSE_TEACHER = 1.1
-"""Force error of a teacher over that of its student above which the summary warns."""
-
-
 def summary_lines(run: str, end: SummaryDoc) -> list[str]:
     """Return what a run has reached, a sentence each.
 
@@ -187,17 +185,16 @@ def summary_lines(run: str, end: SummaryDoc) -> list[str]:
 
 def _validation_lines(validation: ValidationDoc) -> list[str]:
     temperatures = ", ".join(f"{t:g}" for t in validation.temperatures)
-    learned = (
+    lines = [
         f"on unseen frames at {temperatures} K{validation.which}: {_errors(validation.errors)}"
-    )
-    return [
-        learned,
-        *(_teacher_lines(validation, validation.teacher) if validation.teacher else []),
     ]
+    if validation.teacher:
+        lines += _teacher_lines(validation, validation.teacher)
+    return lines
 
 
 def _teacher_lines(validation: ValidationDoc, teacher: ForceErrors) -> list[str]:
-    """Return the errors of the teacher, and a warning where the labels alone teach better."""
+    """Return the errors of the teacher, and a warning if it errs clearly more."""
     lines = [f"its teacher on the same frames: {_errors(teacher)}"]
     ratio = teacher.force_mev_per_angstrom / validation.errors.force_mev_per_angstrom
     if ratio > WORSE_TEACHER:
